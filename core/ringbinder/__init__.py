@@ -1,0 +1,101 @@
+"""Ringbinder's core: the hooks, the stages and what flows through them. This module is the public surface.
+
+With `ringbinder.process` and `ringbinder.testing`: see the promise in the documentation.
+"""
+
+from typing import TYPE_CHECKING
+
+from .bases import Builder, Context, Launcher, NoOptions, Plugin, Provider, Registry, Sink
+from .errors import (
+    BuildError,
+    ConfigError,
+    EventsRejected,
+    PluginError,
+    Refused,
+    RingbinderError,
+    TransientError,
+    UserError,
+)
+from .events import Event, Log, SinkEvent
+from .hookspecs import Ticket, hookimpl
+from .model import (
+    ArchiveSource,
+    Client,
+    Diagnosis,
+    DoiSource,
+    Failure,
+    Finding,
+    FolderSource,
+    GitSource,
+    Health,
+    Image,
+    ImageKind,
+    LaunchRequest,
+    Link,
+    Plan,
+    ProviderInfo,
+    Redirect,
+    Repo,
+    Server,
+    Target,
+    User,
+    Work,
+)
+from .options import ByteSize, Duration, option
+from .promise import PLUGIN_API, PluginDeprecationWarning
+from .secret import Secret, redact
+
+if not TYPE_CHECKING:  # to a type checker, every name would be one
+    from .promise import deprecated_name as __getattr__  # noqa: F401
+
+__all__ = [
+    "PLUGIN_API",
+    "ArchiveSource",
+    "BuildError",
+    "Builder",
+    "ByteSize",
+    "Client",
+    "ConfigError",
+    "Context",
+    "Diagnosis",
+    "DoiSource",
+    "Duration",
+    "Event",
+    "EventsRejected",
+    "Failure",
+    "Finding",
+    "FolderSource",
+    "GitSource",
+    "Health",
+    "Image",
+    "ImageKind",
+    "LaunchRequest",
+    "Launcher",
+    "Link",
+    "Log",
+    "NoOptions",
+    "Plan",
+    "Plugin",
+    "PluginDeprecationWarning",
+    "PluginError",
+    "Provider",
+    "ProviderInfo",
+    "Redirect",
+    "Refused",
+    "Registry",
+    "Repo",
+    "RingbinderError",
+    "Secret",
+    "Server",
+    "Sink",
+    "SinkEvent",
+    "Target",
+    "Ticket",
+    "TransientError",
+    "User",
+    "UserError",
+    "Work",
+    "hookimpl",
+    "option",
+    "redact",
+]

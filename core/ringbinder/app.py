@@ -1,0 +1,283 @@
+"""The application: configuration, plugins, runs and sessions tied together.
+
+The server and the command line stand on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import define, evolve
+
+from .config import Config
+from .consent import Consents
+from .delivery import Delivery
+from .errors import PluginError
+from .events import Event, Log, SinkEvent
+from .explain import Explainer
+from .links import parse_link
+from .model import (
+    Allowance,
+    Health,
+    Image,
+    ImageState,
+    LaunchRequest,
+    Link,
+    Plan,
+    ProviderInfo,
+    Redirect,
+    Repo,
+    Server,
+    User,
+    Work,
+)
+from .pipeline import Pipeline
+from .plugins import Plugins
+from .runs import Run, Runs
+from .secret import redact
+from .services import Logger, Metrics, Paths, Services
+from .sessions import Session, Sessions
+from .store import KeptLog, Outcome
+
+SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."
+
+
+@define
+class Ringbinder:
+    """A running application; made by `running`."""
+
+    config: Config
+    services: Services
+    plugins: Plugins
+    pipeline: Pipeline
+    runs: Runs
+    sessions: Sessions
+    delivery: Delivery
+
+    @property
+    def log(self) -> Logger:
+        return self.services.log
+
+    def providers(self) -> dict[str, ProviderInfo]:
+        """What can be launched from, by prefix, in the order of the configuration."""
+        return {name: self.pipeline.info(name) for name in self.plugins.providers}
+
+    def link(self, text: str) -> Link:
+        """What a pasted address means. Raises `UserError` (``link-not-understood``)."""
+        return parse_link(
+            text, self.plugins.providers, lambda link: self.plugins.hooks.ask("recognize", link=link)
+        )
+
+    def launch(self, request: LaunchRequest) -> Session:
+        """Starts a session for one client."""
+        return self.sessions.open(lambda name: evolve(request, session=name))
+
+    async def resolve(
+        self, request: LaunchRequest, tell: Callable[[Event], None] = lambda event: None
+    ) -> Repo:
+        """The first stage alone. Raises what a provider raises."""
+        return await self.pipeline.resolve(request, tell)
+
+    def consents(self) -> Consents:
+        """Whose code may run here; asked for where images are folders, whose code runs on this very machine."""
+        launcher = self.plugins.get("launcher", self.plugins.launcher)
+        return Consents(launcher.runs == "folder", self.services.store, self.providers())
+
+    async def close(self) -> None:
+        """Every open session gets its last event; returns when launches and builds have been taken down."""
+        self.services.closing = True
+        await self.sessions.close(SHUTTING_DOWN)
+        await self.runs.close(SHUTTING_DOWN)
+        if times := tuple(self.pipeline.launch_seconds):
+            await asyncio.to_thread(self.services.store.keep_launches, self.plugins.launcher, times)
+
+    async def find(self, repo: Repo) -> tuple[Plan, Image | None]:
+        """The image that `repo` becomes, and whether the registry has it. Raises what a registry raises."""
+        plan = self.pipeline.plan(repo)
+        return plan, await self.plugins.hooks.first(
+            "check", chosen=self.plugins.chosen["registry"], plan=plan, fresh=False
+        )
+
+    async def servers(self) -> Sequence[Server]:
+        """The servers that run now. Raises what a launcher raises."""
+        return await self.services.servers()
+
+    async def image_state(self, plan: Plan, image: Image | None) -> ImageState:
+        """What a launch would find now, `plan` and `image` being what `find` gave. Starts nothing."""
+        store, place = self.services.store, self.runs.place(plan.image)
+        times: Sequence[float] = tuple(self.pipeline.launch_seconds)
+        seconds, outcome, before = await asyncio.to_thread(
+            lambda: (
+                store.last_build_seconds(plan.image),
+                store.last_outcome(plan.image),
+                [] if times else store.launches(self.plugins.launcher),
+            )
+        )
+        times = times or before
+        built_at = image.built_at if image else None
+        if image and built_at is None and outcome and outcome[0] == "success":
+            built_at = outcome[1]
+        building = plan.image in self.runs.active
+        broken = outcome is not None and outcome[0] == "failure"
+        return ImageState(
+            plan.repo,
+            plan.image,
+            "ready" if image else "building" if building else "broken" if broken else "cold",
+            built_at,
+            seconds,
+            statistics.median(times) if times else None,
+            place if self.pipeline.builds_full and not image else None,
+        )
+
+    async def authenticate(self, headers: Mapping[str, str], target: str = "") -> User | Redirect | None:
+        """Who sends these headers: `hookspecs.Hooks.authenticate`. Raises what a plugin raises."""
+        found = await self.plugins.hooks.first("authenticate", headers=headers, target=target)
+        if not isinstance(found, User | Redirect | None):
+            raise PluginError("authenticate", f"a plugin gave a {type(found).__name__}, no User or Redirect")
+        return found
+
+    async def log_in(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Redirect | None:
+        """Where a browser goes that comes back from a login. Raises what a plugin raises."""
+        found = await self.plugins.hooks.first("log_in", headers=headers, query=query)
+        if not isinstance(found, Redirect | None):
+            raise PluginError("log_in", f"a plugin gave a {type(found).__name__}, no Redirect")
+        return found
+
+    async def allowance(self, request: LaunchRequest) -> Allowance | None:
+        """How many builds who asks may still start; None if that is not counted."""
+        found: Allowance | None = await self.plugins.hooks.first("allowance", request=request)
+        return found
+
+    async def stop(self, server: Server) -> bool:
+        """Ends a server; True if the launcher knew it."""
+        known = await self.plugins.hooks.first("stop", chosen=self.plugins.chosen["launcher"], server=server)
+        if known:
+            self.pipeline.told.server_stopped(server.id, "stopped")
+        return bool(known)
+
+    def why_stopped(self, server: Server) -> str:
+        """Why a server that was launched here ended by itself, in words; empty if its launcher has not said."""
+        return redact(self.pipeline.told.why_stopped(server.id))
+
+    async def work(self) -> Sequence[Work]:
+        """Sessions that run, and those that left changed files. Raises what a launcher raises."""
+        answers = await self.plugins.hooks.every("work", chosen=self.plugins.chosen["launcher"])
+        return [work for _, works in answers for work in works]
+
+    async def keep_work(self, session: str) -> bool:
+        """The session counts as active now; True if it runs and the launcher knew it."""
+        return bool(await self._about_work("keep_work", session=session))
+
+    async def export_work(self, session: str, into: Path) -> bool:
+        """Writes the changed files: `hookspecs.Hooks.export_work`. True if the launcher knew the session."""
+        return bool(await self._about_work("export_work", session=session, into=into))
+
+    async def discard_work(self, session: str) -> bool:
+        """Removes the files of an ended session; True if the launcher knew it."""
+        return bool(await self._about_work("discard_work", session=session))
+
+    async def _about_work(self, hook: str, **arguments: Any) -> Any:
+        return await self.plugins.hooks.first(hook, chosen=self.plugins.chosen["launcher"], **arguments)
+
+    async def health(self) -> Sequence[Health]:
+        """Every plugin's line; one that raises is a failing line with its name."""
+
+        def unwell(plugin: str, error: Exception) -> Health:
+            return Health(plugin, ok=False, detail={"message": str(error)})
+
+        lines = [line for _, line in await self.plugins.hooks.every("health", on_error=unwell)]
+        return lines + self.delivery.health()
+
+    async def kept_log(self, id: str) -> KeptLog | None:
+        """The log of a finished build, to whoever knows its id."""
+        return await asyncio.to_thread(self.services.store.log, id)
+
+
+@asynccontextmanager
+async def running(
+    config: Config, log: Logger, *, public: bool = False, **plugin_options: Any
+) -> AsyncIterator[Ringbinder]:
+    """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
+
+    `public`: others than the people of this machine can reach the server. `plugin_options` go to `Plugins`
+    (tests give entry points of their own). Raises `ConfigError` or `PluginError` if something that the
+    configuration needs cannot be loaded or started.
+    """
+    paths = Paths.of(config.settings.state_folder, config.settings.cache_folder)
+    services = Services(log, paths, metrics=Metrics(config.settings.metrics_repos), public=public)
+    plugins = Plugins(config, services, **plugin_options)
+    try:
+        plugins.load()
+        app = _assemble(config, services, plugins)
+        async with plugins.running(after_sinks=app.delivery.running):
+            if plugins.sinks:
+                services.tasks.start(asyncio.to_thread(services.events.warm_up), "prepare the schemas")
+            try:
+                yield app
+            finally:
+                await app.close()
+    finally:
+        await services.close()
+
+
+def _assemble(config: Config, services: Services, plugins: Plugins) -> Ringbinder:
+    settings, hooks = config.settings, plugins.hooks
+    explainer = Explainer(hooks, services.log, services.metrics)
+
+    async def fetch(repo: Repo, into: Path, log: Log) -> None:
+        if not await hooks.first("fetch", chosen=f"provider:{repo.provider}", repo=repo, into=into, log=log):
+            raise PluginError(repo.provider, "it brought no content", "fetch")
+
+    async def send(sink: str, events: Sequence[SinkEvent]) -> None:
+        await hooks.first("emit", chosen=f"sink:{sink}", events=events)
+
+    async def explain(run: Run, error: Exception) -> Event:
+        return await explainer.event("build", error, run.plan, run.tail(), log=f"api/v1/builds/{run.id}/log")
+
+    async def keep(run: Run) -> None:
+        if run.building_since is not None:
+            pipeline.told.build_ended(run, time.monotonic() - run.building_since)
+        now = services.clock.time()
+        lines = [event.json for _, event in run.log.read(0, run.log.end)]
+        outcome: Outcome = "success" if run.image else "cancelled" if run.cancel_event else "failure"
+        seconds = time.monotonic() - run.started
+        kept = KeptLog(run.id, run.plan.image, outcome, now, seconds, b"\n".join(lines), frozenset(run.users))
+        await asyncio.to_thread(services.store.keep_log, kept)
+
+    async def take_down(server: Server) -> None:
+        await hooks.first("stop", chosen=plugins.chosen["launcher"], server=server)
+        pipeline.told.server_stopped(server.id, "stopped")
+
+    async def servers() -> Sequence[Server]:
+        answers = await hooks.every("servers", chosen=plugins.chosen["launcher"])
+        return [server for _, listed in answers for server in listed]
+
+    services.fetch, services.servers = fetch, servers
+    delivery = Delivery(plugins.delivery, send, services, flush_timeout=config.events.flush_timeout)
+    if plugins.sinks:
+        services.events.connect(delivery.emit, config.events, services.paths.state)
+    binderhub = config.binderhub
+    # A stranger's builder need not come of the base class.
+    own_limit: int | None = getattr(plugins.get("builder", plugins.builder), "builds_at_once", None)
+    pipeline = Pipeline(
+        plugins, services, explainer, binderhub.image_prefix,
+        min(binderhub.concurrent_build_limit, own_limit or binderhub.concurrent_build_limit),
+        config.events.launch_version,
+    )  # fmt: skip
+    services.server_stopped = pipeline.told.server_stopped
+    runs = pipeline.runs = Runs(
+        pipeline.build,
+        explain,
+        keep,
+        settings.log_max_events,
+        settings.log_max_bytes,
+        settings.cancel_unwatched_builds,
+    )
+    sessions = Sessions(pipeline.serve, take_down, settings.session_grace, settings.session_memory)
+    return Ringbinder(config, services, plugins, pipeline, runs, sessions, delivery)

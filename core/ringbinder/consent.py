@@ -1,0 +1,47 @@
+"""Whose code may run on a person's own machine: asked once per repository, and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from attrs import frozen
+
+from .links import split_spec
+from .model import Link, ProviderInfo
+from .secret import redact
+from .store import Store
+
+
+@frozen
+class Consents:
+    """`asks`: code of repositories runs on this very machine, so that its person is asked first."""
+
+    asks: bool
+    store: Store
+    providers: Mapping[str, ProviderInfo]
+
+    def repository(self, link: Link) -> str:
+        """What consent is given to: the provider's name and the repository, whatever the ref: ``gh/user/repo``."""
+        info = self.providers.get(link.provider)
+        name = split_spec(info, link.spec)[0] if info else unquote(link.spec)
+        return f"{link.provider}/{redact(name)}"
+
+    async def given(self, link: Link) -> bool:
+        """Nobody has to be asked, or somebody was and said yes."""
+        return not self.asks or await asyncio.to_thread(self.store.has_consent, self.repository(link))
+
+    async def give(self, link: Link) -> None:
+        """Remembers the yes."""
+        if self.asks:
+            await asyncio.to_thread(self.store.give_consent, self.repository(link), time.time())
+
+
+def forget(store: Store, text: str) -> list[str]:
+    """Forgets the consent to `text`, a repository as it was remembered or a link to it; returns what it was."""
+    known = store.consents()
+    plain = redact(unquote(text)).rstrip("/")
+    meant = [name for name in known if plain == name or plain.startswith(f"{name}/")]
+    return [name for name in meant if store.forget_consent(name)]

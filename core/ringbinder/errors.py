@@ -1,0 +1,74 @@
+"""The kinds of error. Each says to whom it speaks; any other exception is a bug of ours or a plugin's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RingbinderError(Exception):
+    """Base of every error that carries a message for a reader."""
+
+
+class UserError(RingbinderError):
+    """What the person who clicked can understand or mend: shown to them whole.
+
+    `code` is a short stable word (``ref-not-found``, ``spec-invalid``, ``unsupported-file``, ...) for programs;
+    `message` says what happened and what to do. Raised by providers, builders and launchers.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class BuildError(UserError):
+    """The repository's own build failed (a broken pin, a failing postBuild): the log holds the reason."""
+
+    def __init__(self, message: str, code: str = "build-failed") -> None:
+        super().__init__(code, message)
+
+
+class TransientError(RingbinderError):
+    """Something outside did not answer this time: trying again may work. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Refused(RingbinderError):
+    """A policy said no (ban, quota, limit). `status` is the HTTP-like code of the `failed` event."""
+
+    def __init__(self, reason: str, retry_after: float | None = None, status: int = 403) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.status = status
+        self.policy = ""
+        """Name of the plugin that said it; filled in by core."""
+
+
+class EventsRejected(RingbinderError):
+    """What a sink's `emit` raises if its receiver will never take these events: they are not sent again.
+
+    Of several, each is then sent alone, so that one bad event takes no other with it.
+    """
+
+
+class PluginError(RingbinderError):
+    """A plugin broke the contract or could not be loaded, configured or started. Names plugin and hook."""
+
+    def __init__(self, plugin: str, message: str, hook: str | None = None) -> None:
+        where = f"plugin {plugin!r}" + (f", hook {hook!r}" if hook else "")
+        super().__init__(f"{where}: {message}")
+        self.plugin = plugin
+        self.hook = hook
+
+
+class ConfigError(RingbinderError):
+    """The configuration is wrong. Holds every problem found, never a secret's value."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

@@ -1,0 +1,161 @@
+"""Metrics under BinderHub's documented names, in a registry of this application's own."""
+
+from __future__ import annotations
+
+import time
+from asyncio import CancelledError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from .metrics_repos import FrequentRepos
+
+
+class Metrics:
+    """`registry` is what `/metrics` shows; a plugin adds its own collectors to it.
+
+    Names, labels and buckets are the replaced system's, so that dashboards keep working.
+    """
+
+    def __init__(self, repos: int | None = None) -> None:
+        """`repos` is how many repositories are named: the most frequent ones; None: all."""
+        self.registry = CollectorRegistry()
+        self.build_time = Histogram(
+            "binderhub_build_time_seconds",
+            "Histogram of build times",
+            ["status"],
+            registry=self.registry,
+            buckets=(60, 120, 300, 600, 1800, 3600, 7200, float("inf")),
+        )
+        self.launch_time = Histogram(
+            "binderhub_launch_time_seconds",
+            "Histogram of launch times",
+            ["status", "retries"],
+            registry=self.registry,
+            buckets=(2, 5, 10, 20, 30, 60, 120, 300, 600, float("inf")),
+        )
+        self.build_count = Counter(
+            "binderhub_build_count",
+            "Builds by outcome",
+            ["status", "provider", "repo"],
+            registry=self.registry,
+        )
+        self.launch_count = Counter(
+            "binderhub_launch_count",
+            "Launches by outcome",
+            ["status", "provider", "repo"],
+            registry=self.registry,
+        )
+        self._by_repo = FrequentRepos(repos, (self.build_count, self.launch_count))
+        self.inprogress_builds = Gauge(
+            "binderhub_inprogress_builds", "Builds under way", registry=self.registry
+        )
+        self.inprogress_launches = Gauge(
+            "binderhub_inprogress_launches", "Launches under way", registry=self.registry
+        )
+        self.stage_seconds = Histogram(
+            "ringbinder_stage_seconds",
+            "Time that the plugins of a stage take",
+            ["stage", "status"],
+            registry=self.registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, float("inf")),
+        )
+        self.builds_waiting = Gauge(
+            "ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry
+        )
+        self.open_streams = Gauge(
+            "ringbinder_open_streams", "Event streams that clients hold open", registry=self.registry
+        )
+        self.events = Counter(
+            "ringbinder_events",
+            "Events by schema and whether they could be told",
+            ["schema", "outcome"],
+            registry=self.registry,
+        )
+        self.events_refused = Counter(
+            "ringbinder_events_refused",
+            "Events that a plugin emitted too quickly, or from within a sink",
+            ["plugin"],
+            registry=self.registry,
+        )
+        self.sink_events = Counter(
+            "ringbinder_sink_events",
+            "Events by sink and what became of them",
+            ["sink", "outcome"],
+            registry=self.registry,
+        )
+        self.sink_waiting = Gauge(
+            "ringbinder_sink_waiting",
+            "Events that a sink has not yet taken",
+            ["sink"],
+            registry=self.registry,
+        )
+        self.sink_oldest_seconds = Gauge(
+            "ringbinder_sink_oldest_seconds",
+            "Age of the oldest event that a sink has not yet taken",
+            ["sink"],
+            registry=self.registry,
+        )
+        self.sink_spool_bytes = Gauge(
+            "ringbinder_sink_spool_bytes", "Size of a sink's spool on disk", ["sink"], registry=self.registry
+        )
+        self.sink_healthy = Gauge(
+            "ringbinder_sink_healthy",
+            "1 if a sink takes its events, else 0",
+            ["sink"],
+            registry=self.registry,
+        )
+        self.plugin_errors = Counter(
+            "ringbinder_plugin_errors",
+            "Contract breaches and failures by plugin",
+            ["plugin", "hook"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Around one call of the plugins of a stage."""
+        started, status = time.monotonic(), "failure"
+        try:
+            yield
+            status = "success"
+        except CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            self.stage_seconds.labels(stage, status).observe(time.monotonic() - started)
+
+    @contextmanager
+    def building(self, provider: str, repo: str) -> Iterator[None]:
+        """Around one build: times it and counts its outcome."""
+        started, status = time.monotonic(), "failure"
+        self.inprogress_builds.inc()
+        try:
+            yield
+            status = "success"
+        finally:
+            self.inprogress_builds.dec()
+            self.build_time.labels(status).observe(time.monotonic() - started)
+            self._by_repo.count(self.build_count, status, provider, repo)
+
+    @contextmanager
+    def launching(self, provider: str, repo: str) -> Iterator[None]:
+        """Around one launch: times it and counts its outcome.
+
+        There is one attempt, hence `retries` is 0, or -1 for a failure.
+        """
+        started, status = time.monotonic(), "failure"
+        self.inprogress_launches.inc()
+        try:
+            yield
+            status = "success"
+        finally:
+            self.inprogress_launches.dec()
+            retries = "0" if status == "success" else "-1"
+            self.launch_time.labels(status, retries).observe(time.monotonic() - started)
+            self.count_launch(status, provider, repo)
+
+    def count_launch(self, status: str, provider: str, repo: str) -> None:
+        """Counts a launch whose time is no matter, such as one beyond a quota (``pod_quota``, ``repo_quota``)."""
+        self._by_repo.count(self.launch_count, status, provider, repo)

@@ -1,0 +1,325 @@
+"""What flows through the stages: `LaunchRequest` -> `Repo` -> `Plan` -> `Image` -> `Server`, all frozen.
+
+Each stage gets the earlier result whole; no stage sees the HTTP request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from .secret import Secret
+
+ImageKind = Literal["oci", "folder"]
+Stage = Literal["resolve", "check", "build", "push", "launch"]
+
+
+@frozen
+class User:
+    """Who asks, where a plugin has authenticated them."""
+
+    name: str
+    groups: frozenset[str] = frozenset()
+    service: bool = False
+    """A program with an account of its own: it may build, and has no servers."""
+
+    @property
+    def key(self) -> str:
+        """Tells apart all who ask: a person and a program may have one name."""
+        return f"{'service' if self.service else 'user'}:{self.name}"
+
+
+@frozen
+class Redirect:
+    """Answer of `authenticate` and `log_in`: send the browser to `url`."""
+
+    url: str
+    cookies: Mapping[str, str | None] = field(factory=dict, repr=False)
+    """Cookies that it takes along, by name; None takes one away. They are the server's alone (HttpOnly, SameSite=Lax,
+    below its `base_url`) and end with the browser."""
+
+
+@frozen
+class Client:
+    """Where a request came from. `ip` is empty for the command line."""
+
+    ip: str = ""
+    user_agent: str = ""
+    origin: str = ""
+    """The request's Origin header, else its Sec-Fetch-Site, else empty."""
+    host: str = ""
+    """The host name that the client addressed; where one is configured for all (`normalized_origin`), that one."""
+
+
+@frozen
+class LaunchRequest:
+    """One client's wish. `spec` is as it stands in the link: still percent-encoded."""
+
+    provider: str
+    spec: str
+    urlpath: str = field(default="", repr=False)
+    """What the link asks to open in the server, as in `Link`; it may hold a token."""
+    user: User | None = None
+    client: Client = field(factory=Client)
+    build_only: bool = False
+    build_token: bool = False
+    """The request bore a valid build token."""
+    local: bool = False
+    """Asked by the person at this machine (the command line): local folders may be launched."""
+    launch_host: str = ""
+    """Public address of this Ringbinder, with a trailing slash (`binder_launch_host`)."""
+    session: str = ""
+    """Name derived from the session, safe to show; a launcher may name a server or temporary user after it."""
+
+    @property
+    def binder_request(self) -> str:
+        return f"v2/{self.provider}/{self.spec}"
+
+    def persistent(self, repo: Repo) -> str:
+        """`binder_persistent_request`: the same link with what `repo` has fixed in place of a branch."""
+        return f"v2/{self.provider}/{repo.resolved_spec}"
+
+
+@frozen
+class GitSource:
+    """Content at commit `ref` of the repository at `url` (may be a file: URL for a local repository)."""
+
+    url: str
+    ref: str
+
+
+@frozen
+class FolderSource:
+    """A folder of this machine as it is now, from the command line only; `digest` covers names, modes and contents."""
+
+    path: Path
+    digest: str
+
+
+@frozen
+class DoiSource:
+    """A record of a data repository."""
+
+    doi: str
+    record: str
+
+
+@frozen
+class ArchiveSource:
+    """A downloadable archive. `digest` is ``sha256:...`` where it is known."""
+
+    url: str
+    digest: str | None = None
+
+
+Source = GitSource | FolderSource | DoiSource | ArchiveSource
+
+
+@frozen
+class Repo:
+    """What a link means, fixed: the same `Repo` is the same content."""
+
+    url: str
+    """Public address for people and programs; without credentials (`repo_url`)."""
+    source: Source
+    ref: str
+    """The resolved reference: a commit for git."""
+    resolved_spec: str
+    """The spec with `ref` in place of a branch or tag (`binder_persistent_request`)."""
+    ref_url: str
+    """Page that shows this very content (`binder_ref_url`)."""
+    slug: str
+    """What the image is named after; see `naming`."""
+    credentials: Secret | None = None
+    """Lines of git's credential format (``username=...``, ``password=...``), for whoever fetches."""
+    private: bool = False
+    provider: str = ""
+    """Name of the provider that resolved it; filled in by core."""
+    notices: tuple[str, ...] = ()
+    """What the person should be told about how the link was understood (``main`` was tried, ...)."""
+    urlpath: str | None = None
+    """What to open instead of the request's `urlpath`, whose beginning turned out to belong to the ref."""
+    high_quota: bool = False
+    """The operator grants it the higher quota (`RepoProvider.high_quota_specs`)."""
+    settings: Mapping[str, Any] = field(factory=dict, hash=False)
+    """What the operator has set for it (`RepoProvider.spec_config`), such as ``{"quota": 50}``."""
+
+
+@frozen
+class Plan:
+    """An image to find or make."""
+
+    repo: Repo
+    image: str
+    """Full image name with its tag, as the registry knows it."""
+    build: str
+    """Name of the build: lower case, at most 63 characters."""
+
+
+@frozen
+class Target:
+    """Where a builder writes and with what right: a registry reference with credentials, or a folder."""
+
+    kind: ImageKind
+    reference: str = ""
+    folder: Path | None = None
+    credentials: Secret | None = None
+    """For a registry: JSON ``{"registry", "username", "password"}``, made for this one build."""
+
+
+@frozen
+class Image:
+    """A whole image. `path` is set for kind ``folder``."""
+
+    name: str
+    kind: ImageKind
+    digest: str = ""
+    path: Path | None = None
+    pushed: bool = False
+    """The builder has published it already: `push` is skipped."""
+    size: int | None = None
+    """Bytes, where the registry knows."""
+    built_at: float | None = None
+    """Unix seconds, where the registry knows."""
+    launched_at: float | None = field(default=None, eq=False)
+    """When it was launched last, in Unix seconds, where the registry knows."""
+    in_use: bool = field(default=False, eq=False)
+    """Something runs on it just now, as far as the registry knows."""
+
+
+@frozen
+class Room:
+    """What `make_room` has done: the images that it removed, or would, and in words how full it was and is."""
+
+    removed: tuple[Image, ...]
+    summary: str
+
+
+@frozen
+class ImageState:
+    """What a launch would find: `image` is there (``ready``), under way, never built (``cold``) or ``broken``.
+
+    ``broken`` means that the last build of exactly this content failed.
+    """
+
+    repo: Repo
+    image: str
+    state: Literal["ready", "building", "broken", "cold"]
+    built_at: float | None = None
+    """Unix seconds, where that is known."""
+    last_build_seconds: float | None = None
+    """Of this content, else of the repository at another commit."""
+    usual_launch_seconds: float | None = None
+    """Median of late, also of launches before the last start."""
+    place: int | None = None
+    """Place among the builds that wait, where there is no slot free."""
+
+
+@frozen
+class Server:
+    """A running server of one client. `url` ends with a slash; `token` opens it."""
+
+    id: str
+    url: str
+    token: Secret
+    image: str = ""
+    extra: Mapping[str, Any] = field(factory=dict)
+    """More keys for the `ready` event, plain JSON (``work_folder``, ...)."""
+
+
+@frozen
+class Work:
+    """What a session works on, or has left. `folder` holds its files; times are Unix seconds."""
+
+    id: str
+    folder: Path
+    repo_url: str = ""
+    started: float | None = None
+    ended: float | None = None
+    """None: it runs."""
+    reason: str = ""
+    """Why it ended."""
+    changed: tuple[str, ...] = ()
+    """Files that it had changed when it ended."""
+
+
+@frozen
+class Link:
+    """How a pasted address is understood."""
+
+    provider: str
+    spec: str
+    """Percent-encoded as in a `/v2/` link."""
+    urlpath: str = ""
+    """What to open in the server, relative to its base (``lab/tree/a.ipynb``)."""
+
+
+@frozen
+class ProviderInfo:
+    """What the form shows of a provider; the shape of `GET /api/repoproviders` is made from it."""
+
+    display_name: str
+    spec_regex: str
+    """JavaScript and Python regular expression of a whole spec."""
+    repo_label: str
+    repo_placeholder: str
+    repo_url_encode: bool = False
+    """The repository part of the spec is percent-encoded whole."""
+    ref_enabled: bool = True
+    ref_default: str = "HEAD"
+    detect_regex: str | None = None
+    """JavaScript regular expression with a group named ``repo`` that finds the repository in a pasted address."""
+    event_name: str = ""
+    """`provider` of the launch event, where BinderHub's is not the display name (``Git`` for "Git repository")."""
+
+
+@frozen
+class Health:
+    """One line of `/health`. A check with `ignore_failure` does not make the whole unhealthy."""
+
+    service: str
+    ok: bool
+    detail: Mapping[str, Any] = field(factory=dict)
+    ignore_failure: bool = False
+
+
+@frozen
+class Allowance:
+    """How many more builds a client may start (`x-ratelimit-limit`, `-remaining` and `-reset`)."""
+
+    limit: int
+    remaining: int
+    reset: float
+    """Unix seconds at which there is one more."""
+
+
+@frozen
+class Finding:
+    """One line of `ringbinder doctor`: what was looked at, how it is, and what to do."""
+
+    level: Literal["ok", "warning", "error"]
+    message: str
+    fix: str = ""
+
+
+@frozen
+class Failure:
+    """What `diagnose` is asked about. `tail` holds the last log lines, oldest first, already redacted."""
+
+    stage: Stage
+    error: BaseException
+    tail: tuple[str, ...] = ()
+    plan: Plan | None = None
+
+
+@frozen
+class Diagnosis:
+    """Why it failed, in words. `line` is the log line that matters."""
+
+    cause: str
+    line: str = ""
+    advice: str = ""
+    code: str = ""

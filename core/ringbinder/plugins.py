@@ -1,0 +1,342 @@
+"""Entry points -> plugin instances with their configuration and their life span."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, get_args
+
+from attrs import evolve
+
+from .bases import Builder, Context, Launcher, NoOptions, Provider, Registry, Sink
+from .config import Config
+from .errors import ConfigError, PluginError, RingbinderError
+from .event_settings import DeliverySettings
+from .hooks import HookCaller, timeout_problems
+from .implementations import hooks_in
+from .lifespans import Life
+from .model import ImageKind
+from .promise import check_api, importing
+from .secret import redact
+from .selection import GROUPS, EntryPoints, Found, Row, installed, select
+from .services import Services
+from .suggest import did_you_mean
+
+__all__ = ["Found", "Plugins", "import_plugin"]
+
+BASES: Final[Mapping[str, type]] = {
+    "provider": Provider,
+    "registry": Registry,
+    "builder": Builder,
+    "launcher": Launcher,
+    "sink": Sink,
+}
+"""The base class of each kind, whose abstract methods a plugin of it must have."""
+FIT: Final[Mapping[str, str]] = {"builder": "makes", "registry": "holds", "launcher": "runs"}
+"""The attribute that says which kind of image a plugin deals with."""
+
+
+class Plugins:
+    """All plugins of one application. `load` makes the active ones, `running` starts them.
+
+    `found` has every installed plugin and every instance; `hooks` calls the active ones, under the names
+    ``kind:name`` (``provider:gh``).
+    """
+
+    def __init__(
+        self, config: Config, services: Services, *, entry_points: EntryPoints | None = None
+    ) -> None:
+        """`entry_points` gives those of a group; the default is what is installed."""
+        settings = config.settings
+        errors = services.metrics.plugin_errors
+        self.hooks = HookCaller(
+            services.log,
+            timeouts=settings.hook_timeouts,
+            on_failure=lambda plugin, hook: errors.labels(plugin, hook).inc(),
+        )
+        self._config = config
+        self._services = services
+        self._selection = select(installed(entry_points), settings)
+        self._delivery: dict[str, DeliverySettings] = {}
+
+    @property
+    def found(self) -> list[Found]:
+        return [row.found for row in self._selection.rows]
+
+    @property
+    def registry(self) -> str:
+        return self._config.settings.registry
+
+    @property
+    def builder(self) -> str:
+        return self._config.settings.builder
+
+    @property
+    def launcher(self) -> str:
+        return self._config.settings.launcher
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """The names under which `hooks` knows the one registry, builder and launcher, by kind."""
+        return {kind: f"{kind}:{getattr(self, kind)}" for kind in FIT}
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """The active sinks, in the order of the configuration."""
+        active = self._active("sink")
+        return tuple(name for name in dict.fromkeys(self._config.settings.sinks) if name in active)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The active providers: the installed ones, then the configuration's instances in their order."""
+        return tuple(self._active("provider"))
+
+    def get(self, kind: str, name: str) -> Any:
+        """The active plugin. Raises PluginError if there is none of that kind and name."""
+        active = self._active(kind)
+        if name not in active:
+            hint = did_you_mean(name, active, f" Active: {', '.join(active) or 'none'}.")
+            raise PluginError(f"{kind}:{name}", f"no {kind} of this name is active.{hint}")
+        return active[name].instance
+
+    @property
+    def delivery(self) -> Mapping[str, DeliverySettings]:
+        """How each active sink gets its events."""
+        return {name: self._delivery[name] for name in self.sinks}
+
+    def load(self) -> None:
+        """Imports, configures and makes what the configuration wants.
+
+        Raises ConfigError or PluginError if something that it needs fails or does not fit; what it does not
+        need is left out, with a warning.
+        """
+        selection = self._selection
+        log = self._services.log
+        for warning in selection.warnings:
+            log.warning(warning)
+        problems = [*selection.problems, *timeout_problems(self._config.settings.hook_timeouts)]
+        problems += [
+            f"EventLog.delivery.{name}: no sink of this name stands in Ringbinder.sinks."
+            + did_you_mean(name, self._config.settings.sinks)
+            for name in self._config.events.delivery
+            if name not in self._config.settings.sinks
+        ]
+        errors: list[RingbinderError] = []
+        made = [row for row in selection.wanted() if self._works(self._make, row, errors)]
+        # The one that is registered last is called first.
+        for row in reversed(made):
+            self._works(self._register, row, errors)
+        _raise(problems, errors)
+        self._check_fit()
+
+    @asynccontextmanager
+    async def running(
+        self, after_sinks: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    ) -> AsyncIterator[None]:
+        """Starts the active plugins one after another, and stops them in reverse.
+
+        General plugins start first, then sinks, registry, builder, launcher, providers. `after_sinks` is
+        entered after the sinks, hence left when only sinks and general plugins still run. Raises
+        PluginError or ConfigError if one does not start that the configuration needs; another is left out,
+        with a warning.
+        """
+        limit = self._config.settings.lifespan_timeout or None
+        lives: list[Life] = []
+        try:
+            for kind in GROUPS:
+                for row in self._selection.wanted([kind]):
+                    if row.found.state == "active":
+                        await self._start(row, lives, limit)
+                if kind == "sink" and after_sinks is not None:
+                    lives.append(life := Life(after_sinks(), self._services.log))
+                    await life.start(limit)
+            yield
+        finally:
+            await _end(lives, limit)
+
+    def inspect(self) -> list[Found]:
+        """All that was found, with the hooks of the inactive ones too: those are imported, and not made.
+
+        What an operator has disabled stays untouched.
+        """
+        return [_inspected(row) for row in self._selection.rows]
+
+    def _active(self, kind: str) -> dict[str, Found]:
+        return {found.name: found for found in self.found if found.kind == kind and found.state == "active"}
+
+    def _works(self, step: Callable[[Row], None], row: Row, errors: list[RingbinderError]) -> bool:
+        """Whether `step` succeeds; a failure of what is needed goes to `errors`."""
+        try:
+            step(row)
+        except RingbinderError as error:
+            self._fail(row, error)
+            if row.needed:
+                errors.append(error)
+            return False
+        return True
+
+    def _register(self, row: Row) -> None:
+        self.hooks.register(row.found.instance, row.found.key, general=row.found.kind == "plugin")
+
+    def _make(self, row: Row) -> None:
+        found = row.found
+        plugin = import_plugin(row)
+        check_api(plugin, found.key)
+        found.sections = _sections(plugin)
+        log = self._services.log.bind(plugin=found.key)
+        try:
+            config: Any = self._config.fill(
+                getattr(plugin, "Config", NoOptions), found.sections, extra=row.extra, where=row.where
+            )
+            if found.kind == "sink":
+                self._delivery[found.name] = self._config.fill(
+                    DeliverySettings,
+                    (),
+                    extra={
+                        **getattr(plugin, "delivery", {}),
+                        **self._config.events.delivery.get(found.name, {}),
+                    },
+                    where=f"EventLog.delivery.{found.name}",
+                )
+            found.instance = plugin(config, Context(found.name, self._services, log))
+        except RingbinderError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(found.key, f"it cannot be made ({found.origin}): {_words(error)}") from error
+        found.hooks = hooks_in(found.instance)
+        _check_kind(found)
+        found.state = "active"
+
+    def _fail(self, row: Row, error: RingbinderError) -> None:
+        found = row.found
+        found.state, found.reason, found.instance = "failed", redact(str(error)), None
+        if not row.needed:
+            self._services.log.warning(
+                "a plugin is left out", plugin=found.key, distribution=found.origin, reason=found.reason,
+                exc_info=error.__cause__,
+            )  # fmt: skip
+
+    async def _start(self, row: Row, lives: list[Life], limit: float | None) -> None:
+        found = row.found
+        try:
+            if (span := self.hooks.lifespan(found.key)) is None:
+                return
+            life = Life(span, self._services.log.bind(plugin=found.key))
+            await life.start(limit)
+            lives.append(life)
+        except Exception as error:
+            failure = error if isinstance(error, ConfigError | PluginError) else _not_started(found, error)
+            self.hooks.unregister(found.key)
+            self._fail(row, failure)
+            if row.needed:
+                raise failure from failure.__cause__
+
+    def _check_fit(self) -> None:
+        chosen = [self.get(kind, getattr(self, kind)) for kind in FIT]
+        kinds = [getattr(plugin, attribute) for plugin, attribute in zip(chosen, FIT.values(), strict=True)]
+        if len(set(kinds)) == 1:
+            return
+        told = ", ".join(
+            f'{kind} "{getattr(self, kind)}" {attribute} {image}'
+            for (kind, attribute), image in zip(FIT.items(), kinds, strict=True)
+        )
+        fitting = [f"for images of kind {image}: {self._that_fit(image)}" for image in get_args(ImageKind)]
+        problem = f"Ringbinder: builder, registry and launcher do not fit: {told}."
+        raise ConfigError([f"{problem} Installed are {'; '.join(fitting)}."])
+
+    def _that_fit(self, image: str) -> str:
+        """The installed plugins for one kind of image, in words."""
+        words = []
+        for kind, attribute in FIT.items():
+            rows = [row for row in self._selection.rows if row.found.kind == kind]
+            names = [row.found.name for row in rows if _deals_with(row, attribute) == image]
+            words.append(f"{kind} {' or '.join(sorted(names)) or '(none)'}")
+        return ", ".join(words)
+
+
+async def _end(lives: Sequence[Life], limit: float | None) -> None:
+    cancelled: asyncio.CancelledError | None = None
+    for life in reversed(lives):
+        try:
+            await life.end(limit)
+        except asyncio.CancelledError as error:
+            cancelled = error  # an end in a hurry: the rest still stop
+    if cancelled is not None:
+        raise cancelled
+
+
+def _not_started(found: Found, error: Exception) -> PluginError:
+    failure = PluginError(found.key, f"it did not start ({found.origin}): {_words(error)}", "lifespan")
+    failure.__cause__ = error
+    return failure
+
+
+def import_plugin(row: Row) -> Any:
+    """The plugin class that a row names. Raises PluginError, in words for an operator."""
+    found = row.found
+    try:
+        with importing(found.key):
+            plugin = row.entry_point.load()
+    except (Exception, SystemExit) as error:
+        message = f"{found.target} of {found.origin} cannot be imported: {_words(error)}"
+        raise PluginError(found.key, message) from error
+    if not callable(plugin):
+        raise PluginError(found.key, f"{found.target} of {found.origin} is no class")
+    return plugin
+
+
+def _sections(plugin: Any) -> tuple[str, ...]:
+    return tuple(getattr(plugin, "sections", ()))
+
+
+def _inspected(row: Row) -> Found:
+    found = evolve(row.found)
+    if found.state == "available":
+        try:
+            plugin = import_plugin(row)
+        except PluginError as error:
+            found.state, found.reason = "failed", redact(str(error))
+        else:
+            found.hooks, found.sections = hooks_in(plugin), _sections(plugin)
+    return found
+
+
+def _deals_with(row: Row, attribute: str) -> str:
+    try:
+        return str(getattr(import_plugin(row), attribute, ""))
+    except PluginError:
+        return ""
+
+
+def _check_kind(found: Found) -> None:
+    """Raises PluginError if a plugin lacks what makes it one of its kind."""
+    base = BASES.get(found.kind)
+    needed: frozenset[str] = getattr(base, "__abstractmethods__", frozenset())
+    if missing := sorted(needed - set(found.hooks)):
+        raise PluginError(
+            found.key, f"a {found.kind} must have the hooks {', '.join(missing)} ({found.origin})"
+        )
+    attribute = FIT.get(found.kind)
+    kinds = get_args(ImageKind)
+    if attribute and getattr(found.instance, attribute, None) not in kinds:
+        raise PluginError(
+            found.key, f"its class attribute {attribute!r} must be one of {', '.join(kinds)} ({found.origin})"
+        )
+
+
+def _words(error: BaseException) -> str:
+    text = redact(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _raise(problems: Sequence[str], errors: Sequence[RingbinderError]) -> None:
+    """One ConfigError for all, unless there is only one error; its cause holds them with their tracebacks."""
+    if not problems and not errors:
+        return
+    if not problems and len(errors) == 1:
+        raise errors[0]
+    told = list(problems)
+    for error in errors:
+        told += error.problems if isinstance(error, ConfigError) else [str(error)]
+    raise ConfigError(told) from (ExceptionGroup("plugins failed", errors) if errors else None)

@@ -1,0 +1,117 @@
+"""What every builder must do, as tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pytest
+from attrs import frozen
+
+from ..errors import BuildError, UserError
+from ..events import PHASES
+from ..model import Image, Plan, Target
+from .context import RecordingLog, descendants, left_over
+from .rules import contract
+
+SECRET_VARIABLES: Final = {
+    "GITHUB_ACCESS_TOKEN": "ghp-operators-own-token-4711",
+    "AWS_SECRET_ACCESS_KEY": "operators-own-aws-key-4712",
+    "JUPYTERHUB_API_TOKEN": "operators-own-hub-token-4713",
+    "RINGBINDER__DockerRegistry__password": "operators-own-registry-word-4714",
+}
+"""What stands in the operator's environment while the contract's builds run."""
+
+
+@frozen(kw_only=True)
+class BuilderCase:
+    """What to test a builder with. `folder_plan` makes plans from files."""
+
+    builder: Any
+    target: Callable[[Plan], Awaitable[Target]]
+    """What the registry would say."""
+    good: Plan
+    """Builds."""
+    broken: Plan | None = None
+    """Cannot be built, through the repository's own fault; None for a builder that cannot fail so."""
+    endless: Plan | None = None
+    """Prints a line that contains `endless_line`, and then does not end by itself."""
+    endless_line: str = "now it takes for ever"
+    reveals: Plan | None = None
+    """Prints its environment, as ``NAME=value``; None for a builder that runs nothing of a repository's."""
+
+    async def build(self, plan: Plan, log: RecordingLog) -> Image:
+        target = await self.target(plan)
+        image = await self.builder.build(plan=plan, target=target, log=log)
+        assert isinstance(image, Image), f"Rule: build gives an Image or raises, not {image!r}."
+        return image
+
+
+@contract("builder")
+class BuilderContract:
+    """Subclass it as ``Test...`` and give the fixture `case`."""
+
+    @pytest.fixture
+    async def case(self) -> Any:
+        raise NotImplementedError("give a fixture `case` that returns or yields a BuilderCase")
+
+    async def test_builds_what_it_says(self, case: BuilderCase) -> None:
+        log = RecordingLog()
+        before = descendants()
+        image = await case.build(case.good, log)
+        assert image.name == case.good.image, "Rule: the image bears the name of the plan."
+        assert image.kind == case.builder.makes, (
+            f"Rule: it says it makes {case.builder.makes}, not {image.kind}."
+        )
+        if image.kind == "folder":
+            assert image.path is not None, "Rule: an image of kind folder has a path."
+            assert image.path.is_dir(), f"Rule: {image.path}, the image, is there."
+        assert log.lines, "Rule: a build tells of its progress."
+        for phase, _ in log.lines:
+            assert phase is None or phase in PHASES, f"Rule: {phase!r} is no phase of the protocol."
+            assert phase not in {"ready", "failed"}, (
+                f"Rule: core alone says {phase!r}; a builder returns or raises."
+            )
+        assert not await left_over(before), "Rule: a build leaves no process."
+
+    async def test_a_failing_repository_is_the_users_error(self, case: BuilderCase) -> None:
+        if case.broken is None:
+            pytest.skip("the case has no repository that fails")
+        before = descendants()
+        with pytest.raises(UserError) as caught:
+            await case.build(case.broken, RecordingLog())
+        error = caught.value
+        assert error.message.strip(), "Rule: the error says what happened."
+        if not isinstance(error, BuildError):
+            assert error.code != "build-failed", "Rule: build-failed is a BuildError."
+        assert not await left_over(before), "Rule: a failed build leaves no process."
+
+    async def test_cancelled_it_ends_everything(self, case: BuilderCase) -> None:
+        if case.endless is None:
+            pytest.skip("the case has no build without an end")
+        log = RecordingLog()
+        before = descendants()
+        task = asyncio.ensure_future(case.build(case.endless, log))
+        waiter = asyncio.ensure_future(log.until(case.endless_line, seconds=240))
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        assert not task.done(), f"the build without an end has ended: {task}; its log:\n{log.text}"
+        await waiter
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not await left_over(before), "Rule: a cancelled build leaves no process."
+
+    async def test_the_operators_secrets_stay_out(
+        self, case: BuilderCase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if case.reveals is None:
+            pytest.skip("the case has no build that shows its environment")
+        for name, value in SECRET_VARIABLES.items():
+            monkeypatch.setenv(name, value)
+        log = RecordingLog()
+        await case.build(case.reveals, log)
+        assert "PATH=" in log.text, f"the build did not show its environment; its log:\n{log.text}"
+        for name, value in SECRET_VARIABLES.items():
+            assert f"{name}=" not in log.text, f"Rule: the build's environment has no {name}."
+            assert value not in log.text, f"Rule: the value of {name} does not reach the build."

@@ -1,0 +1,185 @@
+"""What the small API server of the tests keeps, and what its pods do: objects, their versions, scripts, logs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from attrs import define, field
+
+from ..eventlog import Bell
+from . import kubeobjects as known
+from .kubescript import Exit, Hold, Line, Object, Script, Stuck, Wait, Warned
+
+
+@define(eq=False)
+class PodLog:
+    """What a pod has written."""
+
+    entries: list[tuple[str, str]] = field(factory=list)
+    """Time stamp, and text with its newline if it has one."""
+    ended: bool = False
+    news: Bell = field(factory=Bell)
+
+
+@define(eq=False)
+class KubeCluster:
+    """Pods, secrets and events, in the namespaces that exist. For tests, through `KubeApi`."""
+
+    namespaces: set[str] = field(factory=lambda: {"default", "binder"})
+    script: Script = field(default=lambda pod: [Exit(0)])
+    """What a new pod does."""
+    start_seconds: float = 0.02
+    """From a pod's creation to its container's start."""
+    kept_events: int = 10_000
+    """How many events a watch can begin with; an older version is answered with 410."""
+    objects: dict[str, dict[tuple[str, str], Object]] = field(
+        factory=lambda: {"pods": {}, "secrets": {}, "events": {}}
+    )
+    created: list[str] = field(factory=list)
+    """Names of all pods that were ever created, in order."""
+    pushed: set[str] = field(factory=set)
+    """The images that build pods have made: those named by repo2docker's option ``--image``."""
+    _version: int = 100
+    _history: list[tuple[int, str, Object]] = field(factory=list)
+    _forgotten: int = 100
+    _news: Bell = field(factory=Bell)
+    _logs: dict[str, PodLog] = field(factory=dict)
+    _lives: dict[str, asyncio.Task[None]] = field(factory=dict)
+
+    def pod(self, name: str, namespace: str = "binder") -> Object | None:
+        return self.objects["pods"].get((namespace, name))
+
+    def put_pod(self, pod: Object, namespace: str = "binder") -> Object:
+        """A pod that somebody else has created and that does nothing."""
+        made = self._make("pods", namespace, pod)
+        made.setdefault("status", {"phase": "Running"})
+        self._changed("ADDED", made)
+        return made
+
+    def remove_pod(self, name: str, namespace: str = "binder") -> None:
+        """The pod is deleted at once, as by a person with ``--force``."""
+        pod = self.objects["pods"].pop((namespace, name))
+        self._end(pod)
+        self._changed("DELETED", pod)
+
+    def forget(self) -> None:
+        """Compaction: no watch can go on from a version before now."""
+        self._forgotten = self._version
+        self._history.clear()
+
+    def _make(self, resource: str, namespace: str, body: Object) -> Object:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        made = json.loads(json.dumps(body))
+        made["metadata"] |= {"namespace": namespace, "uid": str(uuid4()), "creationTimestamp": now}
+        self._version += 1
+        made["metadata"]["resourceVersion"] = str(self._version)
+        self.objects[resource][namespace, made["metadata"]["name"]] = made
+        return dict(made)
+
+    def _vanish(self, pod: Object) -> None:
+        meta = pod["metadata"]
+        key = (meta["namespace"], meta["name"])
+        if (current := self.objects["pods"].get(key)) and current["metadata"]["uid"] == meta["uid"]:
+            self.objects["pods"].pop(key)
+            self._end(current)
+            self._changed("DELETED", current)
+            # As the cluster's garbage collector does.
+            for where, thing in list(self.objects["secrets"].items()):
+                owners = thing["metadata"].get("ownerReferences") or ()
+                if any(owner["uid"] == meta["uid"] for owner in owners):
+                    del self.objects["secrets"][where]
+
+    def _changed(self, kind: str, pod: Object) -> None:
+        """Gives a pod its next version and tells the watches."""
+        self._version += 1
+        pod["metadata"]["resourceVersion"] = str(self._version)
+        frozen_copy = json.loads(json.dumps(pod))
+        if kind != "DELETED":
+            self.objects["pods"][pod["metadata"]["namespace"], pod["metadata"]["name"]] = pod
+        self._history.append((self._version, kind, frozen_copy))
+        if len(self._history) > self.kept_events:
+            self._forgotten = self._history[-self.kept_events][0]
+            del self._history[: -self.kept_events]
+        self._news.ring()
+
+    async def _live(self, pod: Object) -> None:
+        await asyncio.sleep(self.start_seconds)
+        log = self._logs[pod["metadata"]["uid"]]
+        status, running = pod["status"], False
+        for act in self.script(pod):
+            if not running and not isinstance(act, Stuck | Warned):
+                running = True
+                self._starts(pod)
+            match act:
+                case Line(text, end, stamp):
+                    log.entries.append((stamp or known.now(), text + end))
+                    log.news.ring()
+                    await asyncio.sleep(0)
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                case Hold(event):
+                    await event.wait()
+                case Warned(reason, message):
+                    self._warn(pod, reason, message)
+                case Stuck(reason, message):
+                    self._stick(pod, reason, message)
+                    await asyncio.Event().wait()
+                case Exit(code, reason, pod_reason, message):
+                    terminated = {"exitCode": code, "finishedAt": known.now()[:19] + "Z"}
+                    terminated |= {"reason": reason or ("Completed" if code == 0 else "Error")}
+                    status |= {"phase": "Failed" if code or pod_reason else "Succeeded"}
+                    status |= {"reason": pod_reason, "message": message} if pod_reason else {}
+                    self._state(pod, {"terminated": terminated})
+                    if status["phase"] == "Succeeded":
+                        self.pushed.update(known.images(pod))
+                    self._end(pod)
+                    self._changed("MODIFIED", pod)
+                    return
+
+    def _starts(self, pod: Object) -> None:
+        pod["spec"]["nodeName"] = "node-1"
+        pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+        self._state(pod, {"waiting": {"reason": "ContainerCreating"}})
+        self._changed("MODIFIED", pod)
+        pod["status"]["phase"] = "Running"
+        self._state(pod, {"running": {"startedAt": known.now()[:19] + "Z"}})
+        self._changed("MODIFIED", pod)
+
+    def _stick(self, pod: Object, reason: str, message: str) -> None:
+        if reason == "Unschedulable":
+            unscheduled = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+            pod["status"]["conditions"] = [unscheduled]
+        else:
+            self._state(pod, {"waiting": {"reason": reason or "ContainerCreating", "message": message}})
+        self._changed("MODIFIED", pod)
+
+    def _warn(self, pod: Object, reason: str, message: str) -> None:
+        meta = pod["metadata"]
+        name = f"{meta['name']}.{uuid4().hex[:12]}"
+        about = {"kind": "Pod", "name": meta["name"], "uid": meta["uid"], "namespace": meta["namespace"]}
+        event = {
+            "metadata": {"name": name},
+            "involvedObject": about,
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
+            "lastTimestamp": known.now()[:19] + "Z",
+        }
+        self._make("events", meta["namespace"], event)
+
+    def _state(self, pod: Object, state: Mapping[str, Any]) -> None:
+        name = pod["spec"]["containers"][0]["name"]
+        pod["status"]["containerStatuses"] = [{"name": name, "state": dict(state)}]
+
+    def _end(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        if (life := self._lives.get(uid)) is not None and life is not asyncio.current_task():
+            life.cancel()
+        if (log := self._logs.get(uid)) is not None:
+            log.ended = True
+            log.news.ring()

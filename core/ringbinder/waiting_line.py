@@ -1,0 +1,62 @@
+"""Builds wait in line for a place, and are told how many are before them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from attrs import define, field
+
+
+@define
+class WaitingLine:
+    """`places` may be taken at the same time; who comes first is served first."""
+
+    places: int
+    _taken: int = field(default=0, init=False)
+    _waiting: dict[asyncio.Future[None], Callable[[int], None]] = field(factory=dict, init=False)
+
+    @property
+    def full(self) -> bool:
+        """Who comes now must wait."""
+        return self._taken >= self.places or bool(self._waiting)
+
+    @asynccontextmanager
+    async def place(self, tell: Callable[[int], None]) -> AsyncIterator[None]:
+        """Holds a place until left; `tell` is called with the number of those before, whenever that changes."""
+        if self.full:
+            await self._wait(tell)
+        else:
+            self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._next()
+
+    async def _wait(self, tell: Callable[[int], None]) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        tell(len(self._waiting))
+        self._waiting[turn] = tell
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn had come
+                self._taken -= 1
+                self._next()
+            elif self._waiting.pop(turn, None):
+                self._tell()
+            raise
+
+    def _next(self) -> None:
+        while self._waiting and self._taken < self.places:
+            turn = next(iter(self._waiting))
+            del self._waiting[turn]
+            self._taken += 1
+            turn.set_result(None)
+            self._tell()
+
+    def _tell(self) -> None:
+        for before, tell in enumerate(self._waiting.values()):
+            tell(before)

@@ -1,0 +1,226 @@
+"""The command line: the commands and their options.
+
+Only click is imported here, so that `ringbinder --help` is quick; a command imports its work when it does it.
+Exit codes: `exitcodes.ExitCode`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .configured import configured, json_output, yes
+from .exitcodes import MEANINGS
+from .init_command import init
+from .own_machine import consents, sessions
+from .plugin_commands import plugins
+from .setup import Setup
+from .stored import images, paths
+
+if TYPE_CHECKING:
+    from .invocation import Invocation
+
+_EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in MEANINGS.items())
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=_CONTEXT, epilog=_EXIT_CODES)
+@click.version_option(package_name="ringbinder", message="Ringbinder %(version)s")
+def main() -> None:
+    """Turns a link to a repository into a running notebook.
+
+    LINK is gh/user/repo/ref, the address of a GitHub or GitLab page, any git address, a link of a Binder site
+    (https://mybinder.org/v2/...), or a folder of this machine.
+    """
+
+
+@main.command()
+@click.argument("link")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@yes
+@json_output
+@configured
+def launch(link: str, setup: Setup, as_json: bool, no_browser: bool, yes: bool) -> None:
+    """Build LINK if need be, start a notebook and open it.
+
+    Runs until the notebook ends or Ctrl-C stops it. Files that you changed are kept, and it is said where.
+    A second Ctrl-C ends at once. Where code of LINK runs on this computer, you are asked once per repository;
+    a folder of this machine needs no asking. With --json: the events of the launch, one JSON object a line.
+    """
+
+    async def work(invocation: Invocation) -> int:
+        from .launch import launch_link
+
+        return await launch_link(invocation, link, as_json=as_json, browser=not no_browser, yes=yes)
+
+    setup.run(work)
+
+
+@main.command()
+@click.argument("link")
+@yes
+@json_output
+@configured
+def build(link: str, setup: Setup, as_json: bool, yes: bool) -> None:
+    """Build the image of LINK, unless it is there, and print its name."""
+
+    async def work(invocation: Invocation) -> int:
+        from .launch import build_link
+
+        return await build_link(invocation, link, as_json=as_json, yes=yes)
+
+    setup.run(work)
+
+
+@main.command()
+@click.argument("link")
+@json_output
+@configured
+def resolve(link: str, setup: Setup, as_json: bool) -> None:
+    """Show what LINK means now, and whether its image is there. Builds nothing."""
+
+    async def work(invocation: Invocation) -> int:
+        from .resolve import resolve_link
+
+        return await resolve_link(invocation, link, as_json=as_json)
+
+    setup.run(work)
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1; with --public 0.0.0.0]")
+@click.option(
+    "--public",
+    is_flag=True,
+    help="Let others reach this server; refused without Ringbinder.access_token or an allow-list.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; 0: a free one.  [default: BinderHub.port, else 8585]"
+)
+@configured
+def serve(setup: Setup, host: str | None, port: int | None, public: bool) -> None:
+    """Run the web server."""
+
+    async def work(invocation: Invocation) -> int:
+        from .serve import serve_pages
+
+        listen = host or ("0.0.0.0" if public else "127.0.0.1")  # noqa: S104
+        return await serve_pages(invocation, listen, port, public=public)
+
+    setup.run(work, quietest="info", own_signals=False)
+
+
+@main.group()
+def events() -> None:
+    """Ask what has happened."""
+
+
+def _duration(_: click.Context, parameter: click.Parameter, value: str) -> float:
+    from ringbinder.options import seconds
+
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not {error}", param=parameter) from None
+
+
+@events.command("query")
+@click.option(
+    "--since",
+    default="30d",
+    show_default=True,
+    callback=_duration,
+    help="How far back, such as 12h, 30d or 26w.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="FIELD",
+    help="Count for each value of it: repo, provider, schema, any field of the event, or hour, day, month, "
+    "year. May be repeated.",
+)
+@click.option(
+    "--schema",
+    default="binderhub.jupyter.org/launch",
+    show_default=True,
+    help="Which events; * stands for any text.",
+)
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Rows at most.")
+@json_output
+@configured
+def query_events(
+    setup: Setup, since: float, by: tuple[str, ...], schema: str, limit: int, as_json: bool
+) -> None:
+    """Count events, such as the launches of each repository, that the sink `sqlite` has kept."""
+
+    async def work(invocation: Invocation) -> int:
+        from .events import query_events
+
+        return await query_events(invocation, schema=schema, since=since, by=by, limit=limit, as_json=as_json)
+
+    setup.run(work)
+
+
+@events.command("catalogue")
+def catalogue() -> None:
+    """Print the schemas of Ringbinder's own events, each with its question, as Markdown."""
+    from .events import print_catalogue
+
+    print_catalogue()
+
+
+@main.command()
+@json_output
+@configured
+def doctor(setup: Setup, as_json: bool) -> None:
+    """Ask every active plugin whether what it needs is there, and say how to mend what is not.
+
+    Registries are asked whether they answer, accept the credentials and let images be pushed (an upload that is
+    cancelled).
+    """
+
+    async def work(invocation: Invocation) -> int:
+        from .doctor import examine
+
+        return await examine(invocation, as_json=as_json)
+
+    setup.run(work)
+
+
+@main.group("config")
+def configuration() -> None:
+    """Judge configuration files."""
+
+
+@configuration.command("check")
+@click.argument("more", nargs=-1, metavar="FILE...", type=click.Path(path_type=Path))
+@json_output
+@configured
+def check(more: tuple[Path, ...], setup: Setup, as_json: bool) -> None:
+    """Say what the configuration FILEs, Helm values among them, choose and every problem in them."""
+    setup = setup._replace(files=(*setup.files, *more))
+
+    async def work(invocation: Invocation) -> int:
+        from .check import check_files
+
+        return await check_files(invocation, as_json=as_json)
+
+    setup.run(work)
+
+
+@configuration.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a configuration file, with the options of every installed plugin, for editors."""
+    from .schema import print_schema
+
+    print_schema()
+
+
+main.add_command(plugins)
+main.add_command(consents)
+main.add_command(sessions)
+main.add_command(images)
+main.add_command(paths)
+main.add_command(init)

@@ -1,0 +1,82 @@
+"""`ringbinder config check`: what a configuration chooses, and everything that is wrong or odd in it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from attrs import frozen
+from ringbinder.compat import Choice
+from ringbinder.config import Config
+from ringbinder.errors import ConfigError, RingbinderError
+from ringbinder.plugins import Plugins
+from ringbinder.secret import redact
+from ringbinder.services import Services
+
+from .exitcodes import ExitCode
+from .invocation import Invocation
+
+_KINDS = ("builder", "registry", "launcher")
+
+
+async def check_files(invocation: Invocation, *, as_json: bool) -> int:
+    """Judges files, environment and ``--set`` as a whole; starts nothing."""
+    choice: Choice | None = None
+    warnings: list[str] = []
+    try:
+        config = invocation.config()
+    except ConfigError as error:
+        problems = list(error.problems)
+    else:
+        choice = config.choice
+        problems = await _problems(invocation, config)
+        warnings = [redact(text) for text in config.warnings]
+    verdict = _Verdict(choice, warnings, [redact(text) for text in problems])
+    (_print_json if as_json else _print)(verdict)
+    return ExitCode.CONFIG if problems else ExitCode.OK
+
+
+@frozen
+class _Verdict:
+    choice: Choice | None
+    """None if the files cannot even be read."""
+    warnings: list[str]
+    problems: list[str]
+
+
+def _print(verdict: _Verdict) -> None:
+    if choice := verdict.choice:
+        for kind in _KINDS:
+            click.echo(f"{kind + ':':<9} {getattr(choice, kind)}  ({choice.reasons[kind]})")
+    for title, found in (("warning", verdict.warnings), ("problem", verdict.problems)):
+        for text in found:
+            click.echo(f"{title}: {text}")
+    click.echo("The configuration is wrong." if verdict.problems else "The configuration is right.")
+
+
+def _print_json(verdict: _Verdict) -> None:
+    chosen = {}
+    if choice := verdict.choice:
+        chosen = {kind: {"name": getattr(choice, kind), "reason": choice.reasons[kind]} for kind in _KINDS}
+    told = {"warnings": verdict.warnings, "problems": verdict.problems}
+    click.echo(json.dumps({"ok": not verdict.problems, "choice": chosen, **told}, indent=2))
+
+
+async def _problems(invocation: Invocation, config: Config) -> list[str]:
+    """What the plugins have to say against it: also those that the configuration does not need."""
+    services = Services(invocation.log)
+    plugins = Plugins(config, services)
+    try:
+        plugins.load()
+        problems: list[str] = []
+    except ConfigError as error:
+        problems = list(error.problems)
+    except RingbinderError as error:
+        problems = [str(error)]
+    finally:
+        await services.close()
+    for row in plugins.found:
+        if row.state == "failed":
+            problems += [reason for reason in row.reason.splitlines() if reason not in problems]
+    idle = {section for row in plugins.inspect() for section in row.sections}
+    return problems + [text for text in config.unused(idle) if text not in problems]

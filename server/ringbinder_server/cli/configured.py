@@ -1,0 +1,45 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .setup import Setup
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of every command that works with a configuration; they arrive as one `Setup`."""
+
+    @click.option(
+        "--config",
+        "-c",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Read this YAML file; may be repeated, later files win.",
+    )
+    @click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="SECTION.OPTION=VALUE",
+        help="Set one option; may be repeated, wins over files and environment.",
+    )
+    @click.option("--verbose", "-v", count=True, help="More log on stderr; -vv for all of it.")
+    @wraps(command)
+    def with_setup(*, files: tuple[Path, ...], sets: tuple[str, ...], verbose: int, **others: Any) -> None:
+        command(setup=Setup(files, sets, verbose), **others)
+
+    return with_setup
+
+
+json_output = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, and nothing else.")
+yes = click.option(
+    "--yes", "-y", is_flag=True, help="Do not ask whether code of LINK may run on this computer."
+)

@@ -1,0 +1,96 @@
+"""Asking before code of others runs on this computer, and `ringbinder consent`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+import click
+from ringbinder import consent
+from ringbinder.app import Ringbinder
+from ringbinder.errors import Refused, UserError
+from ringbinder.model import Link
+from ringbinder.services import Paths, Services
+
+from .exitcodes import ExitCode
+from .invocation import Invocation
+
+
+async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
+    """Returns if the code behind `link` may run here; raises Refused if nobody said so.
+
+    A folder of this machine needs no consent: whoever names it has it already. `yes` answers for this once.
+    """
+    consents = app.consents()
+    repository = consents.repository(link)
+    if yes or _is_local(repository) or await consents.given(link):
+        return
+    provider = app.providers()[link.provider].display_name
+    if not may_ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused(
+            f"{repository} ({provider}) would run its code on this computer, and nobody can be asked here. "
+            "Launch it once in a terminal and answer there, or add --yes if you trust it."
+        )
+    click.echo(f"{repository} ({provider}) is not known here: its code would run with your rights.", err=True)
+    click.echo("Run code from it on this computer? [y/N] ", err=True, nl=False)
+    if (await _line()).strip().lower() not in ("y", "yes"):
+        raise Refused(f"Nothing of {repository} was run.")
+    await consents.give(link)
+    click.echo(f"This is remembered; `ringbinder consent forget '{repository}'` takes it back.\n", err=True)
+
+
+async def list_consents(invocation: Invocation, *, as_json: bool) -> int:
+    """Prints whose code may run here, and since when."""
+    services = _services(invocation)
+    try:
+        known = await asyncio.to_thread(services.store.consents)
+    finally:
+        await services.close()
+    if as_json:
+        click.echo(json.dumps([{"repository": name, "given": when} for name, when in known.items()]))
+    elif not known:
+        click.echo("No repository has been allowed to run code here.", err=True)
+    else:
+        for name, when in known.items():
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(when))}  {name}")
+    return ExitCode.OK
+
+
+async def forget_consents(invocation: Invocation, repository: str, *, everything: bool) -> int:
+    """Takes consents back. Raises UserError ``consent-unknown`` if there is none of that name."""
+    services = _services(invocation)
+    try:
+        wanted = await asyncio.to_thread(services.store.consents) if everything else [repository]
+        gone = [name for text in wanted for name in consent.forget(services.store, text)]
+    finally:
+        await services.close()
+    if not gone and not everything:
+        raise UserError(
+            "consent-unknown", f"{repository!r} was not allowed here; see `ringbinder consent list`."
+        )
+    for name in gone:
+        click.echo(f"Forgotten: {name}")
+    return ExitCode.OK
+
+
+def _services(invocation: Invocation) -> Services:
+    settings = invocation.config().settings
+    return Services(invocation.log, Paths.of(settings.state_folder, settings.cache_folder))
+
+
+def _is_local(repository: str) -> bool:
+    return repository.partition("/")[2].lower().startswith("file:")
+
+
+async def _line() -> str:
+    """The next line of the terminal. Not read in a thread, which nothing could end when an interrupt comes."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), there.set)
+    try:
+        await there.wait()
+        return sys.stdin.readline()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())

@@ -1,0 +1,128 @@
+"""How a launch or build is shown: plain lines, JSON lines, or live (in `live`).
+
+Progress and notes go to stderr; a result, that is an address or an image's name, goes to stdout.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final
+
+import click
+from ringbinder.events import Event
+
+_ESCAPES: Final = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: window title, links
+    r"|\x1b[ -/]*[0-~]?"
+)
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def lines(message: str) -> list[str]:
+    """The lines of a message without what could steer a terminal; of an overwritten line, its last state."""
+    shown = _ESCAPES.sub("", message).rstrip("\r\n").split("\n")
+    return [_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs() for line in shown]
+
+
+def share_done(event: Event) -> float | None:
+    """How much of a push is done, from 0 to 1; None if the event does not say."""
+    layers = [layer for layer in event.data.get("progress", {}).values() if isinstance(layer, dict)]
+    total = sum(layer.get("total") or 0 for layer in layers)
+    return sum(layer.get("current") or 0 for layer in layers) / total if total else None
+
+
+def clock(seconds: float) -> str:
+    """``4.2 s``, ``1:05`` or ``1:02:03``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Plain:
+    """One line for each line of the log, behind its phase: for pipes, files and simple terminals."""
+
+    def __init__(self) -> None:
+        self._progress = ""
+
+    def __enter__(self) -> Plain:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        """An event as it comes. The terminal one is told by `failed`, or by what the command says next."""
+        if event.terminal or ("progress" in event.data and event.message == self._progress):
+            return
+        self._progress = event.message if "progress" in event.data else ""
+        for line in lines(event.message):
+            self.say(f"{event.phase:<9} {line}")
+
+    def failed(self, event: Event, log: Iterable[Event]) -> None:
+        """The end that nobody wanted: its cause, the line that matters, what to do. `log`: all events."""
+        cause = " ".join(lines(event.message))
+        self.say(f"\nFailed: {cause}", "bold red")
+        if line := event.data.get("line"):
+            self.say(f"  in the log: {' '.join(lines(line))}")
+        if advice := event.data.get("advice"):
+            self.say(f"  {' '.join(lines(advice))}")
+
+    def stopped(self, text: str) -> None:
+        """The end that an interrupt asked for."""
+        self.say(text)
+
+    def say(self, text: str, style: str = "") -> None:
+        """A note for a person; `style` is rich's, where there are colours."""
+        click.echo(text, err=True)
+
+    def ready(self, address: str, seconds: float) -> None:
+        """A notebook runs at `address`, `seconds` after it was asked for."""
+        self.say(f"\nThe notebook is ready after {clock(seconds)}:\n")
+        click.echo(address)
+        self.say("\nPress Ctrl-C to stop it.")
+
+    def built(self, image: str) -> None:
+        """An image was asked for, and it is there."""
+        click.echo(image)
+
+
+class JsonLines(Plain):
+    """The protocol's events on stdout, one JSON object a line, and nothing else there."""
+
+    def show(self, event: Event) -> None:
+        sys.stdout.buffer.write(event.json + b"\n")
+        sys.stdout.buffer.flush()
+
+    def failed(self, event: Event, log: Iterable[Event]) -> None:
+        """Nothing: the event has been shown."""
+
+    def stopped(self, text: str) -> None:
+        """Nothing: the last event says it."""
+
+    def ready(self, address: str, seconds: float) -> None:
+        """Nothing: the last event holds the address."""
+
+    def built(self, image: str) -> None:
+        """Nothing: the last event names the image."""
+
+
+def display_for(title: str, as_json: bool) -> Plain:
+    """JSON if asked for, live if stderr is a terminal that can move its cursor, else plain."""
+    if as_json:
+        return JsonLines()
+    if not sys.stderr.isatty():  # rich would also take FORCE_COLOR, which many CI systems set, for a terminal
+        return Plain()
+    from rich.console import Console
+
+    from .live import Live
+
+    console = Console(stderr=True, highlight=False)
+    return Plain() if console.is_dumb_terminal else Live(title, console)

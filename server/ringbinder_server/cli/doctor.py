@@ -1,0 +1,66 @@
+"""`ringbinder doctor`: what is wrong with the set-up as it is running now, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from ringbinder.errors import RingbinderError
+from ringbinder.model import Finding
+from ringbinder.plugins import Plugins
+from ringbinder.secret import redact
+from ringbinder.services import Paths, Services
+
+from .exitcodes import ExitCode
+from .invocation import Invocation
+
+_MARKS = {"ok": "ok      ", "warning": "warning ", "error": "ERROR   "}
+
+
+async def examine(invocation: Invocation, *, as_json: bool) -> int:
+    """Asks every active plugin. What is not active, it leaves alone; what fails, it tells and goes on."""
+    findings = await _findings(invocation)
+    (_print_json if as_json else _print)(findings)
+    return ExitCode.CONFIG if any(finding.level == "error" for _, finding in findings) else ExitCode.OK
+
+
+async def _findings(invocation: Invocation) -> list[tuple[str, Finding]]:
+    """Each with the plugin that found it."""
+    config = invocation.config()
+    services = Services(invocation.log, Paths.of(config.settings.state_folder, config.settings.cache_folder))
+    plugins = Plugins(config, services)
+    found: list[tuple[str, Finding]] = []
+    try:
+        try:
+            plugins.load()
+        except RingbinderError as error:
+            found += [("configuration", _failed(line)) for line in str(error).splitlines()]
+        try:
+            async with plugins.running():
+                answers = await plugins.hooks.every("doctor", on_error=lambda _, error: [_failed(str(error))])
+        except RingbinderError as error:
+            answers = [("start", [_failed(str(error))])]
+    finally:
+        await services.close()
+    return found + [(plugin, finding) for plugin, lines in answers for finding in lines]
+
+
+def _failed(message: str) -> Finding:
+    return Finding("error", message)
+
+
+def _print(findings: list[tuple[str, Finding]]) -> None:
+    for plugin, finding in findings:
+        click.echo(redact(f"{_MARKS[finding.level]}{plugin}: {finding.message}"))
+        if finding.fix and finding.level != "ok":
+            click.echo(redact(f"{'':8}to mend it: {finding.fix}"))
+    if not findings:
+        click.echo("No active plugin has anything to examine.")
+
+
+def _print_json(findings: list[tuple[str, Finding]]) -> None:
+    lines = [
+        {"plugin": plugin, "level": line.level, "message": redact(line.message), "fix": redact(line.fix)}
+        for plugin, line in findings
+    ]
+    click.echo(json.dumps(lines, indent=2))

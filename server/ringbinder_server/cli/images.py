@@ -1,0 +1,127 @@
+"""`ringbinder images`: what registry and builder keep, and making room."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+from ringbinder.app import Ringbinder
+from ringbinder.errors import UserError
+from ringbinder.model import Image, Room
+
+from .exitcodes import ExitCode
+from .invocation import Invocation
+from .paths import readable_size
+
+_KEEPERS: Final = ("registry", "builder")
+
+
+async def list_images(invocation: Invocation, *, as_json: bool) -> int:
+    """Prints them; raises what the registry raises."""
+    async with invocation.app() as app:
+        images = sorted(await _images(app), key=_last_use, reverse=True)
+    if as_json:
+        click.echo(json.dumps([_record(image) for image in images], indent=2))
+    elif not images:
+        click.echo("There are no images.", err=True)
+    else:
+        click.echo(f"{'LAUNCHED':16}  {'BUILT':16}  {'SIZE':>9}  {'':6}  IMAGE")
+        for image in images:
+            launched, built = _time(image.launched_at), _time(image.built_at)
+            used = "in use" if image.in_use else ""
+            click.echo(f"{launched:16}  {built:16}  {readable_size(image.size):>9}  {used:6}  {image.name}")
+        total = readable_size(sum(image.size or 0 for image in images))
+        click.echo(
+            f"{len(images)} images, {total}; files that they share with the cache count in each.", err=True
+        )
+    return ExitCode.OK
+
+
+async def prune_images(invocation: Invocation, max_size: int, *, dry_run: bool, as_json: bool) -> int:
+    """Removes the least recently used ones until the rest fits. An image in use is passed over."""
+    async with invocation.app() as app:
+        images = sorted(await _images(app), key=_last_use)
+        total = sum(image.size or 0 for image in images)
+        removed: list[Image] = []
+        for image in images:
+            if total <= max_size:
+                break
+            if image.in_use or not (dry_run or await _delete(app, image)):
+                continue
+            removed.append(image)
+            total -= image.size or 0
+    if as_json:
+        click.echo(json.dumps({"removed": [_record(image) for image in removed], "left": total}, indent=2))
+        return ExitCode.OK
+    _say_removed(removed, dry_run=dry_run)
+    click.echo(f"{len(images) - len(removed)} images, {readable_size(total)}, are left.", err=True)
+    if total > max_size:
+        click.echo("More cannot be removed: notebooks run on them.", err=True)
+    return ExitCode.OK
+
+
+async def make_room(invocation: Invocation, *, dry_run: bool, as_json: bool) -> int:
+    """Has the builder remove what it keeps, by its own limits."""
+    async with invocation.app() as app:
+        chosen = app.plugins.chosen["builder"]
+        room: Room | None = await app.plugins.hooks.first("make_room", chosen=chosen, dry_run=dry_run)
+    if room is None:
+        told = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
+        click.echo(f"ringbinder: {told}", err=True)
+        return ExitCode.USAGE
+    if as_json:
+        removed = [_record(image) for image in room.removed]
+        click.echo(json.dumps({"removed": removed, "summary": room.summary}, indent=2))
+        return ExitCode.OK
+    _say_removed(room.removed, dry_run=dry_run)
+    click.echo(f"{room.summary[:1].upper()}{room.summary[1:]}.", err=True)
+    return ExitCode.OK
+
+
+async def _images(app: Ringbinder) -> list[Image]:
+    """Of the registry, and of a builder that keeps some too."""
+    found: dict[str, Image] = {}
+    for kind in _KEEPERS:
+        answers = await app.plugins.hooks.every("images", chosen=app.plugins.chosen[kind])
+        found = {image.name: image for _, images in answers for image in images} | found
+    return list(found.values())
+
+
+async def _delete(app: Ringbinder, image: Image) -> bool:
+    gone = False
+    try:
+        for kind in _KEEPERS:
+            chosen = app.plugins.chosen[kind]
+            gone = bool(await app.plugins.hooks.first("delete", chosen=chosen, image=image)) or gone
+    except UserError as error:
+        if error.code != "image-in-use":
+            raise
+    return gone
+
+
+def _say_removed(images: Sequence[Image], *, dry_run: bool) -> None:
+    done = "would remove" if dry_run else "removed"
+    for image in images:
+        click.echo(f"{done}  {readable_size(image.size):>9}  {image.name}")
+
+
+def _last_use(image: Image) -> float:
+    return image.launched_at or image.built_at or 0.0
+
+
+def _time(moment: float | None) -> str:
+    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def _record(image: Image) -> dict[str, object]:
+    return {
+        "name": image.name,
+        "size": image.size,
+        "built_at": image.built_at,
+        "launched_at": image.launched_at,
+        "in_use": image.in_use,
+        "path": None if image.path is None else str(image.path),
+    }

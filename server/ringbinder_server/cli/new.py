@@ -1,0 +1,25 @@
+"""`ringbinder plugins new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..scaffold import Project
+
+
+def write_project(kind: str, name: str, folder: Path | None) -> None:
+    """Writes it and says how to go on. Raises click.ClickException."""
+    project = Project(kind, name)
+    if problem := project.problem():
+        raise click.BadParameter(problem, param_hint="NAME")
+    folder = folder or Path(project.distribution)
+    try:
+        project.write(folder)
+    except FileExistsError:
+        raise click.ClickException(f"{folder} is there already; give another folder with --into") from None
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error.strerror}") from None
+    click.echo(f"{folder}: the {kind} {name}, with tests. Go on with")
+    click.echo(f"    cd {folder}\n    pip install --editable . --group dev\n    pytest")

@@ -1,0 +1,87 @@
+"""The commands about what is stored: images and folders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .configured import configured, json_output
+from .setup import Setup
+
+if TYPE_CHECKING:
+    from .invocation import Invocation
+
+
+def _size(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    from ringbinder.options import size
+
+    if value is None:
+        return None
+    try:
+        return size(int(value) if value.isdigit() else value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not {error}") from None
+
+
+@click.group("images")
+def images() -> None:
+    """See and remove the images that are kept."""
+
+
+@images.command("list")
+@json_output
+@configured
+def list_images(setup: Setup, as_json: bool) -> None:
+    """List the images that registry and builder keep, the one launched last first."""
+
+    async def work(invocation: Invocation) -> int:
+        from .images import list_images
+
+        return await list_images(invocation, as_json=as_json)
+
+    setup.run(work)
+
+
+@images.command("prune")
+@click.option(
+    "--max-size",
+    callback=_size,
+    metavar="SIZE",
+    help="Keep images of so many bytes at most, such as 20G; 0: none.  [default: the builder's own limits]",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_output
+@configured
+def prune_images(setup: Setup, max_size: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove images until the others fit into SIZE, the least recently launched first.
+
+    An image on which a notebook runs, of this or of any other Ringbinder on this machine, is never removed.
+
+    Without --max-size, the builder `docker` makes room in its container engine: where more is taken than
+    ImageCleaner.threshold_high, images that no container was made from are removed, oldest first, until it is
+    less than ImageCleaner.threshold_low.
+    """
+
+    async def work(invocation: Invocation) -> int:
+        from .images import make_room, prune_images
+
+        if max_size is None:
+            return await make_room(invocation, dry_run=dry_run, as_json=as_json)
+        return await prune_images(invocation, max_size, dry_run=dry_run, as_json=as_json)
+
+    setup.run(work)
+
+
+@click.command("paths")
+@json_output
+@configured
+def paths(setup: Setup, as_json: bool) -> None:
+    """Say where images, sessions and caches are, and how much room they take."""
+
+    async def work(invocation: Invocation) -> int:
+        from .paths import show_paths
+
+        return await show_paths(invocation, as_json=as_json)
+
+    setup.run(work)

@@ -1,0 +1,101 @@
+"""Logs: structlog's and the standard library's through one handler to stderr, secrets scrubbed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Literal, TextIO
+
+import structlog
+from attrs import frozen
+from ringbinder.secret import redact
+from ringbinder.services import Logger
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to what is `sys.stderr` now: a live display puts itself there, to have lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _scrubbed(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """`event` without secrets; what is no plain value becomes its redacted text."""
+    return {name: _plain(value) for name, value in event.items()}
+
+
+def _plain(value: object) -> bool | int | float | str | None:
+    if isinstance(value, bool | int | float | None):
+        return value
+    return redact(value if isinstance(value, str) else repr(value))
+
+
+@frozen
+class _ByPlugin:
+    """Drops what is below the level of its plugin, or below `others`."""
+
+    levels: Mapping[str, int]
+    others: int
+
+    def __call__(self, _: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        plugin = str(event.get("plugin", ""))
+        level = self.levels.get(plugin, self.levels.get(plugin.partition(":")[2], self.others))
+        if _number("error" if method == "exception" else method) < level:
+            raise structlog.DropEvent
+        return event
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
+
+
+def set_up(
+    level: str, *, form: Literal["console", "json"] = "console", levels: Mapping[str, str] | None = None
+) -> Logger:
+    """Configures this process's logging; to be called again when the configuration is known.
+
+    `level` is the least that is shown: error, info or debug; `levels` has that of single plugins, by
+    ``kind:name`` or name.
+    """
+    of_plugins = {name: _number(word) for name, word in (levels or {}).items()}
+    threshold = _number(level)
+    least = min([threshold, *of_plugins.values()])
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[
+            _ByPlugin(of_plugins, threshold),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if form == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    handler = _ToStderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _scrubbed, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Libraries tell of every request that they make.
+    root.setLevel(logging.WARNING if threshold == logging.INFO else threshold)
+    logging.getLogger("ringbinder").setLevel(least)
+    logger: Logger = structlog.get_logger("ringbinder")
+    return logger

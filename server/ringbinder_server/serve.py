@@ -1,0 +1,263 @@
+"""Runs the application on Hypercorn, and ends it so that nobody waits in vain and nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import ipaddress
+import re
+import signal
+import socket
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import hypercorn.asyncio
+import hypercorn.config
+import hypercorn.logging
+from ringbinder.app import Ringbinder, running
+from ringbinder.config import Config
+from ringbinder.errors import ConfigError
+from ringbinder.secret import HIDDEN, redact
+from ringbinder.services import Logger
+
+from .access import check_public
+from .app import create_app
+from .login import BACK
+
+_WRITING: Final = 3.0
+"""Seconds that open connections have to take their last bytes when the server ends."""
+_QUIET: Final = frozenset({"health", "versions", "metrics"})
+_LOGIN = re.compile(rf"(?<=/{BACK}\?).*")
+_LOG_CAPABILITY = re.compile(r"(?:(?<=/api/v1/builds/)|(?<=/api/v1/launches/))[^/?]+")
+
+
+async def serve(
+    config: Config,
+    log: Logger,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_to_all: bool = False,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serves until SIGTERM or SIGINT; a second SIGINT ends the process at once.
+
+    After SIGTERM, launches under way go on for ``Ringbinder.drain_time``.
+
+    `on_ready` is told the address once requests are answered. `port` defaults to ``BinderHub.port``; 0 takes
+    a free one. `open_to_all`: refuses to start without a token or an allow-list. Raises ConfigError then and
+    if it cannot listen there, and what `ringbinder.app.running` raises.
+    """
+    with (
+        listen(host, config.binderhub.port if port is None else port) as sock,
+        _stopping_by_signal() as (stop, hurry),
+    ):
+        address = address_of(sock, host, config.binderhub.base_url)
+        public = open_to_all or not _is_loopback(host)
+        async with AsyncExitStack() as stack:
+            binder = await stack.enter_async_context(running(config, log, public=public))
+            if open_to_all:
+                check_public(binder)
+            server = await stack.enter_async_context(serving(binder, sock, host))
+            # Modules and plugins stay, and so do the lines of a build for a while: looking through them again and
+            # again makes every client wait.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
+            on_ready(address)
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({stopped, server}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if stop.is_set():
+                await _drain(binder, hurry)
+
+
+async def _drain(binder: Ringbinder, hurry: asyncio.Event) -> None:
+    limit = binder.config.settings.drain_time
+    waiting = [asyncio.create_task(done) for done in (binder.sessions.drained(), hurry.wait())]
+    await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError with what to do if there can be none."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        match error.errno:
+            case errno.EADDRINUSE:
+                problem = (
+                    f"port {port} of {host} is in use: end the program that uses it, or choose another port "
+                    f"with --port or the option BinderHub.port (0 takes a free one)"
+                )
+            case errno.EACCES:
+                problem = f"port {port} of {host} is for privileged programs only: choose one above 1023"
+            case _:
+                problem = f"cannot listen on {host}, port {port}: {error.strerror or error}"
+        raise ConfigError([problem]) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def address_of(sock: socket.socket, host: str, base_url: str = "/") -> str:
+    """The address for the browser of this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    port = sock.getsockname()[1]
+    return f"http://[{name}]:{port}{base_url}" if ":" in name else f"http://{name}:{port}{base_url}"
+
+
+@asynccontextmanager
+async def serving(
+    binder: Ringbinder, sock: socket.socket, bound: str, hold: float = 60.0
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Answers requests on `sock`, which it takes over; yields the task that does so.
+
+    On leaving, every open stream gets its last event and ends while the server still runs; then it ends too.
+    """
+    app = create_app(binder, bound, hold)
+    settings = _Settings(sock)
+    settings.include_server_header = False
+    settings.graceful_timeout = 2 * _WRITING
+    settings._log = _AccessLog(settings, binder.log)
+    drained = asyncio.Event()
+    server = asyncio.create_task(
+        hypercorn.asyncio.serve(app, settings, shutdown_trigger=drained.wait), name="http server"
+    )
+    try:
+        yield server
+    finally:
+        app.extensions["site"].closing.set()
+        await _close(binder)
+        drained.set()
+        # Since Python 3.12, Hypercorn waits for open connections for ever.
+        await asyncio.wait({server}, timeout=_WRITING)
+        if not server.done():
+            settings.listening.cut_off()
+            await asyncio.wait({server})
+        if (error := server.exception()) is not None:
+            binder.log.error("the HTTP server failed", exc_info=error)
+
+
+async def _close(binder: Ringbinder) -> None:
+    limit = binder.config.settings.lifespan_timeout or None
+    try:
+        async with asyncio.timeout(limit):
+            await binder.close()
+    except TimeoutError:
+        binder.log.warning("launches or builds take too long to end; their plugins end them", seconds=limit)
+
+
+@contextmanager
+def _stopping_by_signal() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """The server is to stop; and it is to do so without waiting for anybody."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def ask(number: signal.Signals) -> None:
+        if number is signal.SIGINT and stop.is_set():
+            # Nothing is tidied up; what plugins have started ends with this process.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+        if number is signal.SIGINT or stop.is_set():
+            hurry.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask, number)
+    try:
+        yield stop, hurry
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class _Listening(socket.socket):
+    """A listening socket that knows its connections: Hypercorn has no way to end one that does not read."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self.setblocking(False)
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self._connections.add(connection)
+        return connection, address
+
+    def cut_off(self) -> None:
+        """Ends all connections that are open, with whatever has not been sent."""
+        for connection in list(self._connections):
+            with suppress(OSError):  # closed meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Settings(hypercorn.config.Config):
+    """Hypercorn's settings, with a socket that listens already."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self.listening = _Listening(sock)
+
+    def create_sockets(self) -> hypercorn.config.Sockets:
+        return hypercorn.config.Sockets([], [self.listening], [])
+
+
+class _AccessLog(hypercorn.logging.Logger):
+    """Hypercorn's log, written to ours: one line a request, when its answer has ended."""
+
+    def __init__(self, settings: hypercorn.config.Config, log: Logger) -> None:
+        settings.errorlog = None
+        super().__init__(settings)
+        self._log = log
+
+    async def access(self, request: Any, response: Mapping[str, Any] | None, request_time: float) -> None:
+        path = request["raw_path"].decode("ascii")
+        query = request["query_string"].decode("ascii", "replace")
+        quiet = "/static/" in path or path.rpartition("/")[2] in _QUIET
+        write = self._log.debug if quiet else self._log.info
+        write(
+            "request",
+            request=request.get("state", {}).get("request"),
+            method=request.get("method", "WEBSOCKET"),
+            path=loggable(f"{path}?{query}" if query else path),
+            # A client that left before the answer ended has no status.
+            status=response["status"] if response else None,
+            seconds=round(request_time, 3),
+        )
+
+    async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.critical(message, *args)
+
+    async def error(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.error(message, *args)
+
+    async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.warning(message, *args)
+
+    async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.debug(message, *args)
+
+    async def debug(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.debug(message, *args)
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._log.error(message, *args, exc_info=True)
+
+
+def loggable(target: str) -> str:
+    """A request's path and query without secrets in parameters or (encoded) addresses, or names of logs."""
+    target = _LOGIN.sub(HIDDEN, _LOG_CAPABILITY.sub(HIDDEN, target))
+    plain = unquote(target)
+    scrubbed = redact(plain)
+    return target if scrubbed == plain else quote(scrubbed, safe="/?&=:[]@,;+~!$'()*")

@@ -1,0 +1,210 @@
+// The launch page: starts a launch, shows its stages and its log, and goes to the server that it gives.
+
+import * as estimate from "./estimate.js";
+import { Layers } from "./layers.js";
+import { Log } from "./log.js";
+import { LogTools } from "./logtools.js";
+import { Stages, stageOf } from "./stages.js";
+import { follow } from "./stream.js";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const by = (id) => document.getElementById(id);
+const root = by("launch");
+const stages = new Stages(by("stages"));
+const layers = new Layers(by("layers"));
+const log = new Log(by("log"), by("follow"));
+const tools = new LogTools(log, `${data.repository.replace(/[^\w.-]+/g, "-")}.log`);
+const KEY = `launch:${location.pathname}${location.search}`;
+const NAME = document.title;
+const LOADED = Date.now();
+const LEARN_AGAIN = 15000; // while a queue moves, or others' launches end
+
+const SAYS = {
+  waiting: "Looking up the repository",
+  building: "Building the environment. The first launch of a version takes a while, later ones take seconds.",
+  pushing: "Storing the environment for the next launch",
+  launching: "Starting your server",
+};
+const TITLES = { waiting: "Waiting", building: "Building", pushing: "Storing", launching: "Launching" };
+
+let launch; // what is kept over a reload: {session, first, times}
+let known = null; // what is known of the image: how long things may take
+let learned;
+let queued = false; // and told the place
+let clock;
+
+function state(name, title) {
+  by("favicon").href = `${root.dataset.icons}-${name === "running" ? "building" : name}.svg`;
+  root.dataset.state = name;
+  document.title = `${title} · ${NAME}`;
+}
+
+function save() {
+  sessionStorage.setItem(KEY, JSON.stringify(launch));
+}
+
+/** The address at which the server is asked about this link. */
+function address(endpoint) {
+  const query = data.urlpath ? `?${new URLSearchParams({ urlpath: data.urlpath })}` : "";
+  return `${data.base}${endpoint}/${data.provider}/${data.spec}${query}`;
+}
+
+async function learn() {
+  learned = Date.now();
+  try {
+    const response = await fetch(address("api/v1/images"));
+    if (response.ok) known = await response.json();
+  } catch {
+    // An estimate is a convenience; whether the server answers, the launch itself tells.
+  }
+}
+
+function tick() {
+  if (["waiting", "launching"].includes(stages.now) && Date.now() - learned > LEARN_AGAIN) learn();
+  stages.showTimes();
+  by("estimate").textContent = estimate.during(stages.now, stages.elapsed, known, queued);
+}
+
+function enter(name) {
+  if (!stages.enter(name)) return;
+  by("status").textContent = SAYS[name];
+  state("running", TITLES[name]);
+  save();
+}
+
+function begin(session, times = {}) {
+  launch = { session, first: null, times };
+  queued = false;
+  stages.reset(times);
+  layers.clear();
+  log.clear();
+  enter("waiting");
+}
+
+/** Where to go: the path in the server that was asked for, if it is one, with the server's token. */
+function target(url, token, urlpath) {
+  const server = new URL(url);
+  if (!["http:", "https:"].includes(server.protocol)) throw new Error("the server's address is no web address");
+  let goal = new URL(urlpath.replace(/^\/+/, ""), server);
+  if (goal.origin !== server.origin) goal = server;
+  if (token) goal.searchParams.set("token", token); // none where people log in
+  return goal.href;
+}
+
+function end(outcome) {
+  stages.leave(stages.now, outcome);
+  sessionStorage.removeItem(KEY);
+  clearInterval(clock);
+  stages.showTimes();
+  layers.clear();
+  by("status").textContent = "";
+  by("estimate").textContent = "";
+}
+
+function ready(event) {
+  end("done");
+  state("ready", "Ready");
+  by("open").href = target(event.url, event.token, event.urlpath ?? data.urlpath);
+  by("ready").hidden = false;
+  by("open").focus();
+  // Replaced, so that the way back does not lead here and launch once more.
+  location.replace(by("open").href);
+}
+
+function failed(event) {
+  end("failed");
+  state("failed", "Failed");
+  by("cause").textContent = (event.cause ?? event.message).trim();
+  for (const name of ["line", "advice"]) {
+    by(name).textContent = event[name] ?? "";
+    by(name).hidden = !event[name];
+  }
+  by("show-line").hidden = !event.line;
+  by("full-log").hidden = !event.log;
+  if (event.log) by("full-log").href = data.base + event.log;
+  by("failed").hidden = false;
+  by("again").focus({ preventScroll: true });
+}
+
+function waiting(event) {
+  queued = Boolean(event.queue);
+  by("status").textContent = queued ? estimate.place(event.queue) : event.message.trim();
+  if (queued) state("running", `Queued (${event.queue.position})`);
+}
+
+function show(id, event) {
+  const phase = event.phase.toLowerCase();
+  const session = id.split(".")[0];
+  if (launch.session !== session) begin(session); // the first event, or a new launch after the server was restarted
+  if (id === `${session}.0`) {
+    launch.first = event;
+    save();
+  }
+  if (phase === "ready") return ready(event);
+  if (stageOf(phase)) enter(stageOf(phase));
+  if (event.progress) {
+    by("status").textContent = [SAYS.pushing, layers.show(event.progress)].filter(Boolean).join(": ");
+  } else if (phase === "launching" || phase === "built") layers.clear();
+  if (phase === "waiting") waiting(event);
+  if (event.message && !event.progress) log.add(event.message);
+  return phase === "failed" ? failed(event) : undefined;
+}
+
+async function run() {
+  by("ask").hidden = true;
+  by("stages").hidden = false;
+  by("log-card").hidden = false;
+  const stored = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+  let lastId = "";
+  begin("");
+  clock = setInterval(tick, 500);
+  learn();
+  if (stored?.first) {
+    begin(stored.session, stored.times);
+    lastId = `${stored.session}.0`;
+    show(lastId, stored.first);
+  }
+  try {
+    const fresh = Date.now() - LOADED < 1000 * data.token_seconds;
+    const seen = await follow(address("build"), {
+      lastId,
+      token: fresh ? data.build_token : "",
+      silence: data.silence,
+      onEvent: show,
+      onLost: (lost) => {
+        by("status").textContent = lost ? "The connection was lost. Trying to get it back …" : SAYS[stages.now];
+      },
+    });
+    if (!seen) failed({ message: "This launch is no longer known to the server. Please try again." });
+  } catch (error) {
+    failed({ message: `This page could not go on: ${error.message}.` });
+  }
+}
+
+function start() {
+  // A page that the browser only prepares has been asked for by nobody yet.
+  if (document.prerendering) document.addEventListener("prerenderingchange", run, { once: true });
+  else run();
+}
+
+by("again").addEventListener("click", () => {
+  by("failed").hidden = true;
+  run();
+});
+by("start").addEventListener("click", start);
+by("show-line").addEventListener("click", () => {
+  by("find").value = by("line").textContent.trim();
+  tools.search(by("find").value);
+  by("log").focus();
+});
+
+if (data.problem) {
+  begin("");
+  failed({ message: data.problem });
+  by("again").hidden = true;
+} else if (data.by_itself || sessionStorage.getItem(KEY)) {
+  start();
+} else {
+  by("ask").hidden = false;
+  by("start").focus();
+}
