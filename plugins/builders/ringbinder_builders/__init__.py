@@ -1,0 +1,1 @@
+"""Builders that make container images with repo2docker."""

@@ -1,0 +1,115 @@
+"""What all build pods of this process share: the API server, the watched cache, the queue for a place."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+from attrs import define, field, frozen
+from ringbinder.errors import ConfigError, RingbinderError
+from ringbinder.services import Clock, Logger
+from ringbinder_cluster.client import ApiError, Cluster, Json
+from ringbinder_cluster.logs import LogTimes
+from ringbinder_cluster.watching import PodWatch, finished, labels_of, uid_of
+
+from ._kubernetes_options import KubernetesBuildOptions
+from ._pod_manifest import COMPONENT
+
+IMAGE_BUILDERS: Final = {"component": "image-builder", "app": "binder"}
+"""Labels of the pods in which the chart's container engines run, one on each node that builds."""
+
+
+@frozen
+class BuildTimes:
+    """All in seconds."""
+
+    tick: float = 1.0
+    """How often limits of time are looked at."""
+    events_after: float = 15.0
+    """For a pod that has not started by then the cluster's events are asked, and again each time after this."""
+    deletion: float = 60.0
+    """How long we wait to see that a deleted pod is gone."""
+    heartbeat: float = 60.0
+    """How often it is said that a build goes on while its log cannot be read."""
+    log: LogTimes = field(factory=LogTimes)
+
+
+@define(eq=False)
+class World:
+    """See the module."""
+
+    cluster: Cluster
+    watch: PodWatch
+    options: KubernetesBuildOptions
+    log: Logger
+    clock: Clock
+    times: BuildTimes = field(factory=BuildTimes)
+    queue: list[object] = field(factory=list)
+    """Who waits for a place among the running pods, in the order of their coming."""
+    used: set[str] = field(factory=set)
+    """The uids of the pods whose success was told: none is taken for the success of a second build."""
+
+    @property
+    def builds(self) -> list[Json]:
+        """The build pods, of all replicas, finished ones too."""
+        return [pod for pod in self.watch.pods.values() if labels_of(pod).get("component") == COMPONENT]
+
+    @property
+    def running(self) -> int:
+        """How many build pods have not ended, of all replicas."""
+        return sum(not finished(pod) for pod in self.builds)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes whose container engines build, if builds are to be sticky."""
+        if not self.options.sticky_builds:
+            return []
+        pods = self.watch.pods.values()
+        found = {
+            str(pod["spec"].get("nodeName") or "")
+            for pod in pods
+            if IMAGE_BUILDERS.items() <= labels_of(pod).items()
+        }
+        return sorted(found - {""})
+
+    async def delete(self, pod: Json) -> None:
+        """Deletes this very pod; that it is gone already is no error. Raises TransientError and ApiError."""
+        body: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            # What runs is ended by the node first: with 0 its object would go before it.
+            "gracePeriodSeconds": 0 if finished(pod) else 1,
+            "preconditions": {"uid": uid_of(pod)},
+        }
+        try:
+            await self.cluster.ask("DELETE", f"{self.watch.path}/{pod['metadata']['name']}", body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):  # 409: another pod bears the name now
+                raise
+
+    async def remove(self, pod: Json) -> None:
+        """Deletes a pod and waits a while to see that it is gone. A failure is logged, and no more."""
+        name, uid = str(pod["metadata"]["name"]), uid_of(pod)
+        with self.watch.listening(name) as news:
+            try:
+                await self.delete(pod)
+            except (RingbinderError, ApiError) as error:
+                self.log.warning("a build pod could not be deleted", pod=name, reason=str(error))
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.times.deletion):
+                    while (seen := self.watch.look(name, uid)) is not None and not seen.gone:
+                        news.clear()
+                        await news.wait()
+
+    async def moment(self, news: asyncio.Event) -> None:
+        """Waits for news, but only until limits of time are to be looked at."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.times.tick):
+                await news.wait()
+
+    def refused(self, what: str, error: ApiError) -> ConfigError:
+        """For an answer of the API server that only an operator can change."""
+        told = f"the Kubernetes API server does not let us {what} in namespace {self.watch.namespace}"
+        return ConfigError([f"KubernetesBuildExecutor: {told}: {error.message}; see `ringbinder doctor`"])

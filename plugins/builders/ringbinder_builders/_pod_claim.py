@@ -1,0 +1,137 @@
+"""Which pod builds an image: one that is there already, of whichever replica, else a new one.
+
+The name of the pod is the lock: the API server lets only one of a name exist.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from attrs import define, field
+from ringbinder.events import Log
+from ringbinder.model import Plan, Target
+from ringbinder_cluster.client import ApiError, Json
+from ringbinder_cluster.watching import finished, uid_of
+
+from . import _pod_manifest as manifest
+from . import _pod_state as state
+from ._build_world import World
+from .repo2docker import command
+
+
+@define(eq=False)
+class Claim:
+    """One build's claim to the name of its pod."""
+
+    world: World
+    plan: Plan
+    target: Target
+    log: Log
+    _attempt: str = field(factory=lambda: secrets.token_hex(5))
+    _told: str = ""
+
+    async def pod(self) -> Json:
+        """The pod, which runs or has just succeeded. Raises TransientError, and ConfigError for missing rights."""
+        world = self.world
+        with world.watch.listening() as news:
+            try:
+                while True:
+                    news.clear()
+                    found = world.watch.pods.get(self.plan.build)
+                    if found is None:
+                        pod = await self._take_turn()
+                    else:
+                        pod = found if await self._fits(found) else None
+                    if pod is not None:
+                        return pod
+                    await world.moment(news)
+            finally:
+                if self in world.queue:
+                    world.queue.remove(self)
+                    world.watch.wake()
+
+    async def _fits(self, found: Json) -> bool:
+        """Whether a pod of our name builds our image; one that has ended otherwise makes way."""
+        ours = state.makes(found) == self.plan.image
+        if finished(found):
+            if ours and state.succeeded(found) and uid_of(found) not in self.world.used:
+                return True
+            await self.world.remove(found)
+            return False
+        if state.being_deleted(found):
+            self._tell("Waiting for an earlier build of this to be gone...")
+            return False
+        if not ours:
+            self._tell("Another build of this repository is under way; waiting for its end...")
+            return False
+        self._tell("This is being built already; here is the log from its beginning.")
+        if not state.started(found):
+            # Who has created the pod may have died before its Secret was there.
+            await self._create_secret(found, state.attempt(found))
+        return True
+
+    async def _take_turn(self) -> Json | None:
+        """A new pod, if it is our turn and there is a place."""
+        world = self.world
+        if self not in world.queue:
+            world.queue.append(self)
+        ahead, limit = world.queue.index(self), world.options.concurrent_build_limit
+        if ahead == 0 and world.running < limit:
+            return await self._create()
+        others = f", and {ahead} wait longer than this one" if ahead else ""
+        self._tell(f"Waiting for another build to end: {limit} may run at a time{others}.")
+        return None
+
+    async def _create(self) -> Json | None:
+        world, plan, options = self.world, self.plan, self.world.options
+        content = manifest.credentials(plan, self.target.credentials, options)
+        words = command(plan, options, push=options.use_registry)
+        body = manifest.pod(plan, options, words, self._attempt, keys=content, nodes=world.nodes)
+        try:
+            pod: Json = await world.cluster.ask("POST", world.watch.path, body=body)
+        except ApiError as error:
+            if error.status != 409:
+                raise world.refused("create the build pod", error) from None
+            existing = await self._existing()
+            if existing is None:
+                return None
+            world.watch.note(existing)
+            if state.attempt(existing) != self._attempt:
+                return None  # another replica was quicker; the next look finds its pod
+            pod = existing  # the answer to our first request had got lost
+        else:
+            world.watch.note(pod)
+        try:
+            await self._create_secret(pod, self._attempt, content)
+        except BaseException:
+            await world.remove(pod)
+            raise
+        return pod
+
+    async def _existing(self) -> Json | None:
+        try:
+            found: Json = await self.world.cluster.ask("GET", f"{self.world.watch.path}/{self.plan.build}")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise self.world.refused("read the build pod", error) from None
+        return found
+
+    async def _create_secret(self, pod: Json, attempt: str, content: Mapping[str, str] | None = None) -> None:
+        """The Secret of the pod, which the cluster removes together with it."""
+        if content is None:
+            content = manifest.credentials(self.plan, self.target.credentials, self.world.options)
+        if not content or not attempt:
+            return
+        path = f"/api/v1/namespaces/{self.world.watch.namespace}/secrets"
+        try:
+            await self.world.cluster.ask("POST", path, body=manifest.secret(content, pod, attempt))
+        except ApiError as error:
+            if error.status != 409:
+                raise self.world.refused("create the build's Secret", error) from None
+
+    def _tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self.log.line(f"{text}\n", "waiting")

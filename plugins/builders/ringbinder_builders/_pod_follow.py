@@ -1,0 +1,148 @@
+"""A build pod on its way to its end: what it waits for, its log, the limits of time, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from attrs import define, field
+from ringbinder.errors import BuildError, RingbinderError, UserError
+from ringbinder.events import Log
+from ringbinder_cluster.client import ApiError, Json
+from ringbinder_cluster.logs import PodLog
+from ringbinder_cluster.watching import finished, uid_of
+
+from . import _pod_state as state
+from ._build_world import World
+from .repo2docker import LogReader
+
+
+@define(eq=False)
+class Following:
+    """Follows one pod. However many clients watch the build, it is followed once."""
+
+    world: World
+    pod: Json
+    log: Log
+    _reader: LogReader = field(init=False)
+    _reading: asyncio.Task[None] | None = field(default=None, init=False)
+    _podlog: PodLog = field(init=False)
+    _begun: float = field(init=False)
+    _heard: float = field(default=0.0, init=False)
+    """When the last line came, or there was no log to be read."""
+    _asked: float = field(init=False)
+    """When the cluster's events were asked last."""
+    _beat: float = field(default=0.0, init=False)
+    _warning: str = field(default="", init=False)
+    """What the cluster's events say why it does not start."""
+    _told: str = field(default="", init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reader = LogReader(self.log)
+        self._begun = self._asked = self.world.clock.monotonic()
+        watch = self.world.watch
+        self._podlog = PodLog(
+            self.world.cluster,
+            watch.namespace,
+            self.name,
+            self._is_over,
+            self.world.log,
+            self.world.times.log,
+        )
+
+    @property
+    def name(self) -> str:
+        return str(self.pod["metadata"]["name"])
+
+    async def success(self) -> None:
+        """Returns when the pod has succeeded, by its status and exit code. Raises what is to be told otherwise."""
+        try:
+            with self.world.watch.listening(self.name) as news:
+                while not await self._step():
+                    await self.world.moment(news)
+                    news.clear()
+        finally:
+            if self._reading is not None:
+                self._reading.cancel()
+                await asyncio.wait({self._reading})
+        if not state.succeeded(self.pod):
+            raise state.failure(self.pod, self._reader.reason)
+        self.world.used.add(uid_of(self.pod))
+
+    async def _step(self) -> bool:
+        """Looks at the pod; True once it has ended and its log is read."""
+        gone = self._look()
+        if self._reading is None and state.started(self.pod):
+            self._heard = self._beat = self.world.clock.monotonic()
+            self._reading = asyncio.create_task(self._read(), name=f"log of {self.name}")
+        if finished(self.pod) or gone:
+            if self._reading is not None:
+                await self._reading
+            if not finished(self.pod):
+                raise state.vanished(self.pod)
+            return True
+        if self._reading is None:
+            await self._check_start()
+        else:
+            await self._check_output()
+        return False
+
+    def _look(self) -> bool:
+        """Takes the newest sight of the pod; True if it is gone."""
+        sight = self.world.watch.look(self.name, uid_of(self.pod))
+        if sight is not None:
+            self.pod = sight.pod
+        return sight is not None and sight.gone
+
+    def _is_over(self) -> bool:
+        return self._look() or state.ended(self.pod)
+
+    async def _read(self) -> None:
+        async for line in self._podlog.lines():
+            self._heard = self.world.clock.monotonic()
+            self._reader.hear(line)
+        if not self._podlog.complete:
+            self.log.line("The end of this build's log could not be read.\n")
+
+    async def _check_start(self) -> None:
+        """Says what a pod waits for that has not started; ends it when it has taken too long."""
+        now, times = self.world.clock.monotonic(), self.world.times
+        if now - self._asked >= times.events_after:
+            self._asked = now
+            self._warning = await self._events()
+        why = state.waits_for(self.pod) or self._warning
+        if why and why != self._told:
+            self._told = why
+            self.log.line(f"The build has not started yet: {why}\n", "waiting")
+        limit = self.world.options.pending_timeout
+        if state.never_starts(self.pod) or (
+            limit and now - self._begun >= limit and self.world.watch.healthy
+        ):
+            await self.world.remove(self.pod)
+            long = f" within {state.duration(limit)}" if limit else ""
+            told = f"The build could not start{long}: {why or 'its pod is still waiting, and nothing says for what'}"
+            raise UserError(
+                "build-not-started", f"{told.rstrip('.')}. The operator of this service must mend that."
+            )
+
+    async def _check_output(self) -> None:
+        """Says that the build goes on while its log cannot be read; ends one that says nothing for too long."""
+        now, limit = self.world.clock.monotonic(), self.world.options.idle_timeout
+        if not self._podlog.following:
+            if now - self._beat >= self.world.times.heartbeat and self._podlog.trouble:
+                self._beat = now
+                self.log.line("The build goes on, but its log cannot be read just now.\n")
+            self._heard = now
+        elif limit and now - self._heard >= limit and not state.ended(self.pod):
+            await self.world.remove(self.pod)
+            told = f"The build has printed nothing for {state.duration(limit)}, and was ended."
+            raise BuildError(told, "build-idle")
+
+    async def _events(self) -> str:
+        """The last warning that the cluster has about the pod, such as FailedMount."""
+        path = f"/api/v1/namespaces/{self.world.watch.namespace}/events"
+        selector = {"fieldSelector": f"involvedObject.uid={uid_of(self.pod)}"}
+        with suppress(ApiError, RingbinderError):
+            answer = await self.world.cluster.ask("GET", path, selector)
+            return state.told_by(answer.get("items") or ())
+        return ""

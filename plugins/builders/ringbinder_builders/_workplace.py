@@ -1,0 +1,145 @@
+"""The folder of one build: its credentials, its settings, what it fetches; gone with the build, or at the next start.
+
+A build's programs are told of credentials by files here that only this user can read, never by an argument or a
+variable: those other processes can see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from ringbinder.errors import ConfigError
+from ringbinder.secret import Secret
+
+_LOCK: Final = "lock"
+_NOT_FOR_BUILDS: Final = frozenset({"currentContext", "credHelpers", "credsStore"})
+_IDENTITY: Final = "<token>"
+"""The user name that says, by docker's convention, that the password is an identity token."""
+
+
+@frozen
+class Workplace:
+    folder: Path
+
+    @property
+    def content(self) -> Path:
+        """Where a provider puts a repository's content."""
+        return self._made("content")
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which a build's programs keep to this folder."""
+        return {
+            "HOME": str(self._made("home")),
+            "TMPDIR": str(self._made("tmp")),
+            "DOCKER_CONFIG": str(self._made("docker")),
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+
+    def keep_git_credentials(self, url: str, credentials: Secret) -> None:
+        """Git asks here when the host of `url` wants to know who it is; other hosts are told nothing."""
+        where = urlsplit(url)
+        secret = self._private("git-credentials", credentials.reveal())
+        self._private(
+            "home/.gitconfig",
+            f'[credential "{where.scheme}://{where.netloc.rpartition("@")[2]}"]\n'
+            f"\thelper = \"!f() {{ cat '{secret}'; }}; f\"\n",
+        )
+
+    def keep_docker_config(self, settings: Mapping[str, Any], login: Secret | None) -> None:
+        """Docker's client has `settings`, and `login` (as `Target` has it) for images that a build begins with."""
+        settings = {name: value for name, value in settings.items() if name not in _NOT_FOR_BUILDS}
+        if login:
+            given = json.loads(login.reveal())
+            settings["auths"] = {**settings.get("auths", {}), given["registry"]: _auth(given)}
+        self._private("docker/config.json", json.dumps(settings))
+
+    def _made(self, name: str) -> Path:
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    def _private(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return path
+
+
+@asynccontextmanager
+async def workplace(parent: Path) -> AsyncIterator[Workplace]:
+    """A new folder in `parent` that only this user can look into, removed in the end."""
+    parent.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - as quick as a look
+    with _locked(parent / _LOCK):
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield Workplace(folder)
+    finally:
+        try:
+            await asyncio.shield(asyncio.to_thread(_remove, folder))
+        finally:
+            os.close(lock)
+
+
+def clean(parent: Path) -> None:
+    """Removes what builds of a process that was killed have left in `parent`; the folders of living ones stay."""
+    if not parent.is_dir():
+        return
+    with _locked(parent / _LOCK):
+        for folder in parent.glob("*/"):
+            with suppress(BlockingIOError), _locked(folder / _LOCK, fcntl.LOCK_NB):
+                _remove(folder)
+
+
+def docker_settings(path: Path, *, logins: bool) -> dict[str, Any]:
+    """Docker's `config.json` at `path`, with its `logins` or without, and where the plugins beside it are.
+
+    A missing file has no settings. Raises ConfigError.
+    """
+    try:
+        settings = json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"LocalRepo2dockerBuild.docker_config_path: {path}: {error}"]) from None
+    if not isinstance(settings, dict):
+        raise ConfigError([f"LocalRepo2dockerBuild.docker_config_path: {path} holds no JSON object"])
+    if not logins:
+        settings.pop("auths", None)
+    plugins = path.parent / "cli-plugins"
+    if plugins.is_dir():
+        settings["cliPluginsExtraDirs"] = [*settings.get("cliPluginsExtraDirs", ()), str(plugins)]
+    return settings
+
+
+def _auth(login: Mapping[str, str]) -> dict[str, str]:
+    username, password = login["username"], login["password"]
+    if username == _IDENTITY:
+        return {"identitytoken": password}
+    return {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
+
+
+@contextmanager
+def _locked(path: Path, more: int = 0) -> Iterator[None]:
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | more)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,203 @@
+"""The `docker` builder: repo2docker on this machine, with a container engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from attrs import define, field
+from ringbinder import process
+from ringbinder.bases import Builder, Context
+from ringbinder.errors import BuildError, ConfigError, PluginError, TransientError
+from ringbinder.events import Log, Phase
+from ringbinder.model import (
+    Diagnosis,
+    Failure,
+    Finding,
+    GitSource,
+    Health,
+    Image,
+    ImageKind,
+    Plan,
+    Room,
+    Target,
+)
+from ringbinder.secret import Secret
+
+from . import _docker_doctor, _limited, causes
+from ._docker_engine import DockerEngine, address
+from ._docker_options import DockerBuilderOptions
+from ._image_cleaner import ImageCleaner
+from ._workplace import Workplace, clean, docker_settings, workplace
+from .repo2docker import LogReader, command
+
+_TAIL: Final = 200
+_OF_DOCKERS_CLIENT: Final = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "BUILDX_BUILDER")
+
+
+class DockerBuilder(Builder[DockerBuilderOptions]):
+    """Runs repo2docker, one process a build; the registry plugin pushes what it has made."""
+
+    Config = DockerBuilderOptions
+    sections = ("BuildExecutor", "ImageCleaner", "LocalRepo2dockerBuild")
+    makes: ClassVar[ImageKind] = "oci"
+
+    def __init__(self, config: DockerBuilderOptions, context: Context) -> None:
+        super().__init__(config, context)
+        self._folder = context.paths.state / "docker-builds"
+        self._version = ""
+
+    @property
+    def builds_at_once(self) -> int:
+        return self.config.builds_at_once
+
+    @property
+    def builder_info(self) -> dict[str, Any]:
+        """As BinderHub has it."""
+        return {"repo2docker-version": self._version, **self.config.builder_info}
+
+    @property
+    def engine(self) -> DockerEngine:
+        """The engine that builds; where it is, is looked up anew, since it may have been started since."""
+        return DockerEngine(self.context.name, address(self.config.docker_host))
+
+    @property
+    def cleaner(self) -> ImageCleaner:
+        return ImageCleaner(self.engine, self.config, self.context.clock)
+
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Raises ConfigError for what no build can do without, the engine excepted: that may come later."""
+        self._program()
+        if (file := self.config.repo2docker_config) and not file.is_file():
+            # repo2docker itself passes over a file that is not there.
+            raise ConfigError([f"LocalRepo2dockerBuild.repo2docker_config: there is no file {file}"])
+        self._docker_settings()
+        await asyncio.to_thread(clean, self._folder)
+        self._version = await _docker_doctor.version([str(self._program())], process.minimal_env())
+        if self.config.every:
+            self.context.tasks.start(self._clean_for_ever(), "image cleaner")
+        yield
+
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image:
+        async with workplace(self._folder) as place:
+            await self.engine.info()
+            await self._run(plan, target, place, log)
+        if (found := await self.engine.find(plan.image)) is None:
+            raise PluginError(
+                self.context.name,
+                f"repo2docker says that it is done, but the engine at {self.engine.address} has no image "
+                f"{plan.image}; does docker's buildx use another builder than the engine's own?",
+                "build",
+            )
+        return Image(plan.image, self.makes, size=found.size)
+
+    async def diagnose(self, failure: Failure) -> Diagnosis | None:
+        return causes.of_failure(failure)
+
+    async def images(self) -> Sequence[Image]:
+        return await self.cleaner.images()
+
+    async def delete(self, image: Image) -> bool:
+        return await self.cleaner.delete(image)
+
+    async def make_room(self, dry_run: bool) -> Room:
+        return await self.cleaner.make_room(dry_run=dry_run)
+
+    async def health(self) -> Health:
+        try:
+            info = await self.engine.info()
+        except TransientError as error:
+            return Health("Container engine", ok=False, detail={"message": str(error)})
+        return Health("Container engine", ok=True, detail={"version": info.get("ServerVersion", "")})
+
+    async def doctor(self) -> Sequence[Finding]:
+        async with workplace(self._folder) as place:
+            env = self._environment(place, None)
+            return await _docker_doctor.examine(self.engine, [str(self._program())], env)
+
+    async def _run(self, plan: Plan, target: Target, place: Workplace, log: Log) -> None:
+        """Raises BuildError, TransientError if the engine has gone, and what bringing the content raises."""
+        remembered = _Remembered(log)
+        reader = LogReader(remembered)
+        env = self._environment(place, target.credentials or self._own_login())
+        content = None
+        if isinstance(plan.repo.source, GitSource):
+            if credentials := plan.repo.credentials or self.config.git_credentials:
+                place.keep_git_credentials(plan.repo.source.url, credentials)
+        else:
+            log.line(f"Fetching {plan.repo.url} at {plan.repo.ref}\n", "fetching")
+            content = place.content
+            await self.context.services.fetch(plan.repo, content, log)
+        words = command(plan, self.config, push=False, content=content)[1:]
+        if self.config.repo2docker_config:
+            words = ["--config", str(self.config.repo2docker_config.absolute()), *words]
+        code = await _limited.run(
+            [str(self._program()), *words],
+            cwd=place.folder,
+            env=env,
+            on_line=reader.hear,
+            timeout=self.config.build_timeout,
+            idle_timeout=self.config.idle_timeout,
+        )
+        if code:
+            await self.engine.info()
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            why = causes.telling_line(remembered.tail) or reader.reason
+            raise BuildError(f"repo2docker failed ({how}){f': {why}' if why else ''}")
+
+    def _environment(self, place: Workplace, login: Secret | None) -> dict[str, str]:
+        place.keep_docker_config(self._docker_settings(), login)
+        given = {name: os.environ[name] for name in _OF_DOCKERS_CLIENT if name in os.environ}
+        engine = {"DOCKER_HOST": self.engine.address}
+        return process.minimal_env() | given | engine | place.environment()
+
+    def _docker_settings(self) -> dict[str, object]:
+        if configured := self.config.docker_config_path:
+            return docker_settings(configured, logins=True)
+        # Without being told, the operator's own logins are not lent to the builds of strangers.
+        home = os.environ.get("DOCKER_CONFIG") or f"{os.environ.get('HOME', '')}/.docker"
+        return docker_settings(Path(home) / "config.json", logins=False)
+
+    def _own_login(self) -> Secret | None:
+        login = self.config.registry_credentials
+        return login.as_secret() if login else None
+
+    def _program(self) -> Path:
+        name = self.config.repo2docker
+        beside = Path(sys.executable).parent / name
+        found = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
+        if found is None:
+            told = f'there is no program "{name}"; install it (pip install jupyter-repo2docker)'
+            raise ConfigError([f"LocalRepo2dockerBuild.repo2docker: {told}, or say where it is"])
+        return Path(found)
+
+    async def _clean_for_ever(self) -> None:
+        while True:
+            try:
+                room = await self.cleaner.make_room(dry_run=False)
+                if room.removed:
+                    self.context.log.info("images removed", count=len(room.removed), outcome=room.summary)
+            except (TransientError, PluginError) as error:
+                self.context.log.warning("the engine's images were not cleaned", reason=str(error))
+            await self.context.clock.sleep(self.config.every)
+
+
+@define
+class _Remembered:
+    """A log that passes everything on and keeps its last lines."""
+
+    log: Log
+    tail: deque[str] = field(factory=lambda: deque(maxlen=_TAIL))
+
+    def line(self, message: str, phase: Phase | None = None) -> None:
+        self.tail.append(message)
+        self.log.line(message, phase)
+
+    def progress(self, layers: object, message: str = "Pushing image\n") -> None:
+        self.log.progress(layers, message)  # type: ignore[arg-type]

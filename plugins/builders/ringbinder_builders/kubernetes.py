@@ -1,0 +1,133 @@
+"""The `kubernetes` builder: every build is a pod that runs repo2docker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Final
+
+from ringbinder.bases import Builder, Context
+from ringbinder.errors import PluginError, TransientError
+from ringbinder.events import Log
+from ringbinder.model import Diagnosis, Failure, Finding, Health, Image, ImageKind, Plan, Target
+from ringbinder_cluster.client import Cluster, Patience
+from ringbinder_cluster.watching import PodWatch, WatchTimes
+
+from . import _kubernetes_doctor, causes
+from ._build_world import IMAGE_BUILDERS, BuildTimes, World
+from ._kubernetes_options import KubernetesBuildOptions
+from ._pod_claim import Claim
+from ._pod_cleaner import clean
+from ._pod_follow import Following
+from ._pod_manifest import COMPONENT
+
+_FIRST_LIST: Final = 20.0
+"""Seconds that the start waits for a first list of pods; the builds wait longer."""
+
+
+class KubernetesBuilder(Builder[KubernetesBuildOptions]):
+    """One watch over all build pods, and for each build under way one follower of its log.
+
+    A pod that was started by another replica, or by this one before it was restarted, is taken over.
+    """
+
+    Config = KubernetesBuildOptions
+    sections = ("BuildExecutor", "Cleaner", "KubernetesCleaner", "KubernetesBuildExecutor")
+    makes: ClassVar[ImageKind] = "oci"
+
+    patience: Patience = Patience()
+    watch_times: WatchTimes = WatchTimes()
+    times: BuildTimes = BuildTimes()
+    """Tests have shorter ones."""
+
+    def __init__(self, config: KubernetesBuildOptions, context: Context) -> None:
+        super().__init__(config, context)
+        self._world: World | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def builder_info(self) -> dict[str, Any]:
+        """As BinderHub has it."""
+        return {"build_image": self.config.build_image, **self.config.builder_info}
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        context, config = self.context, self.config
+        async with Cluster.connected(context.name, self.patience) as cluster:
+            watch = PodWatch(
+                cluster,
+                config.namespace or cluster.namespace,
+                _selector(sticky=config.sticky_builds),
+                context.clock,
+                context.log,
+                self.watch_times,
+            )
+            self._world = World(cluster, watch, config, context.log, context.clock, self.times)
+            self._watching = context.tasks.start(watch.run(), "watch build pods")
+            cleaning = context.tasks.start(clean(self._world), "remove old build pods")
+            try:
+                async with asyncio.timeout(_FIRST_LIST):
+                    await watch.synced.wait()
+            except TimeoutError:
+                context.log.warning("the Kubernetes API server has not answered yet", reason=watch.trouble)
+            try:
+                yield
+            finally:
+                self._world = None
+                for task in (self._watching, cleaning):
+                    task.cancel()
+                await asyncio.wait({self._watching, cleaning})
+
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image:
+        """Raises BuildError, UserError, TransientError if cluster or API server fail, ConfigError if it says no.
+
+        Cancelled, it deletes the pod; but not when Ringbinder stops: then another replica or the next start takes the
+        pod over.
+        """
+        world = self._started()
+        await self._synced(world)
+        pod = await Claim(world, plan, target, log).pod()
+        try:
+            await Following(world, pod, log).success()
+        except asyncio.CancelledError:
+            if not self.context.services.closing:
+                await world.remove(pod)
+            raise
+        return Image(plan.image, self.makes, pushed=True)
+
+    async def health(self) -> Health | None:
+        """Not well when the watch has ended, or has had no contact for long."""
+        world, watching = self._world, self._watching
+        if world is None or watching is None:
+            return None
+        watch = world.watch
+        detail: dict[str, Any] = {"build_pods": world.running}
+        if watch.trouble:
+            detail["message"] = watch.trouble
+        return Health("Kubernetes API", ok=watch.healthy and not watching.done(), detail=detail)
+
+    async def diagnose(self, failure: Failure) -> Diagnosis | None:
+        return causes.of_failure(failure)
+
+    async def doctor(self) -> Sequence[Finding]:
+        return await _kubernetes_doctor.examine(self.context.name, self.config)
+
+    def _started(self) -> World:
+        if self._world is None:
+            raise PluginError(self.context.name, "it builds only between its start and its end", "build")
+        return self._world
+
+    async def _synced(self, world: World) -> None:
+        try:
+            async with asyncio.timeout(self.patience.in_all):
+                await world.watch.synced.wait()
+        except TimeoutError:
+            told = f"The Kubernetes API server does not answer: {world.watch.trouble}"
+            raise TransientError(told) from None
+
+
+def _selector(*, sticky: bool) -> str:
+    """One watch for the build pods and, if builds are to be sticky, for the engines that build them."""
+    engines = IMAGE_BUILDERS["component"]
+    return f"component in ({COMPONENT},{engines})" if sticky else f"component={COMPONENT}"

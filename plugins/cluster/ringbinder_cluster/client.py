@@ -1,0 +1,210 @@
+"""A Kubernetes API server, asked with the client library's own means and answered in plain JSON.
+
+Plain JSON, since objects then keep every field, also one that is newer than the library, and since a list of thousands
+of pods costs a tenth of what models do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from attrs import define, frozen
+from ringbinder.errors import PluginError, TransientError
+from ringbinder.secret import redact
+
+if TYPE_CHECKING:
+    import aiohttp
+
+Json = Mapping[str, Any]
+Query = Mapping[str, str | int]
+T = TypeVar("T")
+
+_IN_CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
+_OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
+_CONNECT_SECONDS: Final = 10.0
+
+
+class ApiError(Exception):
+    """The API server said no. `reason` is its word (``NotFound``), `message` its sentence."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{message or reason} ({status})")
+        self.status = status
+        self.reason = reason
+        self.message = message or reason
+
+
+class Unreachable(Exception):
+    """The API server did not answer, or broke off."""
+
+
+@frozen
+class Patience:
+    """How long we put up with an API server that does not answer. All in seconds."""
+
+    request: float = 30.0
+    """For one answer."""
+    retry: float = 0.2
+    """Before the first repetition; doubled with each up to `longest`."""
+    longest: float = 5.0
+    in_all: float = 120.0
+    """For one question, with all its repetitions."""
+
+    def delay(self, attempt: int) -> float:
+        """Before repetition `attempt`, counted from 0."""
+        return float(min(self.longest, self.retry * 2 ** min(attempt, 16)))
+
+
+@define
+class Cluster:
+    """A connection to one API server; made by `connected`."""
+
+    _client: Any
+    plugin: str
+    """Whose errors these are."""
+    namespace: str
+    """The one that we live in, or that the kubeconfig's context names."""
+    patience: Patience
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, plugin: str, patience: Patience | None = None) -> AsyncIterator[Cluster]:
+        """By ``KUBECONFIG``, else as the pod that we are in, else by ``~/.kube/config``.
+
+        Raises PluginError if the client library is missing or nothing says where the API server is.
+        """
+        try:
+            # It takes a second or more: the event loop goes on meanwhile.
+            library = await asyncio.to_thread(importlib.import_module, "kubernetes.aio.client")
+            config = await asyncio.to_thread(importlib.import_module, "kubernetes.aio.config")
+        except ImportError:
+            told = "it needs the Kubernetes client: pip install 'ringbinder[kubernetes]'"
+            raise PluginError(plugin, told) from None
+        configuration = library.Configuration()
+        try:
+            namespace = await _configure(config, configuration)
+        except config.ConfigException as error:
+            told = f"no Kubernetes API server is configured: {error} Set KUBECONFIG, or run in a pod"
+            raise PluginError(plugin, told) from None
+        configuration.connection_pool_maxsize = 0
+        client = library.ApiClient(configuration)
+        client.user_agent = "Ringbinder"
+        try:
+            yield cls(client, plugin, namespace, patience or Patience())
+        finally:
+            await client.close()
+
+    async def ask(
+        self, method: str, path: str, query: Query | None = None, *, body: Json | None = None
+    ) -> Any:
+        """One question and its answer.
+
+        An API server that does not answer is asked again until the patience is at its end: then TransientError. A
+        repeated question may find the work of the first done: 409 for a create, 404 for a delete. Raises ApiError for
+        any other answer than a good one.
+        """
+        return await self.patiently(lambda: self._once(method, path, query, body))
+
+    async def patiently(self, question: Callable[[], Awaitable[T]]) -> T:
+        """The answer to `question`, which is asked again while the API server does not answer."""
+        clock = asyncio.get_running_loop().time
+        end, attempt = clock() + self.patience.in_all, 0
+        while True:
+            try:
+                return await question()
+            except (Unreachable, ApiError) as error:
+                if isinstance(error, ApiError) and error.status not in _AGAIN:
+                    raise
+                if clock() >= end:
+                    raise TransientError(f"The Kubernetes API server does not answer: {error}") from None
+            await asyncio.sleep(self.patience.delay(attempt))
+            attempt += 1
+
+    async def _once(self, method: str, path: str, query: Query | None, body: Json | None) -> Any:
+        async with self.open(method, path, query, body=body, seconds=self.patience.request) as response:
+            try:
+                return await response.json(content_type=None)
+            except ValueError:
+                raise Unreachable(f"{method} {path}: the answer is no JSON") from None
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        *,
+        body: Json | None = None,
+        seconds: float | None = None,
+        silence: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response to one request, to be read while entered.
+
+        `seconds` is the limit for all of it, `silence` for the time between two pieces. Raises ApiError and
+        Unreachable, also for what happens within.
+        """
+        import aiohttp
+
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS, sock_read=silence)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            request = await self._client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = (await self._client.call_api(*request, _request_timeout=limits)).response
+            if response.status >= 400:
+                raise _refusal(response.status, await response.read())
+            yield response
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            words = redact(str(error)) or type(error).__name__
+            raise Unreachable(f"{method} {path}: {words}") from None
+        finally:
+            if response is not None:
+                response.close()
+
+
+async def _configure(config: Any, configuration: Any) -> str:
+    """Fills the library's `configuration`; returns the namespace."""
+    if _IN_CLUSTER in os.environ and not os.environ.get("KUBECONFIG"):
+        config.load_incluster_config(client_configuration=configuration)
+        own = await asyncio.to_thread(_read, _OWN_NAMESPACE)
+        return own or "default"
+    file = _kubeconfig()
+    await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
+    _, active = await asyncio.to_thread(config.list_kube_config_contexts, file)
+    return str(active.get("context", {}).get("namespace") or "default")
+
+
+def _kubeconfig() -> str:
+    """Named to the library, since it looks at the variable only when it is imported."""
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _refusal(status: int, content: bytes) -> ApiError:
+    """Source: the `Status` object of the Kubernetes API."""
+    try:
+        told = json.loads(content)
+        reason, message = str(told.get("reason") or ""), str(told.get("message") or "")
+    except (ValueError, AttributeError):
+        reason, message = "", content[:500].decode(errors="replace").strip()
+    return ApiError(status, reason, redact(message) or f"status {status}")

@@ -1,0 +1,209 @@
+"""The `local` builder: an isolated environment made with uv from the repository's own files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from attrs import frozen
+from ringbinder.bases import Builder, Context
+from ringbinder.errors import BuildError, UserError
+from ringbinder.events import Log
+from ringbinder.model import Diagnosis, Failure, Image, ImageKind, Plan, Target
+from ringbinder.options import ByteSize, Duration, option
+
+from . import causes, recipe, scripts
+from .environment import CondaSettings, Environment
+from .limits import LimitedBuild
+from .sandbox import Mode, Sandbox, interpreters
+from .store import Entry, remove_tree, tree_size
+from .uv import Uv
+
+_LEAST_BYTES: Final = 256 * 1024
+_FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
+_LFS_NOTICE: Final = (
+    "Some files of this repository are kept with Git LFS, which is not asked: in their place are small text files "
+    "that name them. `git lfs pull` in postBuild brings them, where git-lfs is installed.\n"
+)
+
+
+@frozen
+class LocalBuilderOptions:
+    build_timeout: Duration = option(1800.0, help="How long a build may take; 0: for ever.")
+    build_output_limit: ByteSize = option(
+        32 * 1024**2, help="How much a build may write into its log; 0: no limit."
+    )
+    build_disk_limit: ByteSize = option(10 * 1024**3, help="How much disk an image may take; 0: no limit.")
+    build_nice: int = option(5, help="How much a build gives way to other programs, as for nice: 0 to 19.")
+    sandbox: Mode = option(
+        "off",
+        help="`auto`: installers and postBuild run in bubblewrap where it is installed and works, without the home "
+        "folder and with the rest of the machine read-only, and packages are fetched anew for each image; "
+        "`required`: else nothing is built.",
+    )
+    uv_cache: str = option("", help="Folder of uv's cache; empty: in Ringbinder's cache folder.")
+    conda_channels: tuple[str, ...] = option(
+        ("conda-forge",), help="Channels for an environment.yml or pixi.toml that names none."
+    )
+    conda_channel_alias: str = option(
+        "https://conda.anaconda.org/", help="Address below which a conda channel's name is looked for."
+    )
+    pass_environment: tuple[str, ...] = option(
+        (), help="Names of environment variables that builds may see, besides UV_*, which only uv sees."
+    )
+
+
+class LocalBuilder(Builder[LocalBuilderOptions]):
+    """Builds what `recipe` names: Python packages with uv, conda packages with py-rattler, then postBuild."""
+
+    Config = LocalBuilderOptions
+    sections = ("LocalBuilder",)
+    makes: ClassVar[ImageKind] = "folder"
+
+    def __init__(self, config: LocalBuilderOptions, context: Context) -> None:
+        super().__init__(config, context)
+        self._uv = Uv.of(context.paths, config.uv_cache, config.pass_environment)
+        self._sandbox = Sandbox(config.sandbox, context.paths, "LocalBuilder.sandbox")
+
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image:
+        if target.folder is None:
+            raise ValueError("the local builder needs a folder to build into")
+        entry = Entry(target.folder)
+
+        def tell_waiting() -> None:
+            log.line("Another process is building this image, waiting for it...\n")
+
+        async with entry.locked(on_wait=tell_waiting):
+            if entry.read() is None and not entry.finished():
+                await entry.start_over()
+                try:
+                    await self._make(plan, entry, log)
+                except BaseException as error:
+                    full = isinstance(error, Exception) and _is_full(error, entry.folder)
+                    await asyncio.shield(asyncio.to_thread(entry.clear))
+                    if full:
+                        raise UserError(
+                            "disk-full",
+                            f"There is no room left on the disk: images are built in {entry.folder.parent}, "
+                            f"packages are kept in {self.context.paths.cache}. `ringbinder images prune` removes "
+                            "images, `ringbinder paths` says what is where.",
+                        ) from error
+                    raise
+        return Image(plan.image, self.makes, path=entry.folder)
+
+    async def diagnose(self, failure: Failure) -> Diagnosis | None:
+        if failure.stage != "build" or not isinstance(failure.error, BuildError):
+            return None
+        if failure.error.code != "build-failed":
+            return None
+        return causes.diagnose([failure.error.message, *failure.tail])
+
+    async def _make(self, plan: Plan, entry: Entry, log: Log) -> None:
+        build = LimitedBuild(
+            entry.folder, log,
+            timeout=self.config.build_timeout,
+            output_limit=self.config.build_output_limit,
+            disk_limit=self.config.build_disk_limit,
+            nice=self.config.build_nice,
+        )  # fmt: skip
+        for folder in (entry.repo, entry.home, entry.folder / "tmp"):
+            folder.mkdir(parents=True)
+        facts: dict[str, object] = {
+            "name": plan.image,
+            "repo_url": plan.repo.url,
+            "ref_url": plan.repo.ref_url,
+            "persistent_request": f"v2/{plan.repo.provider}/{plan.repo.resolved_spec}",
+        }
+
+        async def work() -> None:
+            log.line(f"Fetching {plan.repo.url} at {plan.repo.ref}\n", "fetching")
+            await self.context.services.fetch(plan.repo, entry.repo, log)
+            if _uses_lfs(entry.repo):
+                log.line(_LFS_NOTICE, "fetching")
+            facts["start"] = await self._install(entry, build, log)
+
+        await build.within(work())
+        await asyncio.to_thread(_seal, entry, build, facts)
+
+    async def _sandbox_for(
+        self, entry: Entry, log: Log
+    ) -> Callable[[Path, Mapping[str, str]], list[str]] | None:
+        """How commands of this build are put into the sandbox; None: not at all. `log` is told."""
+        if lack := await self._sandbox.lack():
+            log.line(
+                f"The build runs without a sandbox, with the rights of Ringbinder: {lack}.\n", "building"
+            )
+            return None
+        log.line(
+            "What runs code of the repository runs in a sandbox (bubblewrap): no home folder, only its own files to "
+            "write, but the network.\n",
+            "building",
+        )
+
+        def wrapper(cwd: Path, env: Mapping[str, str]) -> list[str]:
+            readable = [*interpreters(entry), Path(self._uv.command()[0])]
+            if config := env.get("XDG_CONFIG_HOME"):
+                readable.append(Path(config, "uv", "uv.toml"))
+            return self._sandbox.wrapper(entry.folder, readable, cwd, env)
+
+        return wrapper
+
+    async def _install(self, entry: Entry, build: LimitedBuild, log: Log) -> str:
+        """Makes the environment; returns the path of the repository's start script, or nothing."""
+        plan = recipe.read(entry.repo)
+        log.line(f"Building from {plan.source}\n", "building")
+        build.sandbox = await self._sandbox_for(entry, log)
+        conda = CondaSettings(
+            self.config.conda_channels, self.config.conda_channel_alias, self.context.paths.cache / "conda"
+        )
+        await Environment(entry, plan, build, self._uv, conda).make()
+        if plan.post_build:
+            await self._run_post_build(entry, entry.repo / plan.post_build, plan.post_build, build)
+        return plan.start
+
+    async def _run_post_build(self, entry: Entry, script: Path, name: str, build: LimitedBuild) -> None:
+        env = scripts.environment(
+            (entry.env / "bin", entry.home / ".local" / "bin"), self.config.pass_environment
+        ) | {
+            "HOME": str(entry.home),
+            "TMPDIR": str(entry.folder / "tmp"),
+            "REPO_DIR": str(entry.repo),
+            ("CONDA_PREFIX" if entry.is_conda else "VIRTUAL_ENV"): str(entry.env),
+            "UV_CACHE_DIR": str(entry.folder / "tmp" / "uv"),
+            "PIP_NO_CACHE_DIR": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        await build.run(name, scripts.command(script), cwd=entry.repo, env=env, foreign=True)
+
+
+def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
+    remove_tree(entry.folder / "tmp")
+    size = tree_size(entry.folder)
+    build.check_size(size)
+    entry.finish(facts | {"size": size, "built_at": time.time()})
+
+
+def _uses_lfs(repo: Path) -> bool:
+    try:
+        return b"filter=lfs" in (repo / ".gitattributes").read_bytes()
+    except OSError:
+        return False
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Whether `error` came of a full disk, whichever program ran into it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if _FULL.search(str(error)):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_BYTES
+    except OSError:
+        return False

@@ -1,0 +1,325 @@
+"""JupyterLab: its shared environment, and one process of it until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import re
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field
+from ringbinder import process
+from ringbinder.errors import TransientError, UserError
+from ringbinder.events import Log
+from ringbinder.secret import Secret, redact
+from ringbinder.services import Services
+
+from .causes import telling_line
+from .relay import Relay
+from .store import Entry, Store
+from .uv import Uv
+
+_INSTALL_SECONDS: Final = 900.0
+_NICE: Final = 10
+# Judges internationalised addresses in JSON schemas, of which Jupyter's events have none. Only to be imported
+# it compiles a grammar, which takes longer than all else that JupyterLab does until it answers.
+_LEFT_OUT: Final = "rfc3987-syntax"
+_POLL_SECONDS: Final = 0.02
+_LAST_LINES: Final = 20
+_SOCKET: Final = "s"
+_ATTEMPTS: Final = 3
+_CORS: Final = "{'headers': {'Access-Control-Allow-Origin': '*'}}"
+_PORT_TAKEN: Final = re.compile(
+    r"port \d+ is already in use|address already in use|no available port could be found", re.IGNORECASE
+)
+
+
+@define(eq=False)
+class SharedServer:
+    """The environment from which notebooks are served whose repository has no Jupyter server: made once."""
+
+    requirements: tuple[str, ...]
+    uv: Uv
+    services: Services
+    _making: asyncio.Task[None] | None = field(default=None, init=False)
+    _settling: asyncio.Task[None] | None = field(default=None, init=False)
+
+    @property
+    def entry(self) -> Entry:
+        python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        name = " ".join([python, *sorted(self.requirements), f"without {_LEFT_OUT}"])
+        return Store(self.services.paths.state / "server").entry(name)
+
+    def prepare(self) -> None:
+        """Begins to make it in the background, if it is not there."""
+        if self.entry.read() is None and (self._making is None or self._making.done()):
+            self._making = self.services.tasks.start(self._make(), "prepare JupyterLab")
+
+    async def get(self, log: Log) -> Entry:
+        """The environment. Raises `UserError` (``server-not-installed``) if it cannot be made."""
+        self.prepare()
+        if self._making is not None and not self._making.done():
+            log.line("Preparing JupyterLab (only once)...\n")
+            await asyncio.shield(self._making)
+        if self._settling is None:
+            self._settling = self.services.tasks.start(self._settle(), "compile JupyterLab")
+        return self.entry
+
+    async def _make(self) -> None:
+        entry = self.entry
+        async with entry.locked(on_wait=lambda: None):
+            if entry.read() is not None:
+                return
+            await entry.start_over()
+            home = entry.folder / "home"
+            home.mkdir(parents=True)
+            await self._run(home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env)
+            overrides = home / "overrides.txt"
+            overrides.write_text(f"{_LEFT_OUT} ; sys_platform == 'never'\n")
+            await self._run(
+                home, "pip", "install", "--python", entry.python, "--override", overrides, *self.requirements
+            )
+            # Compiles most of what a start imports, usually while the image is still being built.
+            await self._run_python(home, "-c", "import jupyterlab.labapp")
+            entry.finish({"requirements": self.requirements})
+            await asyncio.to_thread(entry.publish)
+
+    async def _settle(self) -> None:
+        """What the first notebook need not wait for: the rest is compiled, and all of it reaches the disk."""
+        entry = self.entry
+        if not entry.is_settled():
+            await self._run_python(
+                entry.folder / "home", "-m", "compileall", "-q", "-j", "0", entry.env / "lib"
+            )
+            await asyncio.to_thread(entry.settle)
+
+    async def _run_python(self, home: Path, *arguments: str | Path) -> None:
+        """Gives way to the build and the notebook. What it does may fail: it only saves time later."""
+        argv = [str(self.entry.python), *(str(argument) for argument in arguments)]
+        env = process.minimal_env() | {"HOME": str(home)}
+        command = await process.start(argv, cwd=home, env=env, nice=_NICE)
+        try:
+            await command.wait()
+        finally:
+            await command.stop(grace=0)
+
+    async def _run(self, home: Path, *arguments: str | Path) -> None:
+        try:
+            done = await process.run(
+                self.uv.command(*arguments), cwd=home, env=self.uv.env(home), timeout=_INSTALL_SECONDS
+            )
+        except TimeoutError as error:
+            raise TransientError(f"JupyterLab could not be installed: {error}") from error
+        if done.returncode:
+            raise UserError(
+                "server-not-installed",
+                f"JupyterLab ({', '.join(self.requirements)}; LocalLauncher.server_requirements) could not "
+                f"be installed: {redact(telling_line(done.errors.splitlines()))}",
+            )
+
+
+@define(eq=False)
+class Jupyter:
+    """One running JupyterLab. Made by `start`."""
+
+    command: process.Process
+    port: _Port
+    token: Secret
+    _tail: deque[str]
+    _relay: Relay | None
+
+    @property
+    def last_lines(self) -> str:
+        """What it has written last, without secrets."""
+        return redact("\n".join(self._tail))
+
+    @property
+    def url(self) -> str:
+        """Its address for clients: cookie jars keep no cookie for a bare IP address (as aiohttp's)."""
+        return f"http://localhost:{self.port.number}/"
+
+    def free_port(self) -> None:
+        """Lets others have the port, once the server has ended."""
+        if self._relay:
+            self._relay.close()
+        self.port.free()
+
+    async def ask(self, path: str) -> Any:
+        """JSON answer of its REST API, or None if it does not answer; never counts as activity."""
+        import aiohttp
+
+        # Not the shared client, which honours proxies: none of them reaches this machine's loopback.
+        limit = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=limit) as client:
+            try:
+                async with client.get(
+                    f"http://127.0.0.1:{self.port.number}/{path}?no_track_activity=1",
+                    headers={"Authorization": f"token {self.token.reveal()}"},
+                ) as answer:
+                    return await answer.json() if answer.status == 200 else None
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                return None
+
+
+async def start(
+    server: Entry,
+    *,
+    wrapper: list[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    runtime: Path,
+    token: Secret,
+    patience: float,
+    network: bool,
+) -> Jupyter:
+    """Starts JupyterLab from the environment of `server` on a free loopback port; returns when it answers.
+
+    `wrapper` comes before the command; `runtime` is an empty folder for Jupyter's own use; `patience` is in
+    seconds. Without `network` the port is ours, and leads to the server's socket in `runtime`.
+    Raises `UserError`: ``server-died`` with its last lines, ``server-slow``, ``path-too-long``.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with asyncio.timeout(patience):
+                return await _start_once(server, wrapper, cwd, env, runtime, token, network)
+        except _DiedError as died:
+            if attempt == _ATTEMPTS or not _PORT_TAKEN.search(died.said):
+                raise UserError("server-died", died.message) from None
+        except TimeoutError:
+            raise UserError(
+                "server-slow",
+                f"JupyterLab did not answer within {patience:g} seconds (LocalLauncher.start_timeout).",
+            ) from None
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _start_once(
+    server: Entry,
+    wrapper: list[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    runtime: Path,
+    token: Secret,
+    network: bool,
+) -> Jupyter:
+    tail: deque[str] = deque(maxlen=_LAST_LINES)
+    # The token goes through the environment: a command line can be read by every user of the machine.
+    own = {"JUPYTER_TOKEN": token.reveal(), "JUPYTER_RUNTIME_DIR": str(runtime)}
+    own["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+        filter(None, (_settings(runtime), env.get("JUPYTER_CONFIG_PATH")))
+    )
+    port = _Port.found()
+    place = _on_port(port.number) if network else [f"--ServerApp.sock={runtime / _SOCKET}"]
+    argv = [*wrapper, *_arguments(server, cwd), *place]
+    relay: Relay | None = None
+    try:
+        if not network:
+            relay = await Relay.start(port.number, runtime / _SOCKET)
+        command = await process.start(argv, cwd=cwd, env={**env, **own}, on_line=tail.append)
+    except OSError as error:
+        port.free()
+        if relay:
+            relay.close()
+        raise _DiedError(f"JupyterLab could not be started: {error.strerror or error}", "") from error
+    jupyter = Jupyter(command, port, token, tail, relay)
+    try:
+        while command.running:
+            # Jupyter writes this file when it has bound its port: before, the port could be somebody else's.
+            if _is_bound(runtime) and await jupyter.ask("api/status") is not None:
+                return jupyter
+            await asyncio.sleep(_POLL_SECONDS)
+    except BaseException:
+        await command.stop(grace=1.0)
+        jupyter.free_port()
+        raise
+    jupyter.free_port()
+    code = await command.wait()
+    said = jupyter.last_lines
+    raise _DiedError(
+        f"JupyterLab ended while it was starting (exit code {code}). Its last lines:\n{said}", said
+    )
+
+
+def _settings(runtime: Path) -> str:
+    """A folder of configuration: a session is new every time, and its first page must not ask about news."""
+    file = runtime / "config" / "labconfig" / "default_setting_overrides.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}))
+    return str(file.parents[1])
+
+
+def _on_port(port: int) -> list[str]:
+    return ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+
+
+def _arguments(server: Entry, work: Path) -> list[str]:
+    return [
+        str(server.python), "-m", "jupyterlab", "--no-browser",
+        f"--ServerApp.root_dir={work}", "--ServerApp.allow_root=True",
+        # Firefox sends a cookie without this to any site's requests, those for a terminal's socket among them.
+        "--IdentityProvider.cookie_options=samesite=Lax",
+        # Pages of any origin may use the token (as on a BinderHub); `allow_origin` would do so for the cookie too.
+        f"--ServerApp.tornado_settings={_CORS}",
+        # Nor does the server ask about updates.
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+
+
+@define(eq=False)
+class _Port:
+    """A port that is the server's under the name ``localhost``, whichever of its addresses a client tries.
+
+    The server listens on 127.0.0.1. On ::1 we hold the same number without listening: a client that tries
+    that address first is refused at once and goes on to the other, and nobody else can take it.
+    """
+
+    number: int
+    _guard: socket.socket | None
+
+    @classmethod
+    def found(cls) -> _Port:
+        for _ in range(_ATTEMPTS):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                number: int = probe.getsockname()[1]
+                guard: socket.socket | None = None
+                try:
+                    guard = socket.socket(socket.AF_INET6)
+                    guard.bind(("::1", number))
+                except OSError as error:
+                    if guard is not None:
+                        guard.close()
+                    if error.errno == errno.EADDRINUSE:
+                        continue
+                    guard = None  # without IPv6 nobody else can be there
+                return cls(number, guard)
+        raise TransientError("No free port was found on localhost; try again")
+
+    def free(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+
+
+def _is_bound(runtime: Path) -> bool:
+    """Jupyter has written, whole, where it listens."""
+    for file in runtime.glob("jpserver-*.json"):
+        try:
+            json.loads(file.read_bytes())["port"]
+        except (OSError, ValueError, LookupError):
+            continue  # it is being written
+        return True
+    return False
+
+
+class _DiedError(Exception):
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.said = said

@@ -1,0 +1,320 @@
+"""The `local` launcher: a JupyterLab process of its own for every client."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from attrs import define, evolve, field, frozen
+from ringbinder.bases import Context, Launcher
+from ringbinder.errors import Refused, TransientError, UserError
+from ringbinder.events import Log
+from ringbinder.hookspecs import Ticket
+from ringbinder.model import Image, ImageKind, LaunchRequest, Server, Work
+from ringbinder.options import ByteSize, Duration, option
+from ringbinder.secret import Secret
+
+from . import jupyter, memory, scripts, work
+from .jupyter import SharedServer
+from .sandbox import Mode, Sandbox, interpreters
+from .sessions import Session, all_sessions, image_of, summary
+from .store import Entry, images, remove_tree
+from .uv import Uv
+from .watch import Ending, Watch
+
+_STOP_GRACE: Final = 5.0
+
+
+@frozen
+class LocalLauncherOptions:
+    idle_timeout: Duration = option(
+        3600.0,
+        help="A notebook without activity, open pages and busy kernels for so long is stopped; 0: never.",
+    )
+    max_age: Duration = option(
+        86400.0, help="A notebook is stopped after so long, whatever it does; 0: never."
+    )
+    max_servers: int = option(32, help="How many notebooks may run at once; 0: no limit.")
+    memory_limit: ByteSize = option(
+        0,
+        help="Memory of a notebook, such as 4G: of all its processes together where a control group can be made, "
+        "else address space of each of them; 0: no limit.",
+    )
+    sandbox: Mode = option(
+        "off",
+        help="`auto`: notebooks run in bubblewrap where it is installed and works, without the home folder and "
+        "with the rest of the machine read-only; `required`: else they do not run.",
+    )
+    sandbox_network: bool = option(
+        True,
+        help="Notebooks in the sandbox reach the network, this machine's loopback among it; false: none of it, "
+        "only their own page reaches them.",
+    )
+    start_timeout: Duration = option(120.0, help="How long JupyterLab may take until it answers.")
+    server_requirements: tuple[str, ...] = option(
+        ("jupyterlab>=4.4,<5",), help="What the shared JupyterLab is installed from."
+    )
+    uv_cache: str = option("", help="Folder of uv's cache; empty: in Ringbinder's cache folder.")
+    pass_environment: tuple[str, ...] = option(
+        (), help="Names of environment variables that notebooks may see."
+    )
+
+
+@define(eq=False)
+class _Running:
+    server: Server
+    session: Session
+    image: Entry
+    watch: Watch
+    group: memory.Group | None
+    holds: AsyncExitStack
+    """The shared lock on its image."""
+    ended: asyncio.Task[None] = field(init=False)
+
+
+class LocalLauncher(Launcher[LocalLauncherOptions]):
+    """Starts JupyterLab in a copy of the repository, with an environment of its own over the image's."""
+
+    Config = LocalLauncherOptions
+    sections = ("LocalLauncher",)
+    runs: ClassVar[ImageKind] = "folder"
+
+    def __init__(self, config: LocalLauncherOptions, context: Context) -> None:
+        super().__init__(config, context)
+        uv = Uv.of(context.paths, config.uv_cache, config.pass_environment)
+        self._shared = SharedServer(config.server_requirements, uv, context.services)
+        self._running: dict[str, _Running] = {}
+        self._sandbox = Sandbox(
+            config.sandbox, context.paths, "LocalLauncher.sandbox", config.sandbox_network
+        )
+        self._starting = 0
+        self._orphans: asyncio.Task[None] | None = None
+
+    async def admit(self, ticket: Ticket) -> None:
+        """Admits everybody; before a build it begins to prepare JupyterLab, to have the two side by side."""
+        if ticket.stage == "build":
+            self._shared.prepare()
+
+    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+        limit = self.config.max_servers
+        if limit and len(self._running) + self._starting >= limit:
+            raise Refused(
+                f"{limit} notebooks run here already, which is the limit (LocalLauncher.max_servers). "
+                "Stop one of them, or try again later.",
+                retry_after=60, status=429,
+            )  # fmt: skip
+        self._starting += 1
+        try:
+            async with AsyncExitStack() as holds:
+                running = await self._start(image, request, log, holds)
+        finally:
+            self._starting -= 1
+        return running.server
+
+    async def stop(self, server: Server) -> bool:
+        if running := self._running.get(server.id):
+            running.watch.stop.set()
+            await asyncio.shield(running.ended)
+            return True
+        return bool(summary(self.context.paths.state, server.id).get("ended"))
+
+    async def servers(self) -> Sequence[Server]:
+        return [self._as_it_is(running) for running in self._running.values()]
+
+    async def work(self) -> Sequence[Work]:
+        # What a crash has left is told as ended, not as running.
+        if self._orphans is not None:
+            await asyncio.wait({self._orphans})
+        return await asyncio.to_thread(work.all_work, self.context.paths.state)
+
+    async def keep_work(self, session: str) -> bool:
+        state = self.context.paths.state
+        found = work.find(state, session)
+        if found is None or summary(state, session).get("ended"):
+            return False
+        found.kept_awake.touch()  # a file, since the session may be another process's
+        return True
+
+    async def export_work(self, session: str, into: Path) -> bool:
+        state = self.context.paths.state
+        found = work.find(state, session)
+        if found is not None:
+            await work.export(state, found, into, asyncio.to_thread)
+        return found is not None
+
+    async def discard_work(self, session: str) -> bool:
+        found = work.find(self.context.paths.state, session)
+        if found is None:
+            return False
+        try:
+            async with Entry(found.folder).locked():
+                await asyncio.to_thread(work.discard, found)
+        except BlockingIOError:
+            raise UserError("session-runs", f"The session {session} runs; stop its notebook first.") from None
+        return True
+
+    def _as_it_is(self, running: _Running) -> Server:
+        """With ``stops_at`` in `extra`, Unix seconds, when it will soon be stopped since it is idle."""
+        stops_at = running.watch.stops_at
+        if stops_at is None:
+            return running.server
+        return evolve(running.server, extra={**running.server.extra, "stops_at": stops_at})
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._orphans = self.context.tasks.start(self._end_orphans(), "end sessions of an earlier run")
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(self.stop(server) for server in await self.servers()))
+
+    async def _start(self, image: Image, request: LaunchRequest, log: Log, holds: AsyncExitStack) -> _Running:
+        state = self.context.paths.state
+        entry = images(state).entry(image.name)
+        await holds.enter_async_context(entry.locked(shared=True, on_wait=lambda: None))
+        facts = entry.read()
+        if facts is None:
+            raise TransientError(f"The image {image.name} was removed just now")
+        session_id = secrets.token_hex(8)
+        session = Session(session_id, state / "sessions" / session_id)
+        lock = Entry(session.folder)
+        limit = self.config.memory_limit
+        group = memory.made(session_id, limit) if limit else None
+        await holds.enter_async_context(lock.locked())
+        try:
+            # A server extension of the image works only in the image's own server.
+            server = entry if entry.has_package("jupyter_server") else await self._shared.get(log)
+            await session.copy(entry)
+            await asyncio.to_thread(session.overlay.make, entry, session.work, session.home)
+            session.tell_stop(None)
+            session.write(image=image.name, repo_url=facts.get("repo_url", ""), started=time.time())
+            token = Secret(secrets.token_urlsafe(32))
+            start = str(facts.get("start") or "")
+            env = self._env(session, entry, server, facts, request)
+            wrapper = scripts.command(session.work / start) if start else []
+            wrapper = await self._confined(session, (entry, server), group, wrapper, env, log)
+            process = await jupyter.start(
+                server,
+                wrapper=wrapper,
+                cwd=session.work,
+                env=env,
+                runtime=session.runtime,
+                token=token,
+                patience=self.config.start_timeout,
+                network=self._sandbox.network or bool(await self._sandbox.lack()),
+            )
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(remove_tree, session.folder))
+            if group:
+                group.remove()
+            raise
+        extra = {"work_folder": str(session.work)}
+        running = _Running(
+            Server(session_id, process.url, token, image.name, extra),
+            session, entry, Watch(process, session, self.config.idle_timeout, self.config.max_age),
+            group, holds.pop_all(),
+        )  # fmt: skip
+        self._running[session_id] = running
+        running.ended = self.context.tasks.start(self._tend(running), f"notebook {session_id}")
+        return running
+
+    async def _confined(
+        self, session: Session, seen: tuple[Entry, ...], group: memory.Group | None, command: list[str],
+        env: dict[str, str], log: Log,
+    ) -> list[str]:  # fmt: skip
+        """`command` behind what keeps it within its limits and its sandbox, as `log` is told."""
+        limit = self.config.memory_limit
+        if group:
+            log.line(
+                f"All processes of the notebook together may take {limit} bytes of memory (control group).\n"
+            )
+        elif limit:
+            log.line(
+                f"Each process of the notebook may take {limit} bytes of address space; a limit for all together "
+                "needs a control group, which cannot be made here.\n"
+            )
+            command = memory.each(limit) + command
+        if lack := await self._sandbox.lack():
+            log.line(f"The notebook runs without a sandbox, with the rights of Ringbinder: {lack}.\n")
+        else:
+            network = "but the network" if self._sandbox.network else "no network"
+            log.line(
+                "The notebook runs in a sandbox (bubblewrap): no home folder, only its own files to write, "
+                f"{network}.\n"
+            )
+            readable = [path for entry in seen for path in (entry.folder, *interpreters(entry))]
+            command = self._sandbox.wrapper(session.folder, readable, session.work, env) + command
+        return (group.wrapper() if group else []) + command
+
+    def _env(
+        self, session: Session, image: Entry, server: Entry, facts: dict[str, Any], request: LaunchRequest
+    ) -> dict[str, str]:
+        overlay = session.overlay
+        path = (overlay.folder / "bin", session.home / ".local/bin", image.env / "bin", server.env / "bin")
+        data = (overlay.jupyter, overlay.folder / "share/jupyter", image.env / "share/jupyter")
+        return scripts.environment(path, self.config.pass_environment) | {
+            "HOME": str(session.home),
+            "SHELL": shutil.which("bash") or "/bin/sh",
+            "REPO_DIR": str(session.work),
+            "VIRTUAL_ENV": str(overlay.folder),
+            **({"CONDA_PREFIX": str(image.env)} if image.is_conda else {}),
+            "JUPYTER_PATH": ":".join(map(str, data)),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "BINDER_LAUNCH_HOST": request.launch_host,
+            "BINDER_REQUEST": request.binder_request,
+            "BINDER_PERSISTENT_REQUEST": str(facts.get("persistent_request", "")),
+            "BINDER_REPO_URL": str(facts.get("repo_url", "")),
+            "BINDER_REF_URL": str(facts.get("ref_url", "")),
+        }
+
+    async def _tend(self, running: _Running) -> None:
+        """Until the end of one server, whatever ends it."""
+        ending, changed = Ending("cancelled"), list[str]()
+        server, watch = running.server, running.watch
+        try:
+            ending = await watch.until_end()
+        finally:
+            try:
+                await watch.jupyter.command.stop(_STOP_GRACE)
+                watch.jupyter.free_port()
+                if running.group:
+                    if ending.reason == "exited" and running.group.kills():
+                        ending = evolve(
+                            ending, told="it took more memory than LocalLauncher.memory_limit allows"
+                        )
+                    running.group.remove()
+                changed = await asyncio.to_thread(running.session.end, running.image, ending.reason)
+            finally:
+                seconds = time.time() - watch.started
+                self.context.services.server_stopped(server.id, ending.reason, seconds, ending.told)
+                del self._running[server.id]
+                await running.holds.aclose()
+            kept = {"kept": str(running.session.work), "changed": len(changed)} if changed else {}
+            self.context.log.info("notebook ended", id=server.id, reason=ending.reason, **kept)
+
+    async def _end_orphans(self) -> None:
+        """Ends the sessions of a Ringbinder that was killed, whose processes went with it and folders not."""
+        state = self.context.paths.state
+        for session in all_sessions(state):
+            facts = summary(state, session.id)
+            if facts.get("ended"):
+                continue
+            try:
+                async with Entry(session.folder).locked():
+                    from . import leftovers
+
+                    await leftovers.end(session.folder)
+                    memory.remove(session.id)
+                    # Without an image it was killed while the session was copied: nobody has worked in it.
+                    if facts.get("image"):
+                        await asyncio.to_thread(session.end, image_of(state, facts), "killed")
+                    else:
+                        await asyncio.to_thread(remove_tree, session.folder)
+            except BlockingIOError:
+                continue  # another process runs it

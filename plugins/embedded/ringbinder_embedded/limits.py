@@ -1,0 +1,122 @@
+"""A build's commands, and its limits of time, output and disk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field
+from ringbinder import process
+from ringbinder.errors import BuildError
+from ringbinder.events import Log
+
+from .causes import telling_line
+from .store import tree_size
+
+_TAIL: Final = 200
+_DISK_LOOK_SECONDS: Final = 1.0
+
+
+@define(eq=False)
+class LimitedBuild:
+    """Runs commands one after another; the first limit that is passed ends everything."""
+
+    folder: Path
+    log: Log
+    timeout: float
+    """Seconds; 0: no limit. So with the others, in bytes."""
+    output_limit: int
+    disk_limit: int
+    nice: int = 0
+    sandbox: Callable[[Path, Mapping[str, str]], list[str]] | None = None
+    """Gives, for a working folder and an environment, what comes before a command that runs the repository's code."""
+    _step: str = field(default="it began", init=False)
+    _output: int = field(default=0, init=False)
+    _passed: asyncio.Future[str] = field(
+        factory=lambda: asyncio.get_running_loop().create_future(), init=False
+    )
+
+    async def within(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does `work`; raises `BuildError` (``build-limit``) once a limit is passed, when all has ended."""
+        task = asyncio.create_task(work)
+        watch = asyncio.create_task(self._watch_disk())
+        ends: list[asyncio.Future[Any]] = [task, self._passed]
+        try:
+            await asyncio.wait(ends, timeout=self.timeout or None, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            reason = f"The build took longer than {self.timeout:g} seconds (LocalBuilder.build_timeout)"
+            if self._passed.done():
+                reason = self._passed.result()
+        finally:
+            watch.cancel()
+            task.cancel()
+            while not task.done():
+                await asyncio.wait({task})
+        raise BuildError(f"{reason}; it was ended while {self._step}.", "build-limit")
+
+    async def run(
+        self, step: str, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], foreign: bool = False
+    ) -> None:
+        """Runs one command, its output into the log; in the sandbox if it runs `foreign` code, the repository's.
+
+        Raises `BuildError` naming `step` if it fails.
+        """
+        if foreign and self.sandbox:
+            argv = [*self.sandbox(cwd, env), *argv]
+        self._step = f"{step} was running"
+        tail: deque[str] = deque(maxlen=_TAIL)
+
+        root = f"{self.folder / 'repo'}/"
+
+        def on_line(line: str) -> None:
+            self._output += len(line) + 1
+            line = line.replace(root, "")  # its author knows the files by their place in the repository
+            if self.output_limit and self._output > self.output_limit:
+                self._pass(
+                    f"The build wrote more than {self.output_limit} bytes (LocalBuilder.build_output_limit)"
+                )
+                return
+            tail.append(line)
+            self.log.line(f"{line}\n", "building")
+
+        try:
+            command = await process.start(argv, cwd=cwd, env=env, on_line=on_line, nice=self.nice)
+        except OSError as error:
+            raise BuildError(f"{step} could not be started: {error.strerror or error}") from error
+        try:
+            code = await command.wait()
+        except asyncio.CancelledError:
+            await command.stop(grace=1.0)
+            raise
+        if code:
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            line = telling_line(tail)
+            raise BuildError(f"{step} failed ({how}){f': {line}' if line else ''}")
+
+    def _pass(self, reason: str) -> None:
+        if not self._passed.done():
+            self._passed.set_result(reason)
+
+    def check_size(self, size: int) -> None:
+        """Raises `BuildError` (``build-limit``) if the whole image is too big, though no look has seen it grow."""
+        if too_much := self._over(size):
+            raise BuildError(f"{too_much}.", "build-limit")
+
+    def _over(self, size: int) -> str:
+        if not self.disk_limit or size <= self.disk_limit:
+            return ""
+        return f"The build takes {size} bytes on disk, more than {self.disk_limit} (LocalBuilder.build_disk_limit)"
+
+    async def _watch_disk(self) -> None:
+        while self.disk_limit:
+            began = time.monotonic()
+            if too_much := self._over(await asyncio.to_thread(tree_size, self.folder)):
+                self._pass(too_much)
+                return
+            # A big tree takes long to add up: looking must stay a small part of the work.
+            await asyncio.sleep(max(_DISK_LOOK_SECONDS, 10 * (time.monotonic() - began)))

@@ -1,0 +1,79 @@
+"""pixi.toml: the default environment of a workspace, as conda packages and lines of a requirements file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ringbinder.errors import UserError
+
+from .condafile import CondaPackages
+
+
+def read(path: Path, file: str, platform: str) -> CondaPackages:
+    """The content of the pixi.toml at `path` for the conda platform `platform` (``linux-64``).
+
+    Features, environments other than the default one, tasks and activation are not read. Raises `UserError`:
+    ``bad-file``, or ``unsupported-file`` if the workspace is not for this platform.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError("bad-file", f"{file} cannot be read: {error}") from None
+    try:
+        workspace = content.get("workspace", content.get("project", {}))
+        platforms = workspace.get("platforms", [])
+        channels = tuple(_channel(channel) for channel in workspace.get("channels", []))
+        tables = [content, *(content.get("target", {}).get(name, {}) for name in _targets(platform))]
+        specs: dict[str, str] = {}
+        pip: dict[str, str] = {}
+        for table in tables:
+            specs |= {name: _spec(name, wish) for name, wish in table.get("dependencies", {}).items()}
+            pip |= {name: _line(name, wish) for name, wish in table.get("pypi-dependencies", {}).items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError("bad-file", f"{file} has not the form of a pixi.toml ({error}).") from None
+    if platforms and platform not in platforms:
+        raise UserError(
+            "unsupported-file", f"{file} is for {', '.join(map(str, platforms))}; this machine is {platform}."
+        )
+    return CondaPackages(channels, tuple(specs.values()), tuple(pip.values()))
+
+
+def _targets(platform: str) -> Iterator[str]:
+    """From the general to the particular: a later one overrides."""
+    family = platform.partition("-")[0]
+    if family in ("linux", "osx"):
+        yield "unix"
+    yield {"osx": "osx", "win": "win"}.get(family, family)
+    yield platform
+
+
+def _channel(channel: str | Mapping[str, Any]) -> str:
+    return channel if isinstance(channel, str) else str(channel["channel"])
+
+
+def _spec(name: str, wish: str | Mapping[str, Any]) -> str:
+    if isinstance(wish, str):
+        return f"{name} {wish}"
+    if unknown := wish.keys() - {"version", "build", "channel"}:
+        raise ValueError(f"{name}: this builder does not know {', '.join(sorted(unknown))}")
+    channel = f"{wish['channel']}::" if wish.get("channel") else ""
+    return f"{channel}{name} {wish.get('version', '*')} {wish.get('build', '')}".strip()
+
+
+def _line(name: str, wish: str | Mapping[str, Any]) -> str:
+    if isinstance(wish, str):
+        wish = {"version": wish}
+    extras = f"[{','.join(wish['extras'])}]" if wish.get("extras") else ""
+    if path := wish.get("path"):
+        path = path if "/" in path else f"./{path}"
+        return f"{'-e ' if wish.get('editable') else ''}{path}{extras}"
+    if url := wish.get("git"):
+        ref = next((f"@{wish[key]}" for key in ("rev", "tag", "branch") if wish.get(key)), "")
+        return f"{name}{extras} @ git+{url}{ref}"
+    if url := wish.get("url"):
+        return f"{name}{extras} @ {url}"
+    version = str(wish["version"])
+    return f"{name}{extras}{'' if version == '*' else version}"

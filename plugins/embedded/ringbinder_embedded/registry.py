@@ -1,0 +1,79 @@
+"""The `local` registry: images that are folders of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+from ringbinder.bases import Context, NoOptions, Registry
+from ringbinder.errors import UserError
+from ringbinder.events import Log
+from ringbinder.model import Image, ImageKind, Plan, Target
+
+from .store import Entry, images
+
+
+class LocalRegistry(Registry[NoOptions]):
+    """Says an image is there only when all of it is: a marker, written last, makes it exist."""
+
+    sections = ("LocalRegistry",)
+    holds: ClassVar[ImageKind] = "folder"
+
+    def __init__(self, config: NoOptions, context: Context) -> None:
+        super().__init__(config, context)
+        self._store = images(context.paths.state)
+
+    async def check(self, plan: Plan, fresh: bool) -> Image | None:
+        return self._find(plan.image)
+
+    async def target(self, plan: Plan) -> Target:
+        return Target(self.holds, plan.image, self._store.entry(plan.image).folder)
+
+    async def push(self, image: Image, target: Target, log: Log) -> Image | None:
+        entry = self._store.entry(image.name)
+        async with entry.locked(on_wait=lambda: None):
+            await asyncio.to_thread(entry.publish)
+        self.context.tasks.start(asyncio.to_thread(entry.settle), f"bring {image.name} to the disk")
+        return self._find(image.name)
+
+    async def images(self) -> Sequence[Image]:
+        def look() -> list[Image]:
+            whole = self._store.whole()
+            return [_image(entry, facts["name"], facts) for entry, facts in whole if "name" in facts]
+
+        return await asyncio.to_thread(look)
+
+    async def delete(self, image: Image) -> bool:
+        """Raises `UserError` (``image-in-use``) while a notebook runs on it or it is being built."""
+        entry = self._store.entry(image.name)
+        try:
+            async with entry.locked():
+                return await asyncio.to_thread(entry.clear)
+        except BlockingIOError:
+            raise UserError(
+                "image-in-use", f"{image.name} is in use by a running notebook or a build; stop that first."
+            ) from None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self.context.tasks.start(self._store.sweep(), "remove what killed builds have left")
+        yield
+
+    def _find(self, name: str) -> Image | None:
+        entry = self._store.entry(name)
+        facts = entry.read()
+        # The name is compared, so that a folder that was copied by hand is not taken for another image.
+        return _image(entry, name, facts) if facts is not None and facts.get("name") == name else None
+
+
+def _image(entry: Entry, name: str, facts: dict[str, object]) -> Image:
+    size, built_at = facts.get("size"), facts.get("built_at")
+    return Image(
+        name, LocalRegistry.holds, path=entry.folder,
+        size=size if isinstance(size, int) else None,
+        built_at=built_at if isinstance(built_at, float) else None,
+        launched_at=entry.used_at,
+        in_use=entry.in_use(),
+    )  # fmt: skip

@@ -1,0 +1,338 @@
+"""Folders on disk that are whole or not there: images, and the environments of JupyterLab.
+
+An entry is made at its final place, since a virtual environment cannot be moved, under a lock that dies
+with its holder. It exists for readers once its marker does; the marker is written last. Until everything has
+reached the disk, which takes seconds and is not waited for, the marker counts only as long as this machine runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+_MARKER: Final = "image.json"
+_DRAFT: Final = "image.json.new"
+_TRASH: Final = ".trash-"
+_LOCK_POLL_SECONDS: Final = 0.1
+_DRAFT_SECONDS: Final = 3600.0
+_USED: Final = b"used\n"  # a lock file that has it was used when it was written last
+_BOOT: Final = "boot"
+_SETTLED: Final = b"\n"  # ends a marker of which everything has reached the disk
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@frozen
+class Entry:
+    """One folder of a store, and its lock file beside it."""
+
+    folder: Path
+
+    @property
+    def env(self) -> Path:
+        """Its virtual environment."""
+        return self.folder / "env"
+
+    @property
+    def python(self) -> Path:
+        return self.env / "bin" / "python"
+
+    @property
+    def repo(self) -> Path:
+        """The repository's content in an image."""
+        return self.folder / "repo"
+
+    @property
+    def home(self) -> Path:
+        """The home folder of an image, to which postBuild may have added."""
+        return self.folder / "home"
+
+    @property
+    def is_conda(self) -> bool:
+        """Its environment is one of conda, not a virtual environment."""
+        return (self.env / "conda-meta").is_dir()
+
+    def has_package(self, name: str) -> bool:
+        """Its environment has the package that is imported as `name`."""
+        return any(self.env.glob(f"lib/python3.*/site-packages/{name}/__init__.py"))
+
+    def read(self) -> dict[str, Any] | None:
+        """What the marker says, if the entry is whole; None if it is not there or lost its interpreter."""
+        facts = _read_marker(self.folder / _MARKER)
+        return facts if facts is not None and self.python.exists() else None
+
+    def finished(self) -> bool:
+        """It was made to its end, though nobody has published it yet."""
+        return _read_marker(self.folder / _DRAFT) is not None and self.python.exists()
+
+    def is_fresh_draft(self) -> bool:
+        """It was finished not long ago."""
+        try:
+            return time.time() - (self.folder / _DRAFT).stat().st_mtime < _DRAFT_SECONDS
+        except FileNotFoundError:
+            return False
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Says that everything is in its place; `facts` become the marker's.
+
+        It is trusted until the machine stops, and after that if `settle` has come to its end before. Where it
+        cannot be told whether the machine has stopped, all of it reaches the disk here.
+        """
+        boot = _boot_id()
+        if not boot:
+            _sync_file_system(self.folder)
+        with (self.folder / _DRAFT).open("w") as file:
+            json.dump({**facts, **({_BOOT: boot} if boot else {})}, file)
+            if not boot:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def publish(self) -> None:
+        """Makes a finished entry exist. Idempotent."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / _DRAFT).replace(self.folder / _MARKER)
+
+    def is_settled(self) -> bool:
+        """It is published, and outlives the end of power."""
+        try:
+            return (self.folder / _MARKER).read_bytes().endswith(_SETTLED)
+        except FileNotFoundError:
+            return False
+
+    def settle(self) -> None:
+        """Brings a published entry to the disk, whereupon it outlives the end of power. Blocks; idempotent.
+
+        Without the lock: what is written goes into the marker that was there at the beginning, and does no
+        harm if that was removed.
+        """
+        with contextlib.suppress(FileNotFoundError), (self.folder / _MARKER).open("r+b") as marker:
+            content = marker.read()
+            if _facts_of(content) is not None and not content.endswith(_SETTLED):
+                _sync_file_system(self.folder)
+                marker.write(_SETTLED)
+                marker.flush()
+                os.fsync(marker.fileno())
+
+    def clear(self) -> bool:
+        """Removes it: at once for readers, then file by file. True if there was something."""
+        trash = self.folder.with_name(f"{_TRASH}{secrets.token_hex(8)}")
+        try:
+            self.folder.rename(trash)
+        except FileNotFoundError:
+            return False
+        remove_tree(trash)
+        return True
+
+    @property
+    def used_at(self) -> float | None:
+        """When it was used last, in Unix seconds; None if it never was."""
+        try:
+            facts = self._lock_file.stat()
+        except FileNotFoundError:
+            return None
+        return facts.st_mtime if facts.st_size else None
+
+    def in_use(self) -> bool:
+        """Some process uses it, makes it or removes it."""
+        try:
+            lock = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    async def start_over(self) -> None:
+        """Removes what a killed process left of it, once all that this process has started is gone.
+
+        Hold its lock.
+        """
+        if self.folder.exists():
+            from . import leftovers
+
+            await leftovers.end(self.folder)
+            await asyncio.to_thread(self.clear)
+
+    @contextlib.asynccontextmanager
+    async def locked(
+        self, *, shared: bool = False, on_wait: Callable[[], None] | None = None
+    ) -> AsyncIterator[None]:
+        """Holds the lock, which dies with its holder: exclusive to make or remove the entry, shared to use it.
+
+        `on_wait` is called once if somebody else has it; None: raises BlockingIOError then.
+        """
+        told = False
+        # There is no waiting for a file lock that can be cancelled.
+        while (lock := self._take_lock(shared)) is None:
+            if on_wait is None:
+                raise BlockingIOError(f"{self.folder} is locked")
+            if not told:
+                told = True
+                on_wait()
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+        try:
+            if shared:
+                os.pwrite(lock, _USED, 0)
+            yield
+        finally:
+            if not shared and not self.folder.exists():
+                self._lock_file.unlink(missing_ok=True)
+            os.close(lock)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.lock")
+
+    def _take_lock(self, shared: bool) -> int | None:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            # Who removes an entry removes this file too, which then is nobody's lock any more.
+            if os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
+                return lock
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+        return None
+
+
+@frozen
+class Store:
+    """All entries under `root`."""
+
+    root: Path
+
+    def entry(self, name: str) -> Entry:
+        """The place of `name`: a readable part, and a hash that tells apart what reads alike."""
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[-60:]
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return Entry(self.root / f"{readable}-{digest}")
+
+    def whole(self) -> list[tuple[Entry, dict[str, Any]]]:
+        """Every entry that exists, with what its marker says."""
+        if not self.root.is_dir():
+            return []
+        entries = [Entry(path) for path in sorted(self.root.iterdir()) if path.is_dir()]
+        return [(entry, facts) for entry in entries if (facts := entry.read()) is not None]
+
+    async def sweep(self) -> None:
+        """Removes what killed processes have left: entries half made or half removed, and locks of none.
+
+        An entry that was made to its end is left for a while, since its maker may be about to publish it; one
+        that was published and did not reach the disk is brought there.
+        """
+        for trash in self.root.glob(f"{_TRASH}*"):
+            await asyncio.to_thread(remove_tree, trash)
+        names = {path.name.removesuffix(".lock") for path in self.root.glob("[!.]*")}
+        for entry in (Entry(self.root / name) for name in sorted(names)):
+            with contextlib.suppress(BlockingIOError):  # a living process has it
+                async with entry.locked():
+                    if not _exists(entry) and not entry.is_fresh_draft():
+                        await entry.start_over()
+            await asyncio.to_thread(entry.settle)
+
+
+def images(state: Path) -> Store:
+    return Store(state / "images")
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder whatever the modes of its files; one that is gone already is fine."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        shutil.rmtree(folder, ignore_errors=True)
+    except PermissionError:
+        for root, _, _ in os.walk(folder):  # read-only folders, as some packages install them
+            Path(root).chmod(stat.S_IRWXU)
+        shutil.rmtree(folder)
+
+
+def tree_size(folder: Path) -> int:
+    """Bytes that a folder takes on disk; a file with several names in it counts once."""
+    total = 0
+    seen: set[int] = set()
+    level = [os.fspath(folder)]
+    while level:
+        with contextlib.suppress(OSError), os.scandir(level.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    facts = entry.stat(follow_symlinks=False)
+                    if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
+                        if facts.st_ino in seen:
+                            continue
+                        seen.add(facts.st_ino)
+                    total += facts.st_blocks * 512
+                    if stat.S_ISDIR(facts.st_mode):
+                        level.append(entry.path)
+    return total
+
+
+def _exists(entry: Entry) -> bool:
+    # Not `read`: an image whose interpreter is gone for now, on a disk not mounted, is not removed for that.
+    return _read_marker(entry.folder / _MARKER) is not None
+
+
+def _read_marker(path: Path) -> dict[str, Any] | None:
+    try:
+        return _facts_of(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _facts_of(marker: bytes) -> dict[str, Any] | None:
+    """What a marker says; None if it is damaged, or was not settled before the machine stopped."""
+    try:
+        facts = json.loads(marker)
+    except ValueError:
+        return None
+    if not isinstance(facts, dict):
+        return None
+    boot = facts.pop(_BOOT, None)
+    return facts if boot is None or marker.endswith(_SETTLED) or boot == _boot_id() else None
+
+
+@functools.cache
+def _boot_id() -> str:
+    """What is different after each start of the machine (Linux); empty where that is not known."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _sync_file_system(folder: Path) -> None:
+    # One call for thousands of files: fsync of each would take minutes on a slow disk.
+    if sys.platform == "linux":
+        import ctypes
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None).syncfs(descriptor) == 0:
+                return
+        finally:
+            os.close(descriptor)
+    os.sync()

@@ -1,0 +1,1 @@
+"""Launchers that run images elsewhere than on this machine alone."""

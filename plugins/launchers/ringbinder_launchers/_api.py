@@ -1,0 +1,189 @@
+"""JupyterHub's REST API: requests that are repeated while that may help, and what the answers mean.
+
+Source: JupyterHub's API handlers, versions 5 and 6.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from attrs import define, evolve, frozen
+from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
+from ringbinder.secret import Secret, redact
+from ringbinder.services import Clock, Http
+
+_REQUEST_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 10.0
+_SHOWN: Final = 500
+_PAGE: Final = 200
+_PASSING: Final = frozenset({502, 503, 504, 599})
+"""Of a proxy whose hub is down, or of a hub that is about to stop."""
+_TOO_MANY: Final = 429
+_ERROR: Final = 500
+
+
+@frozen
+class Reply:
+    """An answer of the hub. `repeated`: the request was sent before, and may have been carried out then."""
+
+    status: int
+    body: Any
+    retry_after: float | None = None
+    repeated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+    @property
+    def text(self) -> str:
+        """What the hub says is wrong."""
+        told = self.body.get("message") if isinstance(self.body, dict) else None
+        return redact(told if isinstance(told, str) and told else f"HTTP status {self.status}")
+
+    @property
+    def message(self) -> str:
+        """The same on one line, and not too long."""
+        return " ".join(self.text[:_SHOWN].split())
+
+    def refusal(self, what: str) -> RingbinderError:
+        """What an answer means that is an error: `what` was asked of the hub, as in "start a server"."""
+        said = self.message.lower()
+        ours = "scope" in said or "credentials" in said
+        if self.status == 401 or (self.status == 403 and ours):
+            return ConfigError(
+                [
+                    f"BinderHub.hub_api_token: JupyterHub does not let us {what}: {self.message}. The service's "
+                    "role needs the scopes admin:users and servers"
+                ]
+            )
+        if self.status >= _ERROR:
+            return TransientError(f"JupyterHub could not {what}: {self.message}")
+        return Refused(self.message, status=self.status)
+
+
+@define(eq=False)
+class HubApi:
+    """The API at `url`, asked with `token`: up to `tries` times, `delay` seconds and then longer in between."""
+
+    http: Http
+    clock: Clock
+    url: str
+    """With a slash at its end."""
+    token: Secret
+    tries: int
+    delay: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"token {self.token.reveal()}"}
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        tries: int | None = None,
+        seconds: float = _REQUEST_SECONDS,
+    ) -> Reply:
+        """The hub's own answer, whatever its status. `seconds` is for one try.
+
+        Raises TransientError if there is none: no connection, or only a proxy that cannot reach the hub.
+        """
+        tries = tries or self.tries
+        for number in range(tries):
+            reply, trouble = await self._once(method, path, body, headers or {}, seconds)
+            if reply is not None:
+                return evolve(reply, repeated=number > 0)
+            if number + 1 < tries:
+                await self.wait(number)
+        raise TransientError(f"JupyterHub does not answer: {trouble}")
+
+    async def form(self, path: str, fields: Mapping[str, str]) -> Reply:
+        """The answer to a form. Raises TransientError if there is none."""
+        reply, trouble = await self._once("POST", path, None, {}, _ANSWER_SECONDS, fields)
+        if reply is None:
+            raise TransientError(f"JupyterHub does not answer: {trouble}")
+        return reply
+
+    async def wait(self, number: int) -> None:
+        """The pause after try `number`, from 0."""
+        await self.clock.sleep(self.delay * 2**number * random.uniform(0.75, 1.25))  # noqa: S311
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[Reply | None, str]:
+        import httpx
+
+        try:
+            response = await self.http.request(
+                method,
+                self.url + path,
+                json=body,
+                data=form,
+                headers={**self.headers, **headers},
+                timeout=seconds,
+            )
+        except httpx.InvalidURL as error:
+            raise ConfigError([f"BinderHub.hub_url: {self.url} cannot be asked: {error}"]) from None
+        except httpx.HTTPError as error:
+            return None, redact(str(error)) or type(error).__name__
+        try:
+            content = response.json() if response.content else None
+        except ValueError:
+            content = None
+        if response.status_code in _PASSING:
+            return None, f"HTTP status {response.status_code}"
+        if response.status_code >= 300 and not isinstance(content, dict):
+            # The hub's own errors are JSON: this is a proxy that has lost its routes, or no hub at all.
+            return None, f"HTTP status {response.status_code} and no JSON, from {redact(self.url)}"
+        return Reply(response.status_code, content, _seconds(response.headers.get("retry-after", ""))), ""
+
+    async def users(self) -> list[Mapping[str, Any]]:
+        """The models of all users with servers that are active, page by page."""
+        found: list[Mapping[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None:
+            reply = await self.ask(
+                "GET",
+                f"users?state=active&offset={offset}&limit={_PAGE}",
+                headers={"Accept": "application/jupyterhub-pagination+json"},
+            )
+            if not reply.ok:
+                raise reply.refusal("list its users")
+            found += reply.body["items"]
+            following = reply.body["_pagination"]["next"]
+            offset = following["offset"] if following else None
+        return found
+
+
+def user_path(name: str) -> str:
+    """The path of a user in the API and below the hub's address; source: JupyterHub's `escaped_name`."""
+    return quote(name, safe="@~")
+
+
+def parsed(line: str) -> Mapping[str, Any] | None:
+    """One line of the hub's progress stream, if it is an event."""
+    if not line.startswith("data:"):
+        return None
+    try:
+        event = json.loads(line.removeprefix("data:"))
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _seconds(text: str) -> float | None:
+    return float(text[:6]) if text.isdecimal() else None

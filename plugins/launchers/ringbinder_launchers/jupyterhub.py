@@ -1,0 +1,301 @@
+"""Launcher `jupyterhub`: servers that a JupyterHub starts, for temporary users or for its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Final
+
+from ringbinder.bases import Context, Launcher
+from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
+from ringbinder.events import Log
+from ringbinder.model import (
+    Finding,
+    Health,
+    Image,
+    ImageKind,
+    LaunchRequest,
+    Plan,
+    Redirect,
+    Server,
+    User,
+)
+from ringbinder.named import load_named
+from ringbinder.secret import Secret
+
+from . import _doctor
+from ._api import HubApi, user_path
+from ._hook import Hook, call_hook
+from ._journal import Journal
+from ._login import HubLogin
+from ._names import is_unique, unique_name
+from ._options import LauncherOptions
+from ._places import Place
+from ._spawn import NotStarted, Spawn, remove
+
+_HEALTH_SECONDS: Final = 3.0
+_SHOWN_UNDONE: Final = 10.0
+"""Seconds that a failed launch waits until what it had begun is gone; after that it goes on in the background."""
+_UNDO_PAUSES: Final = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class JupyterHubLauncher(Launcher[LauncherOptions]):
+    """Speaks JupyterHub's REST API as one of its services.
+
+    Every launch has a temporary user of its own, or with `auth_enabled` is a server of who has logged in.
+    Whatever fails or is left before it is ready is taken away at the hub: the server and the temporary user.
+    """
+
+    Config = LauncherOptions
+    sections = ("Launcher",)
+    runs: ClassVar[ImageKind] = "oci"
+
+    def __init__(self, config: LauncherOptions, context: Context) -> None:
+        super().__init__(config, context)
+        name = config.pre_launch_hook
+        self._hook: Hook | None = load_named("Launcher.pre_launch_hook", name) if name else None
+        self._launching: set[str] = set()
+        self._undoing: dict[str, asyncio.Task[None]] = {}
+        self._journal = Journal(context.paths.state / "hub-launches", context.log)
+        self._api: HubApi | None = None
+        self._login: HubLogin | None = None
+
+    @property
+    def api(self) -> HubApi:
+        """The hub's API."""
+        if self._api is None:
+            config, context = self.config, self.context
+            self._api = HubApi(
+                context.http, context.clock, config.api_url, config.hub_api_token,
+                config.retries, config.retry_delay,
+            )  # fmt: skip
+        return self._api
+
+    @property
+    def login(self) -> HubLogin:
+        """Who somebody is at the hub."""
+        if self._login is None:
+            self._login = HubLogin(self.config, self.api)
+        return self._login
+
+    async def authenticate(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
+        return await self.login.who(headers, target) if self.config.auth_enabled else None
+
+    async def log_in(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Redirect | None:
+        return await self.login.back(headers, query) if self.config.auth_enabled else None
+
+    async def get_user_data(self, username: str) -> Mapping[str, Any]:
+        """The hub's model of a user, for a `pre_launch_hook`, under the name that it has in BinderHub."""
+        reply = await self.api.ask("GET", f"users/{user_path(username)}")
+        if not reply.ok:
+            raise reply.refusal("read a user")
+        return reply.body  # type: ignore[no-any-return]
+
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        if self.config.missing:
+            told = f"Nothing can be launched here yet: {self.config.missing}."
+            raise UserError("hub-not-configured", told)
+        place = self._place(request, plan)
+        token = Secret(base64.urlsafe_b64encode(secrets.token_bytes(24)).decode())
+        limit = self.config.launch_timeout
+        self._launching.add(place.id)
+        try:
+            async with asyncio.timeout(limit or None) as time_limit:
+                server = await self._launch(place, image, request, plan, token, log)
+                self._journal.strike(place)
+                return server
+        except TimeoutError:
+            if not time_limit.expired():
+                raise
+            raise TransientError(f"The server was not ready within {limit:g} seconds") from None
+        finally:
+            self._launching.discard(place.id)
+
+    def _place(self, request: LaunchRequest, plan: Plan) -> Place:
+        name = unique_name(plan.repo.url, request.session)
+        if not self.config.auth_enabled:
+            return Place(name)
+        if request.user is None:
+            told = "Servers are for users of the JupyterHub here (BinderHub.auth_enabled)"
+            raise Refused(f"{told}: launch at Ringbinder's page, or with a user's token.", status=403)
+        if request.user.service:
+            told = f"{request.user.name} is a service of the JupyterHub, which has no servers"
+            raise Refused(f"{told}: it can build (build_only), and a user can launch.", status=403)
+        return Place(request.user.name, name if self.config.allow_named_servers else "", temporary=False)
+
+    async def _launch(
+        self, place: Place, image: Image, request: LaunchRequest, plan: Plan, token: Secret, log: Log
+    ) -> Server:
+        attempts = self.config.spawn_attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                return await self._attempt(place, image, request, plan, token, log)
+            except NotStarted as error:
+                if attempt == attempts:
+                    raise UserError(
+                        "launch-failed", f"JupyterHub could not start the server: {error}"
+                    ) from None
+                log.line(f"Launch attempt {attempt} failed ({error}), retrying...\n")
+                await self.api.wait(attempt - 1)
+        raise AssertionError("there is at least one attempt")
+
+    async def _attempt(
+        self, place: Place, image: Image, request: LaunchRequest, plan: Plan, token: Secret, log: Log
+    ) -> Server:
+        if undoing := self._undoing.get(place.id):
+            await asyncio.wait({undoing})
+        spawn: Spawn | None = None
+        try:
+            found: Secret | None = None
+            if place.temporary:
+                self._journal.write(place)
+                found = await self._make_user(place, image)
+            else:
+                await self._see_room(place)
+            token = found or token
+            if self._hook is not None:
+                await call_hook(
+                    self._hook, launcher=self, image=image.name, username=place.user,
+                    server_name=place.server, repo_url=plan.repo.url,
+                )  # fmt: skip
+            spawn = Spawn(self.api, place, _user_options(image, request, plan, token), log)
+            said = await spawn.start(may_exist=found is not None)
+            # Only a hub with a domain for each user says more than a path.
+            url = said if said.startswith(("http://", "https://")) else self.config.hub_url + place.path
+            await spawn.verify(self.config.local_url + place.path, token if place.temporary else None)
+        except BaseException:
+            if place.temporary or (spawn is not None and spawn.begun):
+                await self._undo(place, token)
+            raise
+        # Of who has logged in, the hub opens the server.
+        return Server(place.id, url, token if place.temporary else Secret(""), image.name)
+
+    async def _make_user(self, place: Place, image: Image) -> Secret | None:
+        """Makes the temporary user; gives the token of its server if this very launch was made before."""
+        reply = await self.api.ask("POST", place.user_path)
+        if not reply.ok and reply.status != 409:
+            raise reply.refusal("make a temporary user")
+        if reply.ok or reply.repeated:
+            return None
+        options = place.model(await self.get_user_data(place.user)).get("user_options") or {}
+        if options.get("image") == image.name and isinstance(token := options.get("token"), str):
+            return Secret(token)
+        return None
+
+    async def _see_room(self, place: Place) -> None:
+        """Raises Refused if the user has as many servers as they may."""
+        servers = (await self.get_user_data(place.user)).get("servers", {})
+        if not place.server:
+            if "" in servers:
+                told = f"User {place.user} already has a running server."
+                raise Refused(f"{told} Stop it at the JupyterHub, then try again.", status=409)
+            return
+        limit = self.config.named_server_limit_per_user
+        if limit and sum(bool(name) for name in servers) >= limit:
+            told = f"User {place.user} already has the maximum of {limit} named servers."
+            raise Refused(f"{told} Delete one at the JupyterHub, then try again.", status=409)
+
+    async def _undo(self, place: Place, token: Secret) -> None:
+        """Takes away what a launch has begun; what takes long goes on when this has returned."""
+        # Not awaited itself: who is cancelled a second time must not cancel it.
+        await asyncio.wait({self._begin_to_undo(place, token)}, timeout=_SHOWN_UNDONE)
+
+    def _begin_to_undo(self, place: Place, token: Secret) -> asyncio.Task[None]:
+        if (task := self._undoing.get(place.id)) is None:
+            task = self.context.tasks.start(self._undo_until_done(place, token), f"take away {place.id}")
+            self._undoing[place.id] = task
+            task.add_done_callback(lambda _: self._undoing.pop(place.id, None))
+        return task
+
+    async def _undo_until_done(self, place: Place, token: Secret) -> None:
+        log = self.context.log.bind(server=place.id)
+        for pause in (*_UNDO_PAUSES, None):
+            try:
+                if place.temporary or await self._is_ours(place, token):
+                    await remove(self.api, place)
+            except (RingbinderError, TimeoutError) as error:
+                if pause is None or isinstance(error, ConfigError):
+                    log.exception("a server or user of a failed launch is left at JupyterHub")
+                    return
+                why = str(error) or "it stops too slowly"
+                log.warning("a failed launch is not yet taken away", error=why, again_in=pause)
+                await self.context.clock.sleep(pause)
+            else:
+                self._journal.strike(place)
+                return
+
+    async def _is_ours(self, place: Place, token: Secret) -> bool:
+        """Whether the server at `place` is the one that was started with `token`: people start their own, too."""
+        options = place.model(await self.get_user_data(place.user)).get("user_options") or {}
+        return bool(options.get("token") == token.reveal())
+
+    async def _undo_of_before(self, places: Sequence[Place]) -> None:
+        """Takes away what launches have begun whose process was killed, unless their clients go on with them."""
+        await self.context.clock.sleep(self.config.resume_time)
+        for place in places:
+            if self._journal.has(place) and place.id not in self._launching:
+                self.context.log.info("a launch that was killed is taken away", server=place.id)
+                self._begin_to_undo(place, Secret(""))
+
+    async def stop(self, server: Server) -> bool:
+        user, _, name = server.id.partition("/")
+        # Servers of people may be left of a time when they logged in.
+        temporary = not self.config.auth_enabled and not name and is_unique(user)
+        return await remove(self.api, Place(user, name, temporary))
+
+    async def servers(self) -> Sequence[Server]:
+        """Those of every replica; not those that this one is launching now."""
+        if self.config.missing:
+            return ()
+        found: list[Server] = []
+        for user in await self.api.users():
+            for name, model in user.get("servers", {}).items():
+                place, options = Place(user["name"], name), model.get("user_options") or {}
+                ours = isinstance(options.get("image"), str) and isinstance(options.get("token"), str)
+                if not ours or model.get("pending") == "stop" or place.id in self._launching:
+                    continue
+                url = self.config.hub_url + place.path
+                found.append(Server(place.id, url, Secret(options["token"]), options["image"]))
+        return found
+
+    async def health(self) -> Health:
+        """Under the name that the line has in BinderHub's `/health`."""
+        why = self.config.missing
+        if not why:
+            try:
+                reply = await self.api.ask("GET", "health", tries=1, seconds=_HEALTH_SECONDS)
+            except RingbinderError as error:
+                why = str(error)
+            else:
+                why = "" if reply.ok else reply.message
+        return Health("JupyterHub API", ok=not why, detail={"message": why} if why else {})
+
+    async def doctor(self) -> Sequence[Finding]:
+        return await _doctor.examine(self.config, self.api)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """The hub need not be there at the start; at the end, what is being taken away has a little time."""
+        if left := await asyncio.to_thread(self._journal.open):
+            self.context.tasks.start(self._undo_of_before(left), "take away killed launches")
+        yield
+        if self._undoing:
+            await asyncio.wait(set(self._undoing.values()), timeout=_SHOWN_UNDONE)
+        await asyncio.to_thread(self._journal.close)
+
+
+def _user_options(image: Image, request: LaunchRequest, plan: Plan, token: Secret) -> dict[str, str]:
+    """What the hub's spawner is told, under BinderHub's names (protocol reference, 6.1)."""
+    return {
+        "image": image.name,
+        "repo_url": plan.repo.url,
+        "token": token.reveal(),
+        "binder_ref_url": plan.repo.ref_url,
+        "binder_launch_host": request.launch_host,
+        "binder_request": request.binder_request,
+        "binder_persistent_request": request.persistent(plan.repo),
+        "binder_client_ip": request.client.ip,
+    }

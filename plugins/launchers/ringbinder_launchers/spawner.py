@@ -1,0 +1,215 @@
+# mypy: ignore-errors
+"""The hub's side of Ringbinder, for a JupyterHub's `jupyterhub_config.py`.
+
+This file needs nothing but what a hub has (traitlets, tornado): import it, or paste it into the hub's
+configuration. Put the mixin before the spawner of your choice:
+
+    from kubespawner import KubeSpawner        # or DockerSpawner, SimpleLocalProcessSpawner, ...
+
+    class BinderSpawner(BinderSpawnerMixin, KubeSpawner):
+        pass
+
+    c.JupyterHub.spawner_class = BinderSpawner
+
+Ringbinder sends as a server's `user_options`: `image`, `token`, `repo_url` and `binder_*`. The names of options,
+arguments and variables are those of BinderHub's mixin.
+"""
+
+import asyncio
+import re
+import time
+from urllib.parse import urlsplit
+
+from tornado import web
+from traitlets import Bool, Unicode, default
+from traitlets.config import Configurable
+
+_JUPYTER = """
+import os, sys
+try:
+    import jupyterlab
+    found = "jupyter-lab" if int(jupyterlab.__version__.split(".")[0]) >= 3 else "jupyter-notebook"
+except Exception:
+    found = "jupyter-notebook"
+os.execvp(found, [found] + sys.argv[1:])
+"""
+"""Starts the newest Jupyter that an image has; images are of any age."""
+
+_VARIABLES = {
+    "binder_launch_host": "BINDER_LAUNCH_HOST",
+    "binder_request": "BINDER_REQUEST",
+    "binder_persistent_request": "BINDER_PERSISTENT_REQUEST",
+    "binder_ref_url": "BINDER_REF_URL",
+    "binder_client_ip": "BINDER_CLIENT_IP",
+    "repo_url": "BINDER_REPO_URL",
+}
+
+_WATCHED = 20.0
+"""Seconds after its start for which a server is watched: one that ends then is told of at once, with its last words."""
+_LISTENS = 0.2
+"""Seconds from one look at whether it listens to the next."""
+_RUNS = 1.0
+"""Seconds from one look at whether it runs to the next."""
+_LAST_LINES = 20
+_LAST_CHARACTERS = 2000
+_BROKEN = 422
+"""The image is at fault, not the hub: of 4xx no hub ends itself after a few (`consecutive_failure_limit`)."""
+
+
+class BinderSpawnerMixin(Configurable):
+    """Starts what Ringbinder asks for: its image, opened by its token, or with `auth_enabled` by the hub's login."""
+
+    auth_enabled = Bool(
+        False,
+        help="""
+        People log in at the hub, and their servers run `jupyterhub-singleuser`.
+
+        Else everybody gets a temporary user, and a token opens the server.
+        """,
+    ).tag(config=True)
+
+    cors_allow_origin = Unicode(
+        "",
+        help="""
+        Origin whose pages may use the servers, such as pages with thebe: sets the header
+        `Access-Control-Allow-Origin`. `*` allows all.
+        """,
+    ).tag(config=True)
+
+    token_in_arguments = Bool(
+        False,
+        help="""
+        Give the token as an argument too, for images whose Jupyter is older than notebook 5.4 and does not know
+        the variable JUPYTER_TOKEN. Arguments can be seen by every process of the container.
+        """,
+    ).tag(config=True)
+
+    @default("cmd")
+    def _default_cmd(self):
+        return ["jupyterhub-singleuser"] if self.auth_enabled else ["python3", "-c", _JUPYTER]
+
+    def get_args(self):
+        """The arguments of the server, each under the name of classic notebooks and that of Jupyter Server."""
+        arguments = list(super().get_args())
+        if self.auth_enabled:
+            return arguments
+        given = {
+            "ip": self.ip or "0.0.0.0",  # noqa: S104
+            "port": self._listen_port(),
+            "base_url": self.server.base_url,
+            "trust_xheaders": True,
+            # Behind the hub's proxy, the server is addressed by the hub's name.
+            "allow_remote_access": True,
+        }
+        if self.token_in_arguments:
+            given["token"] = self.user_options["token"]
+        if self.default_url:
+            given["default_url"] = self.format_string(self.default_url)
+        if self.cors_allow_origin:
+            given["allow_origin"] = self.cors_allow_origin
+            # For this Jupyter has no other way: a pattern, too, for origins that are all allowed.
+            if self.cors_allow_origin == "*":
+                given["allow_origin_pat"] = ".*"
+        for section in ("NotebookApp", "ServerApp"):
+            arguments += [f"--{section}.{name}={value}" for name, value in given.items()]
+        return arguments
+
+    def _listen_port(self):
+        # A container has a port of its own, whatever the hub's machine calls it (DockerSpawner's
+        # `container_port` is its `port`); a local process gets a free one before this is asked.
+        return self.port or self.server.port
+
+    def get_env(self):
+        """The variables of the server, with BINDER_* for what runs in it."""
+        env = super().get_env()
+        if not self.auth_enabled:
+            env["JUPYTER_TOKEN"] = self.user_options.get("token", "")
+        for option, variable in _VARIABLES.items():
+            env[variable] = str(self.user_options.get(option) or "")
+        return env
+
+    async def start(self, *args, **kwargs):
+        """Starts the image that was asked for, and sees whether it ends before it listens.
+
+        Without `auth_enabled`, 400 if no image was asked for: somebody has pressed "Start" at the hub. 422, with
+        what a container has written, for an image that cannot be started or ends at once.
+        """
+        image = self.user_options.get("image")
+        if not self.auth_enabled and not (image and self.user_options.get("token")):
+            raise web.HTTPError(400, "an image and a token are needed: this server is for a Binder to start")
+        if image and self.has_trait("image"):
+            self.image = image
+        began = time.monotonic()
+        try:
+            address = await super().start(*args, **kwargs)
+        except Exception as error:
+            explained = getattr(error, "explanation", None)  # docker's errors have one
+            if not explained:
+                raise
+            told = f"The container engine could not start it: {self._tidy(explained)}"
+            if error.is_client_error():
+                raise web.HTTPError(_BROKEN, told) from error
+            error.jupyterhub_message = told
+            raise
+        await self._watch(address, min(began + self.start_timeout - 1, time.monotonic() + _WATCHED))
+        return address
+
+    async def _watch(self, address, until):
+        place, runs_at = address, time.monotonic()
+        if isinstance(address, str):
+            place = urlsplit(address).hostname, urlsplit(address).port
+        while place and time.monotonic() < until:
+            if await _listens(*place):
+                return
+            if time.monotonic() >= runs_at:
+                runs_at = time.monotonic() + _RUNS
+                if (status := await super().poll()) is not None:
+                    said = await self._last_words()
+                    await self.stop(now=True)
+                    code = re.search(r"ExitCode=(-?\d+)|\Z", str(status))[1] or status
+                    told = f"The server ended with exit code {code} before it answered"
+                    raise web.HTTPError(_BROKEN, f"{told}\n{said}" if said else told)
+            await asyncio.sleep(_LISTENS)
+
+    async def _last_words(self):
+        """The end of the log, where there is one: DockerSpawner's containers have it."""
+        if not getattr(self, "container_id", ""):
+            return ""
+        try:
+            said = await self.docker("logs", self.container_id, tail=_LAST_LINES)
+        except Exception:
+            self.log.exception("The log of %s cannot be read", self.container_id)
+            return ""
+        return self._tidy(said)
+
+    def _tidy(self, text):
+        text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        if token := self.user_options.get("token"):
+            text = text.replace(token, "***")
+        return text[-_LAST_CHARACTERS:].strip()
+
+    async def create_object(self, *args, **kwargs):
+        """DockerSpawner's: with `remove` the engine would take a container away before its log is read."""
+        if isinstance(self.extra_host_config, dict):
+            self.extra_host_config = {"auto_remove": False, **self.extra_host_config}
+        return await super().create_object(*args, **kwargs)
+
+    async def poll(self):
+        """As the spawner's; with DockerSpawner's `remove`, a container that has ended is taken away."""
+        status = await super().poll()
+        if status is not None and getattr(self, "remove", False) and getattr(self, "object_id", ""):
+            try:
+                await self.remove_object()
+                self.object_id = ""
+            except Exception:
+                self.log.exception("The container %s has ended and cannot be removed", self.object_id)
+        return status
+
+
+async def _listens(host, port):
+    try:
+        _, writer = await asyncio.open_connection(host or "127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,130 @@
+"""Addresses of git repositories and names of refs: taken apart, judged, and freed of credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from attrs import frozen
+from ringbinder.errors import UserError
+from ringbinder.secret import Secret, redact
+
+PROTOCOLS: Final = frozenset({"http", "https", "git", "ssh"})
+"""BinderHub's default of `GitRepoProvider.allowed_protocols`."""
+
+FULL_SHA: Final = re.compile(r"[0-9a-fA-F]{40}")
+SHORT_SHA: Final = re.compile(r"[0-9a-fA-F]{4,39}")
+
+_LONGEST: Final = 2000
+_LONGEST_SHOWN: Final = 200
+_MOST_WORDS: Final = 20
+_SCP: Final = re.compile(r"(?P<who>[\w-]+@[\w.-]+):(?P<path>.+)", re.ASCII)
+_HOST: Final = re.compile(r"\w[\w.-]*|\[[0-9a-fA-F:.]+\]")
+_USER: Final = re.compile(r"\w[\w.+-]*", re.ASCII)
+# What `git check-ref-format` refuses, and a leading dash: it would be an option.
+_NO_REF: Final = re.compile(r"^[-/]|\.\.|//|/\.|^\.|@\{|[~^:?*\[\\]|[/.]$|\.lock(?:/|$)|^@$")
+
+
+@frozen
+class Address:
+    """Where a repository is. `url` is fit to be shown; `credentials` are lines of git's credential format."""
+
+    url: str
+    credentials: Secret | None = None
+
+
+def shown(text: str) -> str:
+    """`text` from a link, fit for a message: without credentials, on one line, not too long."""
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in redact(text))
+    return printable if len(printable) <= _LONGEST_SHOWN else printable[: _LONGEST_SHOWN - 1] + "…"
+
+
+def invalid(message: str) -> UserError:
+    return UserError("spec-invalid", message)
+
+
+def decoded(part: str, what: str) -> str:
+    """A percent-encoded part of a spec as text. Raises `UserError` where nothing good could come of it."""
+    text = unquote(part)
+    if not text:
+        raise invalid(f"The link has no {what}.")
+    if len(text) > _LONGEST:
+        raise invalid(f"The {what} in the link is longer than {_LONGEST} characters.")
+    if not text.isprintable() or " " in text or "\N{REPLACEMENT CHARACTER}" in text:
+        raise invalid(f'The {what} "{shown(text)}" has characters that no {what} can have.')
+    return text
+
+
+def ref_name(part: str) -> str:
+    """The ref that the last part of a spec names. Raises `UserError` for what can be no ref in git."""
+    ref = decoded(part, "ref (branch, tag or commit)")
+    if _NO_REF.search(ref):
+        raise invalid(f'"{shown(ref)}" cannot be the name of a branch, a tag or a commit.')
+    return ref
+
+
+def longer_names(ref: str, words: Sequence[str]) -> list[str]:
+    """`ref`, and what it becomes with one, two, ... of `words` behind it, as long as that can be a ref."""
+    names = [ref]
+    for word in words[:_MOST_WORDS]:
+        name = f"{names[-1]}/{word}"
+        if len(name) > _LONGEST or not name.isprintable() or " " in name or _NO_REF.search(name):
+            break
+        names.append(name)
+    return names
+
+
+def parse(text: str, protocols: Collection[str] = PROTOCOLS) -> Address:
+    """The address `text`: a URL, or the scp form ``user@host:path``, which means ``ssh://user@host/path``.
+
+    Raises `UserError`.
+    """
+    if scp := _SCP.fullmatch(text):
+        text = f"ssh://{scp['who']}/{scp['path']}"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise invalid(f'"{shown(text)}" is not an address: its host or port is malformed.') from None
+    if parts.scheme not in protocols:
+        allowed = ", ".join(sorted(protocols))
+        raise invalid(
+            f'Unsupported git address "{shown(text)}": its protocol is none of {allowed}. '
+            "An address is such as https://host/path."
+        )
+    if parts.scheme == "file":
+        return Address(text)
+    return _remote(text, parts)
+
+
+def _remote(text: str, parts: SplitResult) -> Address:
+    userinfo, _, host = parts.netloc.rpartition("@")
+    if not _HOST.fullmatch(host.removesuffix(f":{parts.port}").removesuffix(":")):
+        raise invalid(f'"{shown(text)}" is not an address: it names no host.')
+    if not parts.path.strip("/"):
+        raise invalid(f'"{shown(text)}" names a host, but no repository on it.')
+    if not userinfo:
+        return Address(text)
+    user, _, password = userinfo.partition(":")
+    if parts.scheme in {"http", "https"}:
+        return Address(
+            text.replace(f"//{userinfo}@", "//", 1), _credentials(unquote(user), unquote(password))
+        )
+    if password or parts.scheme != "ssh" or not _USER.fullmatch(user):
+        raise invalid(
+            f'"{shown(text)}": a {parts.scheme} address takes no password, and a user name only with ssh.'
+        )
+    return Address(text)
+
+
+def _credentials(user: str, password: str) -> Secret:
+    if not (user + password).isprintable():
+        raise invalid("The user name or the password in the address has characters that none can have.")
+    # Hosts take a token that stands alone as the user name; git wants some password with it.
+    return Secret(f"username={user}\npassword={password or 'x-oauth-basic'}")
+
+
+def escaped(text: str) -> str:
+    return quote(text, safe="", errors="replace")

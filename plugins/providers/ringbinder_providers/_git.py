@@ -1,0 +1,145 @@
+"""Running the `git` command: no prompts, no options from links, nothing of the account's configuration."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from attrs import define, frozen
+from ringbinder import process
+from ringbinder.errors import PluginError
+from ringbinder.secret import Secret
+
+from ._address import PROTOCOLS, shown
+from ._git_errors import explained
+from ._guard import Guard
+from ._patience import Patience, TooLate
+
+_CREDENTIAL: Final = "RINGBINDER_GIT_CREDENTIAL"
+_USED: Final = "credentials-used"
+_HELPER: Final = f'!f() {{ test "$1" = get && : >"$HOME/{_USED}" && printf "%s\\\\n" "${_CREDENTIAL}"; }}; f'
+_SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=15"
+# A stranger's link must not borrow the keys of the account that Ringbinder runs under.
+_SSH_WITHOUT_KEYS: Final = (
+    f"{_SSH} -F none -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=/dev/null"
+)
+
+# A transfer slower than 1000 bytes a second for 30 seconds is taken for dead.
+_CONFIG: Final = """\
+[core]
+\thooksPath = /dev/null
+[advice]
+\tdetachedHead = false
+[init]
+\tdefaultBranch = main
+\ttemplateDir =
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[http]
+\tlowSpeedLimit = 1000
+\tlowSpeedTime = 30
+"""
+
+
+@frozen
+class Access:
+    """With what right a repository is read."""
+
+    credentials: Secret | None = None
+    protocols: Collection[str] = PROTOCOLS
+    own_keys: bool = False
+    """The person at this machine asks: their ssh agent and keys may be used."""
+
+
+@define
+class Home:
+    """A home folder for git, and the variables that make git use that and nothing else."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def configure(self, text: str) -> None:
+        """Adds `text` to git's configuration. Unlike ``-c`` it holds for the clones of submodules too."""
+        with (self.folder / ".gitconfig").open("a") as file:
+            file.write(text)
+
+    @property
+    def credentials_used(self) -> bool:
+        """Whether a server has asked for the credentials."""
+        return (self.folder / _USED).exists()
+
+
+@frozen
+class Git:
+    """Runs git for the plugin named `plugin`."""
+
+    plugin: str
+    patience: Patience
+    guard: Guard
+
+    @asynccontextmanager
+    async def home(self, url: str, access: Access) -> AsyncIterator[Home]:
+        """For asking `url`. Raises what the guard raises."""
+        guarded = await self.guard.git_config(url)
+        protocols = {*access.protocols, *({"file"} if url.startswith("file:") else ())}
+        with tempfile.TemporaryDirectory(prefix="ringbinder-git-") as folder:
+            env = process.minimal_env() | {
+                "HOME": folder,
+                "LC_ALL": "C",
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_TERMINAL_PROMPT": "0",
+                "GIT_ASKPASS": "",
+                "SSH_ASKPASS": "",
+                "GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)),
+                "GIT_SSH_COMMAND": _SSH if access.own_keys else _SSH_WITHOUT_KEYS,
+            }
+            if access.own_keys and (agent := os.environ.get("SSH_AUTH_SOCK")):
+                env["SSH_AUTH_SOCK"] = agent
+            home = Home(Path(folder), env)
+            home.configure(_CONFIG + guarded)
+            parts = urlsplit(url)
+            if parts.scheme == "file":
+                home.configure("[safe]\n\tdirectory = *\n")
+            if access.credentials:
+                # Only for the host that they are for: a submodule elsewhere or a redirect gets none.
+                env[_CREDENTIAL] = access.credentials.reveal()
+                host = f"{parts.scheme}://{parts.netloc}"
+                home.configure(f'[credential "{host}"]\n\thelper = "{_quoted(_HELPER)}"\n')
+            yield home
+
+    async def must(self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str) -> str:
+        """What git prints. Tried again while the server does not answer; raises what its failure means."""
+
+        async def once() -> str:
+            done = await self.run(home, cwd, deadline, url, *arguments)
+            if done.returncode:
+                raise explained(url, done.errors)
+            return done.output
+
+        return await self.patience(once)
+
+    async def run(
+        self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str
+    ) -> process.Completed:
+        """Runs git once. Raises TooLate at the `deadline` (of `time.monotonic`)."""
+        left = max(deadline - time.monotonic(), 0.0)
+        try:
+            return await process.run(["git", *arguments], cwd=cwd, env=home.env, timeout=left)
+        except TimeoutError:
+            raise TooLate(f"{shown(url)} did not answer in time.") from None
+        except FileNotFoundError as error:
+            if error.filename != "git":
+                raise
+            raise PluginError(self.plugin, "the command git was not found: install git") from None
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,107 @@
+"""GitHub's REST API, with an eye on its quota.
+
+Source: GitHub's documentation of rate limits (headers ``x-ratelimit-*``, 403 and 429, ``retry-after``).
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+from weakref import WeakKeyDictionary, ref
+
+from attrs import define, field
+from prometheus_client import CollectorRegistry, Gauge
+from ringbinder.bases import Context
+from ringbinder.errors import TransientError
+from ringbinder.secret import Secret
+
+from ._api import Answer, Api, TokenRefused
+
+_SCARCE: Final = (0.2, 0.5)
+_REFUSALS: Final = frozenset({403, 429})
+
+# Weak both ways: a gauge holds its registry, and the registry the gauge.
+_gauges: Final[WeakKeyDictionary[CollectorRegistry, ref[Gauge]]] = WeakKeyDictionary()
+
+
+def _gauge(registry: CollectorRegistry) -> Gauge:
+    """One for all the plugins of an application: `gh` and `gist` spend the same quota."""
+    known = _gauges.get(registry)
+    if known is None or (gauge := known()) is None:
+        gauge = Gauge(
+            "binderhub_github_rate_limit_remaining", "GitHub rate limit remaining", registry=registry
+        )
+        _gauges[registry] = ref(gauge)
+    return gauge
+
+
+def authorization(token: Secret, client_id: str, client_secret: Secret) -> dict[str, str]:
+    """The header for a token, else for an OAuth app; none for neither."""
+    if token:
+        return {"Authorization": f"token {token.reveal()}"}
+    if client_id and client_secret:
+        pair = f"{client_id}:{client_secret.reveal()}"
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {}
+
+
+@define(eq=False)
+class GitHubApi:
+    """`api`, not asked while its quota is spent."""
+
+    api: Api
+    context: Context
+    _spent_until: float = field(init=False, default=0.0)
+    """Unix seconds."""
+    _scarce: float = field(init=False, default=1.0)
+    _remaining: Gauge = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._remaining = _gauge(self.context.metrics.registry)
+
+    async def get(self, path: str) -> Answer:
+        """As `Api.get`. Raises TransientError also where the API has had enough of us."""
+        now = self.context.clock.time()
+        if now < self._spent_until:
+            raise _spent(self._spent_until - now)
+        answer = await self.api.get(path)
+        self._note_quota(answer)
+        if answer.status == 401:
+            raise TokenRefused(self.api.title)
+        if answer.status in _REFUSALS:
+            raise self._refusal(answer)
+        return answer
+
+    def _note_quota(self, answer: Answer) -> None:
+        remaining = _number(answer.headers.get("x-ratelimit-remaining"))
+        limit = _number(answer.headers.get("x-ratelimit-limit"))
+        if remaining is None:
+            return
+        self._remaining.set(remaining)
+        if limit:
+            share = next((share for share in _SCARCE if remaining < share * limit), 1.0)
+            if share < self._scarce:
+                tell = self.context.log.warning if share == min(_SCARCE) else self.context.log.info
+                tell("GitHub quota runs low", remaining=int(remaining), limit=int(limit))
+            self._scarce = share
+
+    def _refusal(self, answer: Answer) -> TransientError:
+        now = self.context.clock.time()
+        wait = _number(answer.headers.get("retry-after"))
+        if _number(answer.headers.get("x-ratelimit-remaining")) == 0:
+            reset = _number(answer.headers.get("x-ratelimit-reset"))
+            wait = max(wait or 0.0, (reset or now) - now)
+        if wait is None:
+            return TransientError(
+                f"{self.api.title} refuses: {answer.text('message')[:200] or answer.status}"
+            )
+        self._spent_until = now + wait
+        return _spent(wait)
+
+
+def _spent(wait: float) -> TransientError:
+    return TransientError("GitHub rate limit exceeded", retry_after=max(wait, 1.0))
+
+
+def _number(text: str | None) -> float | None:
+    return float(text[:12]) if text and text.strip().isdecimal() else None

@@ -1,0 +1,134 @@
+"""Keeps links of strangers away from addresses that only machines inside the network should reach."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+from attrs import field, frozen
+from ringbinder.errors import TransientError, UserError
+from ringbinder.services import Http
+
+from ._address import shown
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+# Network prefixes whose addresses stand for an IPv4 address: how many bits lie behind that.
+_EMBEDDED: Final = {ipaddress.IPv6Network("64:ff9b::/96"): 0, ipaddress.IPv6Network("2002::/16"): 80}
+
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the internet's, also where it wraps an IPv4 address."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        for network, bits in _EMBEDDED.items():
+            if ip in network:
+                return is_public(str(ipaddress.IPv4Address(int(ip) >> bits & 0xFFFFFFFF)))
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+async def _look_up(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@frozen
+class Guard:
+    """If `on`, lets nobody be asked who is not on the internet, except the hosts in `trusted`.
+
+    Where a proxy is configured (``https_proxy``), it makes the connections, and what it refuses is its business:
+    then only addresses that are known here are judged.
+    """
+
+    on: bool
+    trusted: frozenset[str] = frozenset()
+    look_up: Lookup = field(default=_look_up, repr=False)
+    allows: Callable[[str], bool] = field(default=is_public, repr=False)
+
+    async def git_config(self, url: str) -> str:
+        """What makes git connect to `url` at an address that was judged, and nowhere else.
+
+        It pins names with ``http.curloptResolve``, which holds for what git really connects to, and follows no
+        redirect. Raises UserError (``address-not-allowed``, ``repo-not-found``) or TransientError.
+        """
+        parts = urlsplit(url)
+        if not self.on or parts.scheme == "file":
+            return ""
+        host, port = (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+        config = "[http]\n\tfollowRedirects = false\n"
+        if self.trusts(url):
+            return f'{config}[http "{parts.scheme}://{parts.netloc.lower()}"]\n\tfollowRedirects = initial\n'
+        if not port or parts.scheme not in _DEFAULT_PORTS:
+            raise _refusal(f"{shown(url)}: only http and https addresses may be launched here.")
+        pinned = await self._judged(url, host, port)
+        addresses = ",".join(f"[{address}]" if ":" in address else address for address in pinned)
+        pin = f'\tcurloptResolve = "{host}:{port}:{addresses}"\n' if pinned and ":" not in host else ""
+        return config + pin
+
+    def trusts(self, url: str) -> bool:
+        """Whether `url` is on a host that may be anywhere."""
+        return not self.on or (urlsplit(url).hostname or "").lower() in self.trusted
+
+    async def _judged(self, url: str, host: str, port: int) -> Sequence[str]:
+        """The addresses of `host` that may be connected to; none if a proxy finds them."""
+        if ":" not in host and not _NAME.fullmatch(host):
+            raise _refusal(f'{shown(url)}: "{shown(host)}" is no plain host name.')
+        try:
+            found = await self.look_up(host, port)
+        except (socket.gaierror, UnicodeError) as error:
+            if _proxied(urlsplit(url).scheme, host):
+                return ()
+            if getattr(error, "errno", None) == socket.EAI_AGAIN:
+                raise TransientError(f"The host {shown(host)} could not be looked up.") from None
+            raise UserError("repo-not-found", f"There is no host {shown(host)}: check the address.") from None
+        if not (good := [address for address in found if self.allows(address)]):
+            raise _refusal(
+                f"{shown(host)} is at a private address, and repositories there may not be launched here."
+            )
+        return good
+
+    @asynccontextmanager
+    async def http(self, shared: Http) -> AsyncIterator[Http]:
+        """An HTTP client that connects nowhere else; `shared` if there is nothing to guard."""
+        if not self.on or getproxies_environment():
+            yield shared
+            return
+        import aiohttp
+        import httpx
+        from httpx_aiohttp import AiohttpTransport
+
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=self._socket)
+        session = aiohttp.ClientSession(connector=connector)
+        transport = AiohttpTransport(client=session)
+        async with httpx.AsyncClient(
+            transport=transport, timeout=shared.timeout, headers=shared.headers
+        ) as client:
+            yield client
+
+    def _socket(self, info: Any) -> socket.socket:
+        """Called with the address that is about to be connected to."""
+        family, kind, protocol, _, address = info
+        if not self.allows(str(address[0])):
+            raise PermissionError(errno.EACCES, f"{address[0]} is a private address")
+        return socket.socket(family, kind, protocol)
+
+
+def _refusal(message: str) -> UserError:
+    return UserError("address-not-allowed", message)
+
+
+def _proxied(scheme: str, host: str) -> bool:
+    proxies = getproxies_environment()
+    return bool(proxies.get(scheme) or proxies.get("all")) and not proxy_bypass(host, proxies)

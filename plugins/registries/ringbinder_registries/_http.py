@@ -1,0 +1,155 @@
+"""Requests to a registry or its token server: retried while that may help, then a `TransientError`."""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from attrs import frozen
+from ringbinder.errors import ConfigError, TransientError
+from ringbinder.secret import redact
+from ringbinder.services import Clock, Http
+
+_TOO_MANY_REQUESTS: Final = 429
+_SERVER_ERRORS: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+_LONGEST_WAIT: Final = 20.0
+"""Seconds. Whoever is told to wait longer is told so, instead of being kept waiting."""
+_LONGEST_BODY: Final = 1_000_000
+_SHOWN: Final = 200
+_UNTRUSTED: Final = (
+    "its certificate is not trusted; give it a valid one, or set SSL_CERT_FILE to a file with its authority's"
+)
+
+
+@frozen
+class Answer:
+    """A response that has arrived. `challenges` are the values of `WWW-Authenticate`."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    challenges: tuple[str, ...]
+    body: bytes
+    url: str
+
+    def json(self) -> Mapping[str, Any]:
+        """The body as an object; empty if it is anything else."""
+        try:
+            content = json.loads(self.body)
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def told(self) -> str:
+        """What the other side says is wrong, in a few words; empty if it does not say so in a known form.
+
+        Source: the error object of the OCI distribution specification, and that of OAuth2.
+        """
+        content = self.json()
+        errors = content.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else content
+        words = [first.get(name) for name in ("code", "error", "message", "error_description", "details")]
+        text = ": ".join(word for word in words if isinstance(word, str) and word)
+        return redact("".join(c if c.isprintable() else " " for c in text)[:_SHOWN])
+
+
+@frozen
+class Requests:
+    """The shared client with patience: `retries` times more, `delay` seconds and then longer in between.
+
+    `limit` is the seconds that one request may take.
+    """
+
+    http: Http
+    clock: Clock
+    retries: int
+    delay: float
+    limit: float
+
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+        *,
+        of: str,
+    ) -> Answer:
+        """The answer, redirects followed; credentials stay at the first host. `of` names the other side.
+
+        Raises TransientError if there is none in the end, ConfigError if there cannot be one.
+        """
+        for attempt in range(self.retries + 1):
+            answer, trouble = await self._once(method, url, headers, form, of)
+            if answer is not None and not _passing(answer.status):
+                return answer
+            wait = _retry_after(answer, self.clock.time()) if answer else None
+            if attempt == self.retries or (wait or 0) > _LONGEST_WAIT:
+                break
+            delay = self.delay * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311
+            await self.clock.sleep(max(delay, wait or 0))
+        raise TransientError(f"{of} did not answer: {trouble}", wait)
+
+    async def _once(
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None, of: str
+    ) -> tuple[Answer | None, str]:
+        import httpx
+
+        try:
+            request = self.http.build_request(
+                method, url, headers=dict(headers), data=form, timeout=self.limit
+            )
+            # What is posted may hold a password, and would be posted again wherever a redirect leads.
+            follow = method in ("GET", "HEAD")
+            response = await self.http.send(request, stream=True, follow_redirects=follow)
+            try:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _LONGEST_BODY:
+                        break
+            finally:
+                await response.aclose()
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise ConfigError([f"{of}: {redact(url)} is no address that can be asked: {error}"]) from None
+        except httpx.TooManyRedirects:
+            return None, "it redirects without end"
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            if _untrusted(error):
+                raise ConfigError([f"{of}: {_UNTRUSTED} ({redact(str(error))})"]) from None
+            return None, redact(str(error)) or type(error).__name__
+        return Answer(
+            response.status_code,
+            {name.lower(): value for name, value in response.headers.items()},
+            tuple(response.headers.get_list("www-authenticate")),
+            bytes(body),
+            str(response.url),
+        ), f"HTTP status {response.status_code}"
+
+
+def _passing(status: int) -> bool:
+    return status == _TOO_MANY_REQUESTS or (status >= _SERVER_ERRORS and status != _NOT_IMPLEMENTED)
+
+
+def _retry_after(answer: Answer, now: float) -> float | None:
+    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except ValueError:
+        return None
+
+
+def _untrusted(error: BaseException | None) -> bool:
+    """Whether a certificate is at the bottom of it."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None

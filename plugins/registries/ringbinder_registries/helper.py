@@ -1,0 +1,112 @@
+"""Registry `helper`: registries that want a repository made, or a password each time, by way of a small service.
+
+Source: BinderHub's class `ExternalRegistryHelper` and the service binderhub-container-registry-helper, which know
+Amazon's ECR and Oracle's OCIR. An image is named to the service without its host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+from attrs import frozen
+from ringbinder.errors import ConfigError, TransientError
+from ringbinder.model import Finding, Health, Image, Plan, Target
+from ringbinder.options import option
+from ringbinder.secret import Secret
+
+from ._credentials import Credentials
+from ._http import Answer
+from ._options import DockerRegistryOptions
+from .oci import OciRegistry
+
+_OF: Final = "The registry helper"
+_TRIAL: Final = "ringbinder-doctor"
+
+
+@frozen
+class HelperOptions(DockerRegistryOptions):
+    """Sections `DockerRegistry` and `ExternalRegistryHelper`."""
+
+    service_url: str = option(
+        "http://binderhub-container-registry-helper:8080", help="Address of the registry helper."
+    )
+    auth_token: Secret = option(
+        factory=lambda: Secret(""),
+        env="BINDERHUB_CONTAINER_REGISTRY_HELPER_AUTH_TOKEN",
+        help="What the registry helper knows us by.",
+    )
+
+
+class HelperRegistry(OciRegistry[HelperOptions]):
+    """The helper looks for images, makes repositories, and gives a password for each build."""
+
+    Config = HelperOptions
+    sections: ClassVar[tuple[str, ...]] = ("DockerRegistry", "ExternalRegistryHelper")
+
+    async def target(self, plan: Plan) -> Target:
+        """Makes the repository if it is not there."""
+        reference = self._reference(plan.image)
+        if (await self._ask("GET", f"repo/{reference.path}")) is None:
+            await self._ask("POST", f"repo/{reference.path}")
+        login = await self._ask("POST", f"token/{reference.path}:{reference.tag or 'latest'}")
+        self.expect(plan.image)
+        return Target(self.holds, plan.image, credentials=self._credentials_of(login))
+
+    def title(self, name: str) -> str:
+        return _OF
+
+    async def look(self, name: str) -> Image | None:
+        reference = self._reference(name)
+        if (await self._ask("GET", f"repo/{reference.path}")) is None:
+            return None
+        found = await self._ask("GET", f"image/{reference.path}:{reference.tag or 'latest'}")
+        return None if found is None else Image(name, self.holds, pushed=True)
+
+    async def health(self) -> Health:
+        try:
+            await self._ask("GET", f"repo/{_TRIAL}")
+        except (TransientError, ConfigError) as error:
+            return Health("Docker registry", ok=False, detail={"message": str(error)})
+        return Health("Docker registry", ok=True)
+
+    async def doctor(self) -> Sequence[Finding]:
+        address = self.config.service_url
+        try:
+            await self._ask("GET", f"repo/{_TRIAL}")
+        except (TransientError, ConfigError) as error:
+            fix = "check ExternalRegistryHelper.service_url and auth_token, and that the helper runs"
+            return [Finding("error", str(error), fix)]
+        return [
+            Finding("ok", f"{_OF} at {address} is reachable and accepts us; whether we may push, it knows")
+        ]
+
+    async def _ask(self, method: str, path: str) -> Any:
+        """What the helper says; None for a 404."""
+        headers = {"Authorization": f"Bearer {self.config.auth_token.reveal()}"}
+        url = f"{self.config.service_url.rstrip('/')}/{path}"
+        answer = await self.requests(method, url, headers, {} if method == "POST" else None, of=_OF)
+        if answer.status == 404:
+            return None
+        if answer.status not in (200, 201):
+            raise _refusal(answer)
+        return answer.json()
+
+    def _credentials_of(self, login: Any) -> Secret | None:
+        """The helper answers 404 where a registry wants no password of its own making."""
+        if login is None:
+            return None
+        values = [login.get(name) for name in ("registry", "username", "password")]
+        if not all(isinstance(value, str) and value for value in values):
+            told = f"{_OF} gives no credentials that can be understood"
+            raise ConfigError([f"ExternalRegistryHelper.service_url: {told}"])
+        registry, username, password = values
+        return Credentials(registry, username, Secret(password)).login()
+
+
+def _refusal(answer: Answer) -> ConfigError:
+    option = "auth_token" if answer.status in (401, 403) else "service_url"
+    said = f" ({answer.told})" if answer.told else ""
+    return ConfigError(
+        [f"ExternalRegistryHelper.{option}: {_OF} answers with HTTP status {answer.status}{said}"]
+    )
