@@ -1,0 +1,29 @@
+# Ringbinder as a container: `docker build -t ringbinder .`
+# With plugins of others in it: FROM ringbinder, RUN uv pip install --python /opt/ringbinder/bin/python <requirement>
+ARG BASE=docker.io/library/python:3.12-slim-bookworm
+
+FROM ${BASE} AS build
+COPY . /src
+RUN python3 -m venv /opt/ringbinder \
+    && /opt/ringbinder/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv \
+    && /opt/ringbinder/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/ringbinder/bin/python \
+       "/src[kubernetes]"
+
+FROM ${BASE}
+RUN if ! command -v git >/dev/null; then \
+      apt-get update -qq \
+      && apt-get install -qq -y --no-install-recommends ca-certificates git >/dev/null \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi \
+    && mkdir -p /var/lib/ringbinder /opt/plugins \
+    && chown 1000:1000 /var/lib/ringbinder /opt/plugins
+COPY --from=build /opt/ringbinder /opt/ringbinder
+ENV PATH=/opt/ringbinder/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    HOME=/var/lib/ringbinder \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 1000:1000
+WORKDIR /var/lib/ringbinder
+EXPOSE 8585
+ENTRYPOINT ["ringbinder"]
+CMD ["serve", "--host", "0.0.0.0"]

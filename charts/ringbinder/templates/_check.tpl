@@ -1,0 +1,43 @@
+{{- /* Whether a value is given, however deep: dict with "values" and "path". Prints "yes" or nothing. */}}
+{{- define "ringbinder.has" -}}
+{{- $at := .values }}
+{{- $found := true }}
+{{- range .path }}
+{{- if and $found (kindIs "map" $at) (hasKey $at .) }}
+{{- $at = index $at . }}
+{{- else }}
+{{- $found = false }}
+{{- end }}
+{{- end }}
+{{- if and $found (not (kindIs "invalid" $at)) }}yes{{ end }}
+{{- end }}
+
+{{- /* Ends the installation with everything that cannot work, and what to write instead. */}}
+{{- define "ringbinder.check" -}}
+{{- $values := .Values }}
+{{- $answers := .Files.Get "files/answers.yaml" | fromYaml }}
+{{- $problems := list }}
+{{- range $answers.values }}
+{{- if include "ringbinder.has" (dict "values" $values "path" .path) }}
+{{- $problems = append $problems (printf "%s: %s" (join "." .path) .instead) }}
+{{- end }}
+{{- end }}
+{{- range $name, $code := .Values.extraConfig }}
+{{- if $code }}
+{{- $told := list }}
+{{- range $answers.snippets }}
+{{- if contains .what ($code | toString) }}
+{{- $told = append $told .instead }}
+{{- end }}
+{{- end }}
+{{- if contains "module:name" (join "" $told) }}
+{{- $told = append $told $answers.named }}
+{{- end }}
+{{- $instead := $told | join "; " | default $answers.otherwise }}
+{{- $problems = append $problems (printf "extraConfig.%s: Python snippets are not run here. Instead, %s" $name $instead) }}
+{{- end }}
+{{- end }}
+{{- if $problems }}
+{{- fail (printf "\n\n%d value(s) that cannot be used:\n  - %s\n" (len $problems) (join "\n  - " $problems)) }}
+{{- end }}
+{{- end }}
