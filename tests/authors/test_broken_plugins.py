@@ -1,0 +1,148 @@
+"""Plugins that are broken on purpose: each is named in one message, and nothing else suffers. The table's rows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringbinder import LaunchRequest, Plugin, Provider, ProviderInfo, Repo, Sink, SinkEvent
+from ringbinder.testing import MemoryApp, memory_app
+from structlog.testing import capture_logs
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "broken-plugins.md"
+ROWS = re.findall(r"^\| `([a-z-]+)` \|", PAGE.read_text(), re.MULTILINE)
+
+
+class Shelf(Provider[Any]):
+    def describe(self) -> ProviderInfo:
+        return ProviderInfo("Shelf", ".+", "Book", "emma")
+
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        raise NotImplementedError
+
+
+class WrongColour(Shelf):
+    def resolve(self, request: LaunchRequest) -> Repo | None:  # type: ignore[override]
+        return None
+
+
+class Raising(Shelf):
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        raise KeyError("a bug of the shelf")
+
+
+class Hanging(Shelf):
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        await asyncio.Event().wait()
+        return None
+
+
+class WrongType(Shelf):
+    async def resolve(self, request: LaunchRequest) -> Any:
+        return {"url": "https://shelf.example"}
+
+
+class Mutating(Shelf):
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        request.spec = "another"  # type: ignore[misc]
+        return None
+
+
+class NotMade(Shelf):
+    def __init__(self, config: Any, context: Any) -> None:
+        raise RuntimeError("cannot be made")
+
+
+class FailingTask(Plugin[Any]):
+    async def admit(self, ticket: Any) -> None:
+        async def work() -> None:
+            raise RuntimeError("a bug in the background")
+
+        self.context.tasks.start(work(), "shelf: tidy up")
+
+
+class FailingSink(Sink[Any]):
+    async def emit(self, events: Sequence[SinkEvent]) -> None:
+        raise RuntimeError("the sink is broken")
+
+
+async def healthy(app: MemoryApp) -> None:
+    """Whoever has nothing to do with the broken plugin is served."""
+    events = await app.launch("fake/a/b/main")
+    assert events[-1].phase == "ready", events[-1].message
+
+
+LEFT_OUT: dict[str, tuple[type[Any], str]] = {
+    "wrong-colour": (WrongColour, "hook 'resolve': the method is plain, but this hook is awaited"),
+    "cannot-be-made": (NotMade, "it cannot be made"),
+}
+FAILING: dict[str, tuple[type[Any], str]] = {
+    "raises": (Raising, "provider:shelf"),
+    "hangs": (Hanging, "no answer within"),
+    "wrong-type": (WrongType, "provider:shelf"),
+    "mutates": (Mutating, "provider:shelf"),
+}
+
+
+@pytest.mark.parametrize("row", LEFT_OUT)
+async def test_it_is_left_out(row: str, tmp_path: Path) -> None:
+    plugin, words = LEFT_OUT[row]
+    with capture_logs() as logs:
+        async with memory_app(tmp_path, {"provider:shelf": plugin}) as app:
+            await healthy(app)
+            assert "shelf" not in app.app.providers()
+    (told,) = [entry for entry in logs if entry.get("plugin") == "provider:shelf"]
+    assert words in told["reason"]
+
+
+@pytest.mark.parametrize("row", FAILING)
+async def test_its_own_launches_fail_and_say_whose_bug_it_is(row: str, tmp_path: Path) -> None:
+    plugin, words = FAILING[row]
+    with capture_logs() as logs:
+        async with memory_app(
+            tmp_path, {"provider:shelf": plugin}, Ringbinder={"hook_timeouts": {"resolve": 0.2}}
+        ) as app:
+            events = await app.launch("shelf/emma")
+            assert events[-1].phase == "failed"
+            assert len([event for event in events if event.phase == "failed"]) == 1
+            await healthy(app)
+    told = [f"{entry} {getattr(entry.get('exc_info'), '__notes__', '')}" for entry in logs]
+    assert words in events[-1].message or any(words in text for text in told), (events[-1].message, told)
+
+
+async def test_a_task_in_the_background_that_fails_is_named(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with memory_app(tmp_path, {"plugin:shelf": FailingTask}) as app:
+            await healthy(app)
+    told = [entry for entry in logs if entry["event"] == "background task failed"]
+    assert {entry["task"] for entry in told} == {"shelf: tidy up"}
+
+
+async def test_a_sink_that_fails_costs_no_launch(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with memory_app(tmp_path, {"sink:shelf": FailingSink}) as app:
+            await healthy(app)
+            await app.happened.until("binderhub.jupyter.org/launch")
+    assert any("shelf" in str(entry) and "the sink is broken" in str(entry) for entry in logs), logs
+
+
+TESTED_ELSEWHERE = {
+    "cannot-be-imported": "tests/core/test_plugins.py::test_a_broken_plugin_that_nothing_needs_is_left_out",
+    "slow-import": "tests/cli/test_plugin_commands.py::test_check_says_what_is_wrong",
+    "hangs-at-import": "tests/cli/test_plugin_commands.py::test_check_tells_of_a_plugin_that_hangs_at_import",
+    "ends-the-process": "tests/cli/test_plugin_commands.py::test_check_outlives_a_plugin_that_ends_the_process",
+    "registered-twice": "tests/core/test_plugins.py::test_two_providers_of_one_name_are_both_left_out",
+    "leaks-tasks": "tests/contract/test_sink_and_policy_contracts_bite.py::test_a_broken_sink_fails",
+}
+
+
+def test_every_row_of_the_table_has_a_test() -> None:
+    here = {*LEFT_OUT, *FAILING, "task-fails", "sink-fails"}
+    assert set(ROWS) == here | set(TESTED_ELSEWHERE)
+    for place in TESTED_ELSEWHERE.values():
+        file, _, test = place.partition("::")
+        assert f"def {test}(" in (PAGE.parents[2] / file).read_text(), f"there is no test {place}"

@@ -1,0 +1,124 @@
+"""Each project that `plugins new` writes: installed in a fresh environment, tested, type-checked, launched with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+from ringbinder_server.cli import main
+from ringbinder_server.scaffold import KINDS, Project
+
+if TYPE_CHECKING:
+    from tests.authors.conftest import Environment
+
+NAME = "tea-house"
+LAUNCHER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self): self.send_response(200); self.end_headers()
+    def log_message(self, *arguments): ...
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+class Web(BaseHTTPRequestHandler):
+    """Has one record, and takes every event."""
+
+    posted: list[Any]
+
+    def do_GET(self) -> None:
+        found = self.path == "/emma/latest.json"
+        self._answer(200 if found else 404, {"version": "2", "files": {"README.md": "hello"}})
+
+    def do_POST(self) -> None:
+        self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer(200, {})
+
+    def _answer(self, status: int, content: Any) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, *arguments: Any) -> None: ...
+
+
+@contextmanager
+def web() -> Iterator[tuple[str, list[Any]]]:
+    """Address and what was posted."""
+    posted: list[Any] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Mine", (Web,), {"posted": posted})) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", posted
+        server.shutdown()
+        thread.join()
+
+
+def options(kind: str, address: str) -> tuple[str, list[str]]:
+    """A link to launch with the plugin, and its configuration."""
+    kinds = ("builder", "registry", "launcher")
+    sets = [f"Ringbinder.{one}={NAME if one == kind else 'fake'}" for one in kinds]
+    sets.append("Ringbinder.extra_plugins=[fake]")
+    if kind == "provider":
+        return f"{NAME}/emma/latest", [*sets, f"TeaHouseProvider.base_url={address}"]
+    if kind == "builder":
+        sets.append(f"TeaHouseBuilder.command={json.dumps([sys.executable, '-c', 'print(42)'])}")
+    if kind == "launcher":
+        sets.append(f"TeaHouseLauncher.command={json.dumps([sys.executable, '-c', LAUNCHER, '{port}'])}")
+    if kind == "sink":
+        sets += [f"Ringbinder.sinks=[{NAME}]", f"TeaHouseSink.url={address}/events"]
+    if kind == "policy":
+        sets.append('TeaHousePolicy.repositories=["https://fake.invalid/*"]')
+    return "fake/a/b/main", sets
+
+
+@pytest.mark.real("uv", "jupyterlab")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_works_as_it_is(kind: str, fresh: Environment, tmp_path: Path) -> None:
+    fresh("ringbinder", "plugins", "new", kind, NAME, cwd=tmp_path)
+    project = tmp_path / Project(kind, NAME).distribution
+    fresh.install("--editable", project)
+    told = fresh("pytest", "-q", cwd=project)
+    assert "passed" in told
+    assert "failed" not in told
+    with web() as (address, posted):
+        link, sets = options(kind, address)
+        events = fresh.launch(link, *[part for text in sets for part in ("--set", text)])
+        assert events[-1]["phase"] == "ready", events[-1]
+        assert bool(posted) == (kind == "sink")
+
+
+@pytest.mark.real("uv", "jupyterlab")
+def test_what_is_new_is_typed(fresh: Environment, tmp_path: Path) -> None:
+    projects = [Project(kind, NAME) for kind in KINDS]
+    for project in projects:
+        project.write(tmp_path / project.distribution)
+    fresh.install("mypy", "ruff", *(tmp_path / project.distribution for project in projects))
+    for project in projects:
+        folder = tmp_path / project.distribution
+        fresh("mypy", "--cache-dir", tmp_path / "mypy", cwd=folder)
+        fresh("ruff", "check", ".", cwd=folder)
+        fresh("ruff", "format", "--check", ".", cwd=folder)
+
+
+@pytest.mark.parametrize("name", ["", "Tea", "tea_house", "-tea", "tea-", "../tea", "tea house", "täe"])
+def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["plugins", "new", "sink", "--into", str(tmp_path / "x"), "--", name])
+    assert done.exit_code == 2
+    assert "is no name of a plugin" in done.output
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["plugins", "new", "sink", "tea", "--into", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "is there already" in done.output
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,102 @@
+"""The helpers for plugin authors: an application in memory, a clock, trouble, answers in place of the network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ringbinder import GitSource, LaunchRequest, PluginError, Provider, ProviderInfo, Repo, TransientError
+from ringbinder.bases import Context, NoOptions
+from ringbinder.testing import FakeClock, Trouble, make_context, memory_app, troubled
+
+pytest_plugins = "ringbinder.testing.pytest"
+
+
+class Library(Provider[NoOptions]):
+    """Knows every book, whose edition a web API tells."""
+
+    def describe(self) -> ProviderInfo:
+        return ProviderInfo("Library", ".+", "Book", "emma")
+
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        url = f"https://library.example/{request.spec}"
+        return Repo(url, GitSource(url, "1" * 40), "1" * 40, request.spec, url, "library-book")
+
+
+async def test_a_whole_launch_in_memory(tmp_path: Path) -> None:
+    async with memory_app(tmp_path, {"provider:book": Library}, FakeBuilder={"lines": 2}) as running:
+        events = await running.launch("book/emma")
+        assert (events[-1].phase, events[-1].data["repo_url"]) == ("ready", "https://library.example/emma")
+        (launch,) = await running.happened.until("binderhub.jupyter.org/launch")
+        assert launch.fields["status"] == "success"
+
+
+async def test_a_plugin_in_trouble(tmp_path: Path, ringbinder_app: Callable[..., Any]) -> None:
+    trouble = Trouble("resolve", error=TransientError("the library is closed"), times=1)
+    running = await ringbinder_app({"provider:book": troubled(Library, trouble)})
+    first, second = await running.launch("book/emma"), await running.launch("book/emma")
+    assert first[-1].phase == "failed"
+    assert "the library is closed" in first[-1].message
+    assert second[-1].phase == "ready"
+    assert trouble.met == 1
+
+
+async def test_a_launch_whose_call_is_cancelled_fails_and_nothing_hangs(tmp_path: Path) -> None:
+    plugin = troubled(Library, Trouble("resolve", cancelled=True))
+    async with memory_app(tmp_path, {"provider:book": plugin}) as running:
+        provider = running.app.plugins.get("provider", "book")
+        task = asyncio.ensure_future(provider.resolve(LaunchRequest("book", "emma")))
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+
+def test_trouble_is_for_hooks() -> None:
+    with pytest.raises(ValueError, match="no awaited hook 'resole'"):
+        troubled(Library, Trouble("resole"))
+
+
+async def test_an_application_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="registry:mine"):
+        async with memory_app(tmp_path, {"registry:mine": Library}):
+            pass
+
+
+async def test_the_clock_wakes_sleepers_in_order(fake_clock: FakeClock) -> None:
+    woken: list[str] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await fake_clock.sleep(seconds)
+        woken.append(f"{name} at {fake_clock.now:g}")
+
+    fake_clock.now = 0
+    tasks = [asyncio.ensure_future(sleeper(name, wait)) for name, wait in (("b", 20), ("a", 10), ("c", 30))]
+    await fake_clock.advance(25)
+    assert woken == ["a at 10", "b at 20"]
+    assert (fake_clock.sleepers, fake_clock.now) == (1, 25)
+    await fake_clock.within(5, tasks[2])
+    assert woken[-1] == "c at 30"
+
+
+async def test_a_clock_that_jumps() -> None:
+    clock = FakeClock(0, jumps=True)
+    await clock.sleep(5)
+    assert (clock.time(), clock.monotonic(), clock.sleeps) == (5, 5, [5])
+
+
+async def test_requests_are_answered_without_a_network(plugin_context: Callable[..., Context]) -> None:
+    context = plugin_context(
+        "mine", answer=lambda request: httpx.Response(200, json={"path": request.url.path})
+    )
+    answer = await context.http.get("https://api.example/things")
+    assert answer.json() == {"path": "/things"}
+
+
+async def test_a_context_has_the_clock_of_the_test(tmp_path: Path) -> None:
+    clock = FakeClock(7)
+    context = make_context(tmp_path, "mine", clock=clock)
+    assert context.clock.time() == 7
+    await context.services.close()

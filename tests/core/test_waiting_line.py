@@ -1,0 +1,72 @@
+"""Builds that wait in line."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ringbinder.waiting_line import WaitingLine
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -> None:
+    line, heard, served = WaitingLine(1), list[tuple[str, int]](), list[str]()
+    done = {name: asyncio.Event() for name in "abc"}
+
+    async def build(name: str) -> None:
+        async with line.place(lambda before: heard.append((name, before))):
+            served.append(name)
+            await done[name].wait()
+
+    tasks = [asyncio.create_task(build(name)) for name in "abc"]
+    await _settle()
+    assert served == ["a"]
+    assert heard == [("b", 0), ("c", 1)]
+    done["a"].set()
+    await _settle()
+    assert served == ["a", "b"]
+    assert heard[2:] == [("c", 0)]
+    for event in done.values():
+        event.set()
+    await asyncio.gather(*tasks)
+    assert served == ["a", "b", "c"]
+
+
+@given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40), st.integers(1, 3))
+async def test_places_are_neither_lost_nor_given_twice(steps: list[str], places: int) -> None:
+    line, inside, most = WaitingLine(places), 0, 0
+    tasks: list[asyncio.Task[None]] = []
+    gates: list[asyncio.Event] = []
+
+    async def build(gate: asyncio.Event) -> None:
+        nonlocal inside, most
+        async with line.place(lambda before: None):
+            inside += 1
+            most = max(most, inside)
+            try:
+                await gate.wait()
+            finally:
+                inside -= 1
+
+    for step in steps:
+        if step == "come":
+            gates.append(asyncio.Event())
+            tasks.append(asyncio.create_task(build(gates[-1])))
+        elif tasks and step == "leave":
+            gates[len(gates) // 2].set()
+        elif tasks:
+            tasks[len(tasks) // 2].cancel()
+        await _settle()
+    for gate in gates:
+        gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert most <= places
+    assert inside == 0
+    async with asyncio.timeout(5), line.place(lambda before: pytest.fail("nobody is before")):
+        assert line._taken == 1

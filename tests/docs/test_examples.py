@@ -1,0 +1,106 @@
+"""What the documentation shows works: examples in docstrings and pages, command lines, JSON, Python."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import json
+import pkgutil
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+import ringbinder
+from ringbinder.catalogue import Catalogue
+from ringbinder_server.cli import main
+
+from .pages import PAGES, ROOT, block, named
+
+EXAMPLES = [
+    file for file in sorted((ROOT / "core" / "ringbinder").glob("*.py")) if ">>> " in file.read_text()
+]
+SHOWN = re.compile(
+    r"^(?:    |\$ )(?P<shown>ringbinder .*)$|`(?P<inline>ringbinder [a-z][^`]*)`", re.MULTILINE
+)
+_MEANING = re.compile(r"\s{2,}.*|\s+#.*")
+"""What stands behind a command line, to explain it."""
+
+
+def test_there_are_examples_in_docstrings() -> None:
+    found = {module.name for module in pkgutil.iter_modules(ringbinder.__path__)}
+    assert {"naming", "options", "secret"} <= {file.stem for file in EXAMPLES} <= found
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_in_docstrings(file: Path) -> None:
+    done = doctest.testmod(import_module(f"ringbinder.{file.stem}"))
+    assert done.attempted > 0
+    assert done.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_examples_in_pages(page: Path) -> None:
+    done = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert done.failed == 0
+
+
+def command_lines(text: str) -> Iterator[str]:
+    for match in SHOWN.finditer(text):
+        yield _MEANING.sub("", match["shown"] or " ".join(match["inline"].split()))
+
+
+def understood(words: list[str]) -> None:
+    """Raises click.UsageError if the program has no such command or option."""
+    command: click.Command = main
+    context = click.Context(main)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name, *words = words
+        found = command.get_command(context, name)
+        if found is None:
+            raise click.NoSuchOption(name, f"no command {name!r}")
+        command, context = found, click.Context(found, parent=context)
+    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {
+        "--help"
+    }
+    for word in words:
+        if word.startswith("-") and (option := word.partition("=")[0]) not in options | {"-"}:
+            raise click.NoSuchOption(option, f"{command.name} has no option {option}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_are_ones_that_the_program_has(page: Path) -> None:
+    for line in command_lines(page.read_text()):
+        if re.match(r"ringbinder(?: COMMAND)?(?: --\w+)?$", line):
+            continue
+        try:
+            understood(shlex.split(line)[1:])
+        except click.UsageError as error:
+            pytest.fail(f"`{line}`: {error.message}")
+
+
+@pytest.mark.parametrize("line", ["serve --pubic", "plugin list", "plugins lst", "launch LINK --jsn"])
+def test_a_command_that_is_misspelt_is_noticed(line: str) -> None:
+    (shown,) = command_lines(f"text\n\n    ringbinder {line}   what it does\n")
+    with pytest.raises(click.UsageError):
+        understood(shlex.split(shown)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_and_json_can_be_read(page: Path) -> None:
+    text = page.read_text()
+    for code in block(text, "python"):
+        ast.parse(code)
+    for code in block(text, "json"):
+        json.loads(code)
+
+
+def test_the_schema_that_is_shown_as_an_example_is_one() -> None:
+    page = (ROOT / "docs" / "how-to" / "propose-an-event.md").read_text()
+    shown = page[page.index('       {\n         "$id"') :].partition("\n\n")[0]
+    schema = Catalogue().register(json.loads(textwrap.dedent(shown)))
+    assert schema.problem({"repo": "https://host.example/a", "course": "c1"}) is None

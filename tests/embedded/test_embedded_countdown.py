@@ -1,0 +1,89 @@
+"""The countdown in JupyterLab before an idle notebook is stopped, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+from realparts.parts import CHROMIUM
+from ringbinder.testing.kernel import api
+from ringbinder_embedded.sessions import Session
+
+from .conftest import Embedded, request
+
+pytestmark = [pytest.mark.real("uv", "jupyterlab", "chromium"), pytest.mark.timeout(600)]
+
+PATIENCE = 240_000
+# What a page sees of itself when another tab is in front of it; JupyterLab then asks its server nothing.
+HIDE = """
+    Object.defineProperty(Document.prototype, "visibilityState", { get: () => "hidden" });
+    document.dispatchEvent(new Event("visibilitychange"));
+"""
+
+
+async def check_look(page: Page) -> None:
+    """The banner fits a phone, and is one stop of the keyboard away from being kept."""
+    await page.set_viewport_size({"width": 360, "height": 640})
+    banner = page.locator("#ringbinder-idle")
+    box = await banner.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+    assert box["y"] + box["height"] <= 640
+    await expect(page.get_by_role("alert").filter(has_text="will be stopped at")).to_be_visible()
+    await expect(banner.get_by_role("timer")).to_have_text(re.compile(r"0:\d\d"))
+
+
+async def test_an_idle_page_counts_down_and_can_be_kept(embedded: Embedded) -> None:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    image = await embedded.build(embedded.plan({"requirements.txt": "six==1.16.0\n"}))
+    launcher = embedded.launcher(idle_timeout=40.0)
+    async with launcher.lifespan(), async_playwright() as playwright:
+        server = await launcher.launch(image, request(), embedded.log)
+        browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        await page.goto(f"{server.url}lab?token={server.token.reveal()}")
+        await page.locator(".jp-Launcher").wait_for()
+        banner = page.locator("#ringbinder-idle")
+        await banner.wait_for(state="attached")
+        await expect(banner).to_be_hidden()
+
+        await page.evaluate(HIDE)
+        await expect(banner).to_be_visible(timeout=PATIENCE)
+        await check_look(page)
+        await expect(page).to_have_title(re.compile(r"^\(0:\d\d\) "))
+        keep = banner.get_by_role("button", name="Keep it running")
+        await keep.focus()
+        await page.keyboard.press("Enter")
+        await expect(banner).to_be_hidden(timeout=PATIENCE)
+        await expect(page).to_have_title(re.compile(r"^[^(]"))
+        assert [running.id for running in await launcher.servers()] == [server.id]
+
+        await expect(banner).to_be_visible(timeout=PATIENCE)
+        await expect(banner).to_contain_text("was stopped, since nobody used it", timeout=PATIENCE)
+        await expect(keep).to_be_hidden()
+        await browser.close()
+    assert await launcher.servers() == []
+
+
+async def test_what_the_page_asks_is_no_use_of_the_notebook(embedded: Embedded) -> None:
+    image = await embedded.build(embedded.plan({"requirements.txt": "six==1.16.0\n"}))
+    launcher = embedded.launcher()
+    async with launcher.lifespan():
+        server = await launcher.launch(image, request(), embedded.log)
+        Session(server.id, embedded.state / "sessions" / server.id).tell_stop(4711.0)
+
+        async def last_activity() -> str:
+            async with client.get("/api/status?no_track_activity=1") as answer:
+                return str((await answer.json())["last_activity"])
+
+        async with api(server) as client:
+            before = await last_activity()
+            async with client.get("/lab/extensions/ringbinder-idle/stops.json") as answer:
+                assert json.loads(await answer.read()) == {"stops_at": 4711.0}
+                assert "immutable" not in answer.headers.get("Cache-Control", "")
+            assert await last_activity() == before

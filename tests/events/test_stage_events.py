@@ -1,0 +1,158 @@
+"""Which events a launch brings about, from its request to the end of its server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ringbinder.errors import BuildError, Refused
+from ringbinder.events import Log
+from ringbinder.hookspecs import Ticket
+from ringbinder.model import Image, Plan, Target
+
+if TYPE_CHECKING:
+    from .conftest import Hear
+
+STARTED = ["launch-requested", "resolve", "build-started"]
+
+
+class Builds:
+    """A general plugin whose builds do as they are told."""
+
+    def __init__(self, error: Exception | None = None, *, hang: bool = False) -> None:
+        self.error = error
+        self.hang = hang
+        self.began = asyncio.Event()
+
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+        self.began.set()
+        if self.hang:
+            await asyncio.get_running_loop().create_future()
+        if self.error is not None:
+            raise self.error
+        return None
+
+
+class Policy:
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    async def admit(self, ticket: Ticket) -> None:
+        if ticket.stage == self.stage:
+            raise Refused("not today", status=429)
+
+
+async def test_a_launch_with_a_build_and_its_servers_end(hear: Hear) -> None:
+    async with hear() as heard:
+        session = await heard.launch()
+        assert heard.names() == [*STARTED, "push", "build-finished", "launch"]
+        (server,) = await heard.app.servers()
+        await heard.app.stop(server)
+    run = heard.one("build-started")["run"]
+    assert {heard.one(name)["run"] for name in ("push", "build-finished")} == {run}
+    assert session.run is not None
+    assert session.run.id not in str(heard.events)  # it opens the log
+    assert session.id not in str(heard.events)
+    assert heard.one("launch") == {
+        "provider": "Fake", "spec": "a/b/main", "ref": heard.one("resolve")["ref"], "status": "success",
+        "build_token": False, "origin": "binder.example", "request_origin": "https://origin.example",
+    }  # fmt: skip
+    stopped = heard.one("server-stopped")
+    assert (stopped["reason"], stopped["session"]) == ("stopped", session.name)
+    assert stopped["seconds"] >= 0
+    assert "192.0.2.55" not in str(heard.events)
+    assert {event.repo for event in heard.events if event.schema.endswith("/launch")} == {
+        "https://fake.invalid/a/b"
+    }
+
+
+async def test_a_second_launch_builds_nothing(hear: Hear) -> None:
+    async with hear() as heard:
+        await heard.launch()
+        heard.events.clear()
+        await heard.launch()
+        assert heard.names() == ["launch-requested", "resolve", "launch"]
+
+
+async def test_a_failed_build_says_why(hear: Hear) -> None:
+    async with hear(None, Builds(BuildError("a broken pin"))) as heard:
+        await heard.launch()
+        assert heard.names() == [*STARTED, "build-failed", "launch-failed"]
+    failed = heard.one("build-failed")
+    assert (failed["code"], failed["cause"]) == ("build-failed", "a broken pin")
+    launch = heard.one("launch-failed")
+    assert (launch["stage"], launch["code"], launch["cause"]) == ("build", "build-failed", "a broken pin")
+    assert launch["repo"] == "https://fake.invalid/a/b"
+
+
+async def test_a_client_that_leaves_and_a_build_that_is_cancelled(hear: Hear) -> None:
+    builds = Builds(hang=True)
+    async with hear(None, builds) as heard:
+        launching = asyncio.create_task(heard.launch())
+        await builds.began.wait()
+        heard.app.sessions.cancel(next(iter(heard.app.sessions.known.values())), "gone")
+        await asyncio.wait({launching})
+        assert heard.one("launch-failed")["code"] == "cancelled"
+        assert "build-failed" not in heard.names()
+    assert heard.one("build-failed")["code"] == "cancelled"
+
+
+async def test_links_that_do_not_resolve(hear: Hear) -> None:
+    async with hear() as heard:
+        await heard.launch("x", "nobody")
+        assert heard.names() == ["launch-requested", "launch-failed"]
+        assert heard.one("launch-failed")["code"] == "provider-unknown"
+        assert heard.one("launch-failed")["provider"] == "nobody"
+
+
+async def test_a_refusal_names_the_policy(hear: Hear) -> None:
+    for stage, before in (
+        ("resolve", ["launch-requested"]),
+        ("build", ["launch-requested", "resolve"]),
+        ("launch", ["launch-requested", "resolve"]),
+    ):
+        async with hear(None, Policy(stage)) as heard:
+            await heard.launch()
+            assert heard.names() == [*before, "refusal", "launch-failed"]
+        refusal = heard.one("refusal")
+        assert (refusal["policy"], refusal["stage"]) == ("plugin:test0", stage)
+        assert (refusal["status"], refusal["reason"]) == (429, "not today")
+        assert heard.one("launch-failed")["code"] == "refused"
+
+
+async def test_only_an_image_is_no_launch(hear: Hear) -> None:
+    async with hear() as heard:
+        await heard.launch(build_only=True)
+        assert heard.names() == [*STARTED, "push", "build-finished"]
+        assert heard.one("launch-requested")["build_only"] is True
+
+
+async def test_a_launcher_tells_of_a_server_that_ended_by_itself(hear: Hear) -> None:
+    async with hear() as heard:
+        await heard.launch()
+        (server,) = await heard.app.servers()
+        heard.app.services.server_stopped(server.id, "idle", 12.5, "nobody used it")
+        await heard.app.stop(server)
+        assert heard.app.why_stopped(server) == "nobody used it"
+        heard.app.services.server_stopped("of an earlier run", "exited", 3.0)
+    ended = [event.fields for event in heard.events if event.schema == "ringbinder/server-stopped"]
+    assert [(fields["reason"], fields["seconds"]) for fields in ended] == [("idle", 12.5), ("exited", 3.0)]
+    assert ended[0]["repo"] == "https://fake.invalid/a/b"
+    assert "repo" not in ended[1]
+
+
+async def test_stages_are_timed_and_repositories_bounded(hear: Hear) -> None:
+    async with hear({"Ringbinder.metrics_repos": "2"}) as heard:
+        for name in [*["a/common"] * 9, "a/rare1", "a/rare2", "a/rare3"]:
+            await heard.launch(f"{name}/main")
+        registry = heard.app.services.metrics.registry
+        found = {
+            sample.labels["repo"]: sample.value
+            for metric in registry.collect()
+            for sample in metric.samples
+            if sample.name == "binderhub_launch_count_total"
+        }
+        assert found == {"https://fake.invalid/a/common": 9, "https://fake.invalid/a/rare3": 1, "(other)": 2}
+        for stage, count in (("resolve", 12), ("check", 20), ("build", 4), ("push", 4), ("launch", 12)):
+            labels = {"stage": stage, "status": "success"}
+            assert registry.get_sample_value("ringbinder_stage_seconds_count", labels) == count

@@ -1,0 +1,24 @@
+"""One stack for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from realparts.fixtures import Repo2Docker
+from realparts.parts import RealEngine
+
+from . import stack
+
+
+@pytest.fixture(scope="session")
+def binder(
+    tmp_path_factory: pytest.TempPathFactory,
+    docker_engine: RealEngine,
+    repo2docker_2024: Repo2Docker,
+    require_real: Callable[..., None],
+) -> Iterator[stack.OneHost]:
+    """`examples/one-host`, running."""
+    require_real("npm", "docker-registry", "git")
+    with stack.one_host(tmp_path_factory.mktemp("one-host"), docker_engine, repo2docker_2024) as running:
+        yield running

@@ -1,0 +1,147 @@
+"""From a click to an executed cell on one host: repo2docker, a registry, a hub and containers, all real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, async_playwright, expect
+from realparts.parts import CHROMIUM
+from ringbinder.testing.gitserver import GitServer
+
+from .stack import OneHost, answers, dockerfile, link, notebook, until
+
+pytestmark = [
+    pytest.mark.real("dockerd", "docker-registry", "debootstrap", "npm", "git", "jupyterlab"),
+    pytest.mark.timeout(900),
+]
+
+CLIENT = "@jupyterhub/binderhub-client@0.5.0"
+DRIVER = Path(__file__).parents[1] / "clients" / "binderhub_client.mjs"
+
+
+async def click(browser: Browser, binder: OneHost, link: str, answer: str) -> None:
+    """Pastes the link, starts it, and runs the first cell of `first.ipynb`."""
+    page = await browser.new_page()
+    page.set_default_timeout(600_000)
+    await page.goto(binder.address)
+    await page.fill("#link", f"{binder.address}v2/{link}?labpath=first.ipynb")
+    await expect(page.locator("#understood")).to_be_visible(timeout=60_000)
+    await page.press("#link", "Enter")
+    failed = page.locator("#failed")
+
+    async def ended() -> bool:
+        return _arrived(page.url) or await failed.is_visible()
+
+    await until(ended, seconds=800)
+    assert _arrived(page.url), await failed.inner_text()
+    cell = page.locator(".jp-CodeCell .cm-content").first
+    output = page.locator(".jp-OutputArea-output").first
+    for attempt in range(12):  # JupyterLab drops a cell that is run before its kernel is connected
+        await cell.click()
+        await page.keyboard.press("Shift+Enter")
+        try:
+            await expect(output).to_have_text(answer, timeout=10_000)
+            break
+        except AssertionError:
+            if attempt == 11:
+                raise
+    await page.close()
+
+
+@pytest.mark.real("chromium")
+@pytest.mark.parametrize("kind", ["Dockerfile", "requirements.txt"])
+async def test_a_click_runs_a_cell_and_the_second_launch_builds_nothing(
+    binder: OneHost, git_server: GitServer, kind: str
+) -> None:
+    files = {"Dockerfile": dockerfile()} if kind == "Dockerfile" else {"requirements.txt": "six==1.17.0\n"}
+    source = "print(6*7)" if kind == "Dockerfile" else "import six\nprint(six.__version__)"
+    name = kind.partition(".")[0].lower()
+    git_server.repository(name).commit(files | {"first.ipynb": notebook(source)})
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+        answer = "42" if kind == "Dockerfile" else "1.17.0"
+        await click(browser, binder, link(git_server, name), answer)
+        await browser.close()
+    told = await binder.launch(link(git_server, name))
+    assert told[-1]["phase"] == "ready", told[-1]
+    assert not {"building", "pushing", "fetching"} & {event["phase"] for event in told}
+    assert await answers(told[-1])
+
+
+async def test_a_build_that_fails_says_why(binder: OneHost, git_server: GitServer) -> None:
+    missing = "ringbinder-no-such-package-8171"
+    git_server.repository("failing").commit(
+        {"Dockerfile": dockerfile(f"RUN python3 -m pip install {missing}")}
+    )
+    told = await binder.launch(link(git_server, "failing"))
+    assert told[-1]["phase"] == "failed"
+    assert missing in told[-1]["message"]
+    assert told[-1]["code"] == "package-not-found"
+    assert any(event["phase"] != "pushing" for event in told)
+
+
+async def test_a_client_that_leaves_before_ready_leaves_nothing(
+    binder: OneHost, git_server: GitServer
+) -> None:
+    git_server.repository("left").commit({"Dockerfile": dockerfile()})
+    before = await binder.left()
+    async for event in binder.events(link(git_server, "left")):
+        if event["phase"] == "launching" and "Launching" not in event["message"]:
+            break
+    await binder.nothing_but(before)
+
+
+async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: GitServer) -> None:
+    git_server.repository("idle").commit({"Dockerfile": dockerfile()})
+    before = await binder.users()
+    told = await binder.launch(link(git_server, "idle"))
+    assert told[-1]["phase"] == "ready", told[-1]
+    mine = set(await binder.users()) - set(before)
+    assert mine
+
+    async def culled() -> bool:
+        return not mine & set(await binder.users())
+
+    await until(culled, seconds=180)
+    assert not await answers(told[-1])
+
+
+async def test_binderhubs_own_client_launches(binder: OneHost, git_server: GitServer, tmp_path: Path) -> None:
+    git_server.repository("client").commit({"Dockerfile": dockerfile()})
+    npm = [
+        "npm",
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--prefix",
+        str(tmp_path),
+    ]
+    await _run(*npm, CLIENT)
+    said = await _run(
+        "node", str(DRIVER), str(tmp_path), f"{binder.address}build/", link(git_server, "client"), "{}"
+    )
+    told = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert told[-1]["phase"] == "ready", told[-1]
+    assert {"building", "pushing", "built", "launching"} <= {event["phase"] for event in told}
+    assert await answers(told[-1])
+
+
+async def _run(*words: str) -> str:
+    """What a program says that has to succeed."""
+    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+    async with asyncio.timeout(600):
+        said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    return said.decode()
+
+
+def _arrived(url: str) -> bool:
+    return "first.ipynb" in url and "/v2/" not in url

@@ -1,0 +1,100 @@
+"""Parts of the one host refuse, die and come back under a launch: it ends with a clear word, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from contextlib import suppress
+
+import aiohttp
+import pytest
+from playwright.async_api import async_playwright, expect
+from realparts.parts import CHROMIUM
+from ringbinder.testing.gitserver import GitServer
+
+from .stack import OneHost, answers, dockerfile, link
+
+pytestmark = [
+    pytest.mark.real("dockerd", "docker-registry", "debootstrap", "npm", "git", "jupyterlab"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.mark.real("chromium")
+async def test_a_push_that_the_registry_refuses_is_told(binder: OneHost, git_server: GitServer) -> None:
+    git_server.repository("refused").commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "a.txt": "refused"})
+    before = await binder.left()
+    async with binder.read_only():
+        told = await binder.launch(link(git_server, "refused"))
+        assert told[-1]["phase"] == "failed", told[-1]
+        assert "ushing" in told[-1]["message"]
+        assert binder.registry in told[-1]["message"]
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+            page = await browser.new_page()
+            await page.goto(f"{binder.address}v2/{link(git_server, 'refused')}")
+            await expect(page.locator("#failed")).to_contain_text(binder.registry, timeout=120_000)
+            await browser.close()
+    await binder.nothing_but(before)
+
+
+async def test_a_container_that_ends_at_once_says_why(binder: OneHost, git_server: GitServer) -> None:
+    ends = 'ENTRYPOINT ["sh", "-c", "echo no notebook for you; exit 3"]'
+    git_server.repository("ends").commit({"Dockerfile": dockerfile(ends)})
+    git_server.repository("nothing").commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "a.txt": "nothing"})
+    before = await binder.left()
+    for name, word in (("ends", "ended with exit code 3 before it answered"), ("nothing", "python3")):
+        told = await binder.launch(link(git_server, name))
+        assert (told[-1]["phase"], told[-1]["code"]) == ("failed", "launch-failed"), told[-1]
+        assert word in told[-1]["message"]
+        assert not any("retrying" in event["message"] for event in told)
+        if name == "ends":
+            assert "no notebook for you" in told[-1]["message"]
+    await binder.nothing_but(before)
+
+
+async def test_the_hub_is_restarted_in_the_middle_of_a_launch(binder: OneHost, git_server: GitServer) -> None:
+    git_server.repository("hub").commit({"Dockerfile": dockerfile("RUN echo hub")})
+    before = await binder.left()
+    launch = asyncio.create_task(binder.launch(link(git_server, "hub")))
+    await binder.launching(before)
+    await binder.end("hub")
+    last = (await launch)[-1]
+    if last["phase"] == "ready":
+        assert await answers(last)
+    else:
+        assert "JupyterHub" in last["message"], last
+        await binder.nothing_but(before)
+
+
+async def test_a_launch_that_ringbinder_was_killed_in_leaves_nothing(
+    binder: OneHost, git_server: GitServer
+) -> None:
+    git_server.repository("killed").commit({"Dockerfile": dockerfile("RUN echo killed")})
+    before = await binder.left()
+    launch = asyncio.create_task(binder.launch(link(git_server, "killed")))
+    await binder.launching(before)
+    await binder.end("ringbinder", signal.SIGKILL)
+    with suppress(aiohttp.ClientError):
+        assert (await launch)[-1]["phase"] != "ready"
+    await binder.nothing_but(before)
+
+
+async def test_the_engine_is_killed_in_the_middle_of_a_build(binder: OneHost, git_server: GitServer) -> None:
+    git_server.repository("endless").commit({"Dockerfile": dockerfile("RUN echo beg''un && sleep 600")})
+    killed = False
+    async for event in binder.events(link(git_server, "endless")):
+        if not killed and "begun" in event["message"]:
+            await asyncio.to_thread(binder.engine.kill)
+            killed = True
+        last = event
+    assert killed, last
+    assert (last["phase"], last["code"]) == ("failed", "try-again"), last
+    assert binder.engine.address in last["message"]
+    await asyncio.to_thread(binder.engine.start)
+    git_server.repository("after").commit({"Dockerfile": dockerfile("RUN echo after")})
+    told = await binder.launch(link(git_server, "after"))
+    assert told[-1]["phase"] == "ready", told[-1]
+    assert await answers(told[-1])

@@ -1,0 +1,89 @@
+"""Whatever is sent to `/build`: the path is taken as it is, and there is always an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from tests.server.conftest import Live, Serve
+
+CACHED = {"FakeRegistry.cached": "true"}
+
+
+async def exchange(live: Live, target: bytes, headers: bytes = b"Host: localhost\r\n") -> bytes:
+    """The answer to a GET of exactly `target` with exactly `headers`."""
+    address = urlsplit(live.address)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"GET %s HTTP/1.1\r\n%sConnection: close\r\n\r\n" % (target, headers))
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+PATH = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="?"), min_size=1)
+ENCODED = st.one_of(
+    PATH,
+    st.lists(st.sampled_from(["%2F", "%2f", "/", "a", "..", ".", "%", "%0A", "%00", "#"]), min_size=1).map(
+        "".join
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(specs=st.lists(ENCODED, min_size=1, max_size=8))
+@example(specs=["foo%2Fbar/ref", "https%3A%2F%2Fx.example%2Fy/main", "%2Fx", "//a//b", "a/../b", "x//"])
+async def test_the_spec_is_the_raw_path(serve: Serve, specs: list[str]) -> None:
+    async with serve({"BinderHub.base_url": "/bin/"}, gate=True) as live:
+        for spec in specs:
+            live.gate.requests.clear()
+            await exchange(live, b"/bin/build/fake/" + spec.encode())
+            assert [request.spec for request in live.gate.requests] == [spec.rstrip("/")]
+            assert live.gate.requests[0].provider == "fake"
+
+
+READ = (
+    "Host", "Accept", "Origin", "Sec-Fetch-Site", "User-Agent", "Last-Event-ID", "Authorization", "Cookie",
+    "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-Ip", "X-Scheme", "X-Request-ID", "X-Xsrftoken",
+)  # fmt: skip
+ODD = st.one_of(
+    st.binary(max_size=40).map(lambda value: value.translate(None, b"\r\n\0")),
+    st.sampled_from(
+        [
+            b"", b"null", b"*", b"*/*;q=", b"text/event-stream;q=nan", b"text/event-stream;q=1e999", b";,;,", b"[",
+            b"[::1", b"localhost:99999999", b"a@b", b"http://[", b"https://localhost:x",
+            b"0" * 32 + b".9" * 20, b"x.1.end",
+            b"." * 9, b"1.2.3.4, , ::", b"Bearer", b"ringbinder-access=\xff", b"9" * 5000,
+        ]
+    ),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=st.lists(st.lists(st.tuples(st.sampled_from(READ), ODD), max_size=6), min_size=1, max_size=8))
+async def test_whatever_the_headers_say_there_is_an_answer(
+    serve: Serve, requests: list[list[tuple[str, bytes]]]
+) -> None:
+    async with serve({**CACHED, "Ringbinder.trusted_proxies": "[127.0.0.0/8]"}) as live:
+        for given_headers in requests:
+            host = b"" if any(name == "Host" for name, _ in given_headers) else b"Host: localhost\r\n"
+            sent = host + b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in given_headers)
+            answer = await exchange(live, b"/build/fake/owner/name/main", sent)
+            status = int(answer.split(b" ", 2)[1])
+            # 400: it was no HTTP; 204: an id whose stream has ended.
+            assert status in (200, 204, 400), sent
+            if status == 200:
+                assert answer.count(b'"phase": "ready"') + answer.count(b'"phase": "failed"') == 1, sent
+        assert not [entry for entry in live.logged if entry["event"] == "internal error"]
+
+
+async def test_a_target_with_scheme_and_host_is_the_same(serve: Serve) -> None:
+    async with serve(CACHED, gate=True) as live:
+        assert b'"phase": "ready"' in await exchange(live, b"http://localhost/build/fake/a%2Fb/c/d")
+        assert live.gate.requests[0].spec == "a%2Fb/c/d"
