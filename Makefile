@@ -1,0 +1,81 @@
+# What a first-time user and a contributor run. Each target sets up what it needs; a second run is quick.
+
+VENV ?= .venv
+REPO ?= examples/repos/first-notebook/first.ipynb
+LAUNCH_ARGS ?=
+PYTEST_ARGS ?=
+
+bin := $(VENV)/bin
+# uv installs many times as fast as pip, and Ringbinder needs it in any case.
+install := $(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode
+
+define find_pip
+import ensurepip, pathlib, sysconfig
+folders = [sysconfig.get_config_var("WHEEL_PKG_DIR") or "", ensurepip.__path__[0] + "/_bundled"]
+print(*[wheel for folder in folders if folder for wheel in pathlib.Path(folder).glob("pip-*.whl")][:1])
+endef
+export find_pip
+
+# Through the environment, since a link may hold characters that mean something to the shell.
+export REPO
+
+.PHONY: help launch test test-cluster lint docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make launch [REPO=link]       set up $(VENV) and start a notebook from a link, or from the bundled example"
+	@echo "make test [PYTEST_ARGS=...]   set up and run the tests"
+	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
+	@echo "make lint                     set up and run the linters and the type checker"
+	@echo "make docs                     set up and make the site of the documentation in docs/_build"
+	@echo "make clean                    remove $(VENV) and what the tools have left"
+
+launch: $(VENV)/.ready-launch
+	@exec $(bin)/ringbinder launch $(LAUNCH_ARGS) "$$REPO"
+
+test: $(VENV)/.ready-test
+	$(bin)/pytest $(PYTEST_ARGS)
+
+# Without KUBECONFIG or TEST_KUBECONFIG: root on Debian 12, and the first time about 10 minutes to compile Kubernetes.
+test-cluster: $(VENV)/.ready-test
+	PYTHON=$(bin)/python tests/cluster/node/run.sh $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+docs: $(VENV)/.ready-dev
+	$(bin)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+clean:
+	rm -rf $(VENV) build dist artifacts docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(bin)/python:
+	@found=; for python in "$${PYTHON:-python3}" python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Ringbinder needs Python 3.11 or later, and none was found." >&2; \
+	  echo "Install one, or say where it is: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	if ! { "$$found" -c 'import ensurepip' 2>/dev/null && "$$found" -m venv --without-pip $(VENV); }; then \
+	  rm -rf $(VENV); \
+	  echo "$$found cannot make a virtual environment; on Debian and Ubuntu install python3-venv." >&2; exit 1; \
+	fi
+
+# With pip as Python brings it, a wheel that runs without being installed: that would take as long as all the rest.
+$(bin)/uv: | $(bin)/python
+	@pip=$$($(bin)/python -c "$$find_pip"); \
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(bin)/python "$$pip/pip" install --quiet --no-compile uv
+
+$(VENV)/.ready-launch: pyproject.toml | $(bin)/uv
+	@echo "Installing Ringbinder into $(VENV) (only once, some seconds)..."
+	@$(install) pip --editable .
+	@touch $@
+
+$(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml | $(bin)/uv
+	@echo "Installing Ringbinder and the packages of group $* into $(VENV)..."
+	@$(install) pip --editable . --group $*
+	@touch $@
