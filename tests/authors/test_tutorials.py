@@ -17,7 +17,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -94,11 +94,12 @@ class Shell:
         try:
             yield shell
         finally:
-            started = (
-                psutil.Process(process.pid).children(recursive=True) if process.returncode is None else []
-            )
+            started: list[psutil.Process] = []
+            with suppress(psutil.NoSuchProcess):
+                started = psutil.Process(process.pid).children(recursive=True)
             for one in started:
-                one.terminate()
+                with suppress(psutil.NoSuchProcess):
+                    one.terminate()
             assert process.stdin is not None
             process.stdin.close()
             psutil.wait_procs(started, timeout=60)
