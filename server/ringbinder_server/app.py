@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from quart import Blueprint, Quart, Response, abort, jsonify, render_template, request
+from quart.wrappers.base import BaseRequestWebsocket
 from ringbinder.app import Ringbinder
 from ringbinder.events import failed
 from structlog.contextvars import bind_contextvars
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter, RequestRedirect
+from werkzeug.exceptions import BadHost, HTTPException
+from werkzeug.routing import BaseConverter, MapAdapter, RequestRedirect
 
 from . import access, api, builds, images, launches, legacy, login, pages, wire
 from .guard import Guard
@@ -51,6 +53,13 @@ class _Rest(BaseConverter):
     part_isolating = False
 
 
+class _NoHost(MapAdapter):
+    """Routes of a request whose Host header is no host name: there are none."""
+
+    def match(self, *args: object, **kwargs: object) -> NoReturn:
+        raise BadHost("The header Host of this request is not the name of a host.")
+
+
 class _App(Quart):
     """Routes by the path as it was sent: in a link, ``%2F`` is no slash, and nothing is decoded here."""
 
@@ -63,6 +72,13 @@ class _App(Quart):
             believe(scope, self.trusted)
             scope["path"] = _ADDRESS.sub(b"", scope["raw_path"], count=1).decode("ascii") or "/"
         await super().asgi_app(scope, receive, send)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        # What is raised here reaches no error handler: Quart would answer 500, without a word.
+        try:
+            return super().create_url_adapter(request)
+        except BadHost:
+            return _NoHost(self.url_map, "", "/", "", "http", "/", "GET")
 
 
 def _name_request(scope: HTTPScope) -> None:

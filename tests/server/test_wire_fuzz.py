@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -87,3 +88,17 @@ async def test_a_target_with_scheme_and_host_is_the_same(serve: Serve) -> None:
     async with serve(CACHED, gate=True) as live:
         assert b'"phase": "ready"' in await exchange(live, b"http://localhost/build/fake/a%2Fb/c/d")
         assert live.gate.requests[0].spec == "a%2Fb/c/d"
+
+
+@pytest.mark.parametrize("host", [b"." * 9, b".", b"a..b:8585", b"a" * 64, b"." * 9 + b":80"])
+@pytest.mark.parametrize("path", [b"/build/fake/a/b/c", b"/", b"/v2/fake/a/b/c", b"/health", b"/nope"])
+async def test_a_host_that_is_no_name_is_told_so(serve: Serve, host: bytes, path: bytes) -> None:
+    async with serve(CACHED, gate=True) as live:
+        for accept in (b"text/html", b"application/json"):
+            answer = await exchange(live, path, b"Host: %s\r\nAccept: %s\r\n" % (host, accept))
+            assert answer.startswith(b"HTTP/1.1 400 "), answer
+            assert b"The header Host of this request is not the name of a host." in answer
+            assert b"content-type: " + accept in answer.lower()
+            assert b"content-security-policy: default-src 'self'" in answer.lower()
+        assert live.gate.requests == []
+        assert not [entry for entry in live.logged if entry["event"] == "internal error"]
