@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import BaseConverter, MapAdapter, RequestRedirect
 
-from . import access, api, builds, images, launches, legacy, login, pages, wire
+from . import access, api, builds, images, launches, legacy, login, notebooks, pages, wire
 from .guard import Guard
 from .look import Look
 from .proxies import Network, believe, networks
@@ -111,6 +111,8 @@ def create_app(binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0)
     blueprints: list[Blueprint] = [room.routes(site) for room in rooms]
     if not site.settings.enable_api_only_mode:
         blueprints += [pages.routes(site, look), legacy.redirects(site.settings)]
+        if site.is_own_machine:
+            blueprints.append(notebooks.routes(site))
     if site.settings.auth_enabled:
         blueprints.append(login.routes(site))
     app.register_blueprint(legacy.robots(site.settings))

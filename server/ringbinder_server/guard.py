@@ -69,7 +69,7 @@ class Guard:
                 f"Whoever runs it can allow the name in the option Ringbinder.allowed_hosts."
             )
         if asker.by_cookie:
-            return "" if self._is_own_page(asker) else _NOT_BY_COOKIE
+            return "" if self.is_own_page(asker) else _NOT_BY_COOKIE
         if "*" in self.origins:
             return ""
         if asker.origin:
@@ -86,7 +86,7 @@ class Guard:
             )
         return ""
 
-    def _is_own_page(self, asker: Asker) -> bool:
+    def is_own_page(self, asker: Asker) -> bool:
         """Whether a page of this server, or nobody's page, asks; browsers before 2023, and by http, do not say."""
         if asker.origin:
             return self.is_own(asker)

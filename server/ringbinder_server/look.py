@@ -89,6 +89,7 @@ class Look:
             "version": VERSION,
             "nonce": nonce,
             "user": self.site.user,
+            "is_own_machine": self.site.is_own_machine,
             "opengraph_title": settings.default_opengraph_title,
             "page_config": self.page_config,
             "extra_header_html": {

@@ -70,6 +70,12 @@ class Site:
         return request.scheme == "https" or self.badge_address.startswith("https:")
 
     @property
+    def is_own_machine(self) -> bool:
+        """Whether a person's own machine is what this serves: to nobody else, and code runs on that very machine."""
+        shared = self.binder.services.public or self.settings.auth_enabled
+        return not shared and self.binder.consents().asks
+
+    @property
     def user(self) -> User | None:
         """Who sent the request at hand, where people log in."""
         found: User | None = g.get("user")
