@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 from ringbinder.app import Ringbinder, running
+from ringbinder.bases import Context
 from ringbinder.config import load
 from ringbinder.errors import ConfigError, Refused, TransientError, UserError
 from ringbinder.events import Event
@@ -143,14 +144,22 @@ c.JupyterHub.load_roles.append({"name": "culler", "services": ["culler"], "scope
 """
 
 
-async def test_an_idle_server_and_its_user_are_culled(own_hub: OwnHub, make: Make) -> None:
+async def test_an_idle_server_and_its_user_are_culled(own_hub: OwnHub, make: Make, context: Context) -> None:
+    ended: list[tuple[object, ...]] = []
+    context.services.server_stopped = lambda *told: ended.append(told)
     with own_hub(CULLER) as started:
-        launcher = make(started.url)
-        server = await launcher.launch(IMAGE, wish("idle"), PLAN, RecordingLog())
-        assert server.id.startswith("some-course-")
-        await until(lambda: not started.users() and not started.processes())
-        assert await launcher.servers() == []
-        assert not await launcher.stop(server)
+        launcher = make(started.url, watch_interval=0.5)
+        async with launcher.lifespan():
+            server = await launcher.launch(IMAGE, wish("idle"), PLAN, RecordingLog())
+            assert server.id.startswith("some-course-")
+            await until(lambda: not started.users() and not started.processes())
+            await until(lambda: bool(ended))
+            assert await launcher.servers() == []
+            assert not await launcher.stop(server)
+    ((id, reason, seconds, _),) = ended
+    assert (id, reason) == (server.id, "gone")
+    assert isinstance(seconds, float)
+    assert 1 < seconds < PATIENCE
 
 
 async def test_a_hub_that_is_down_is_told_and_not_fatal(make: Make) -> None:

@@ -141,6 +141,11 @@ class OneHost:
         lines = (self.folder / "secret.env").read_text().splitlines()
         return next(line.partition("=")[2] for line in lines if line.startswith(f"{name}="))
 
+    def told(self, schema: str) -> list[dict[str, Any]]:
+        """The events of a schema that a sink was told of."""
+        lines = (self.folder / "state" / "events.jsonl").read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["schema"] == schema]
+
     def log(self, name: str) -> str:
         return (self.folder / "log" / f"{name}.log").read_text(errors="replace")
 
@@ -188,8 +193,8 @@ def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker) -> Itera
     here = [f"127.0.0.1:{port}" for port in ports]
     (folder / "tests.yaml").write_text(
         f"LocalRepo2dockerBuild: {{repo2docker_config: {built_with.config}}}\n"
-        "Ringbinder: {session_grace: 2s}\n"
-        "Launcher: {resume_time: 5s}\n"
+        "Ringbinder: {session_grace: 2s, sinks: [jsonlines]}\n"
+        "Launcher: {resume_time: 5s, watch_interval: 2s}\n"
     )
     differs = {
         "ONE_HOST_HOME": str(folder / "home"),

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, async_playwright, expect
@@ -110,6 +111,18 @@ async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: Gi
 
     await until(culled, seconds=180)
     assert not await answers(told[-1])
+
+    async def heard() -> bool:
+        return bool(ends())
+
+    def ends() -> list[dict[str, Any]]:
+        return [each for each in binder.told("ringbinder/server-stopped") if each.get("repo") == url]
+
+    url = git_server.url("idle.git")
+    await until(heard)
+    (end,) = ends()
+    assert end["reason"] == "gone"
+    assert end["seconds"] > 10
 
 
 async def test_binderhubs_own_client_launches(binder: OneHost, git_server: GitServer, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ _REQUEST_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0
 _SHOWN: Final = 500
 _PAGE: Final = 200
+_OVERLAP: Final = 20
+"""Users of one page that the next one has again: when users go between two requests, the others move up."""
 _PASSING: Final = frozenset({502, 503, 504, 599})
 """Of a proxy whose hub is down, or of a hub that is about to stop."""
 _TOO_MANY: Final = 429
@@ -153,7 +155,7 @@ class HubApi:
 
     async def users(self) -> list[Mapping[str, Any]]:
         """The models of all users with servers that are active, page by page."""
-        found: list[Mapping[str, Any]] = []
+        found: dict[str, Mapping[str, Any]] = {}
         offset: int | None = 0
         while offset is not None:
             reply = await self.ask(
@@ -163,10 +165,11 @@ class HubApi:
             )
             if not reply.ok:
                 raise reply.refusal("list its users")
-            found += reply.body["items"]
+            found |= {user["name"]: user for user in reply.body["items"]}
             following = reply.body["_pagination"]["next"]
-            offset = following["offset"] if following else None
-        return found
+            # Some hubs have smaller pages.
+            offset = following["offset"] - min(_OVERLAP, following["limit"] // 2) if following else None
+        return list(found.values())
 
 
 def user_path(name: str) -> str:

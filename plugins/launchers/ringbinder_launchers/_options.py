@@ -157,6 +157,11 @@ class LauncherOptions(HubOptions):
         help="How long after a start a client may go on with a launch that Ringbinder was killed in; then what "
         "the launch has begun is taken away at the hub.",
     )
+    watch_interval: Duration = option(
+        60.0, validator=validators.gt(0),
+        help="How often the hub is asked which servers it has ended, for the event `server-stopped`; it is not asked "
+        "while a quota asks it as often.",
+    )  # fmt: skip
     pre_launch_hook: str = option(
         "",
         help="`module:name` of a function that is called before a server is started, as "

@@ -35,6 +35,7 @@ from ._names import is_unique, unique_name
 from ._options import LauncherOptions
 from ._places import Place
 from ._spawn import NotStarted, Spawn, remove
+from ._watch import Watch
 
 _HEALTH_SECONDS: Final = 3.0
 _SHOWN_UNDONE: Final = 10.0
@@ -60,6 +61,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         self._launching: set[str] = set()
         self._undoing: dict[str, asyncio.Task[None]] = {}
         self._journal = Journal(context.paths.state / "hub-launches", context.log)
+        self._watch = Watch(context, config.watch_interval)
         self._api: HubApi | None = None
         self._login: HubLogin | None = None
 
@@ -166,6 +168,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
             # Only a hub with a domain for each user says more than a path.
             url = said if said.startswith(("http://", "https://")) else self.config.hub_url + place.path
             await spawn.verify(self.config.local_url + place.path, token if place.temporary else None)
+            self._watch.add(place, token)
         except BaseException:
             if place.temporary or (spawn is not None and spawn.begun):
                 await self._undo(place, token)
@@ -244,14 +247,20 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         user, _, name = server.id.partition("/")
         # Servers of people may be left of a time when they logged in.
         temporary = not self.config.auth_enabled and not name and is_unique(user)
-        return await remove(self.api, Place(user, name, temporary))
+        launched, known = self._watch.drop(server.id), False
+        try:
+            known = await remove(self.api, Place(user, name, temporary))
+        finally:
+            if not known:
+                self._watch.keep(server.id, launched)
+        return known
 
     async def servers(self) -> Sequence[Server]:
         """Those of every replica; not those that this one is launching now."""
         if self.config.missing:
             return ()
         found: list[Server] = []
-        for user in await self.api.users():
+        for user in await self._watch.users(self.api):
             for name, model in user.get("servers", {}).items():
                 place, options = Place(user["name"], name), model.get("user_options") or {}
                 ours = isinstance(options.get("image"), str) and isinstance(options.get("token"), str)
@@ -281,7 +290,9 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         """The hub need not be there at the start; at the end, what is being taken away has a little time."""
         if left := await asyncio.to_thread(self._journal.open):
             self.context.tasks.start(self._undo_of_before(left), "take away killed launches")
+        watching = self.context.tasks.start(self._watch.run(self.api), "watch servers at JupyterHub")
         yield
+        watching.cancel()
         if self._undoing:
             await asyncio.wait(set(self._undoing.values()), timeout=_SHOWN_UNDONE)
         await asyncio.to_thread(self._journal.close)
