@@ -24,6 +24,9 @@ SPAWNER: Final = Path(ringbinder_launchers.__file__).with_name("spawner.py")
 """The hub's side, which is copied beside the hub's configuration, so that nothing else of ours is in reach."""
 _SECONDS: Final = 120.0
 _MARK: Final = "RINGBINDER_TEST_HUB"
+_PACKAGES: Final = (
+    "jupyterlab>=4.4,<5", "jupyterhub-idle-culler>=1.4", "jupyterhub-kubespawner>=7", "dockerspawner>=14",
+)  # fmt: skip
 TOKEN: Final = "hub-token-of-ringbinder-4711"
 ADMIN_TOKEN: Final = "hub-token-of-the-tests-4712"
 
@@ -88,7 +91,7 @@ c.JupyterHub.load_roles = [
 
 @frozen
 class Installed:
-    """An environment with a JupyterHub, JupyterLab for its servers, and a proxy."""
+    """An environment with a JupyterHub, spawners of others, JupyterLab for its servers, and a proxy."""
 
     version: str
     bin: Path
@@ -98,16 +101,15 @@ class Installed:
 def install(version: str, folder: Path) -> Installed:
     """JupyterHub `version` (``5`` is the newest 5.x) into `folder`, from PyPI and npm."""
     environment = folder / f"hub-{version}"
-    command: list[str | Path] = [uv.find_uv_bin(), "--quiet"]
-    if not environment.exists():
-        subprocess.run([*command, "venv", environment], check=True)
-        subprocess.run(
-            [
-                *command, "pip", "install", "--python", environment,
-                f"jupyterhub=={version}.*", "jupyterlab>=4.4,<5", "jupyterhub-idle-culler",
-            ],
-            check=True,
-        )  # fmt: skip
+    packages = [f"jupyterhub=={version}.*", *_PACKAGES]
+    mark = (
+        environment / "installed"
+    )  # a folder that outlives a session may have another one's packages, or half of them
+    if not mark.exists() or mark.read_text().split() != packages:
+        command: list[str | Path] = [uv.find_uv_bin(), "--quiet"]
+        subprocess.run([*command, "venv", "--allow-existing", environment], check=True)
+        subprocess.run([*command, "pip", "install", "--python", environment, *packages], check=True)
+        mark.write_text("\n".join(packages))
     proxy = folder / "proxy"
     if not proxy.exists():
         proxy.mkdir()

@@ -1,0 +1,213 @@
+"""The hub's side over the real spawner classes: what a cluster, an engine and this machine are asked to start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from ringbinder.testing.kubeobjects import kubeconfig
+
+from .conftest import VERSIONS
+from .real_hub import SPAWNER, Installed
+
+TOKEN: Final = "token-of-a-launch-4721"
+OPTIONS: Final = {
+    "image": "registry.example/binder-course:1",
+    "token": TOKEN,
+    "repo_url": "https://host.example/some/course",
+    "binder_ref_url": "https://host.example/some/course/tree/1",
+    "binder_launch_host": "https://binder.example/",
+    "binder_request": "v2/gh/some/course/HEAD",
+    "binder_persistent_request": "v2/gh/some/course/1",
+    "binder_client_ip": "192.0.2.7",
+}
+VARIABLES: Final = {
+    "JUPYTER_TOKEN": TOKEN,
+    "BINDER_REPO_URL": "https://host.example/some/course",
+    "BINDER_REF_URL": "https://host.example/some/course/tree/1",
+    "BINDER_LAUNCH_HOST": "https://binder.example/",
+    "BINDER_REQUEST": "v2/gh/some/course/HEAD",
+    "BINDER_PERSISTENT_REQUEST": "v2/gh/some/course/1",
+    "BINDER_CLIENT_IP": "192.0.2.7",
+}
+PATH: Final = "/user/some-course-k2v5r7x3m4q6/"
+LOGIN: Final = {"auth_enabled": True}
+PAGES: Final = {"token_in_arguments": True, "cors_allow_origin": "*", "default_url": "/lab"}
+KUBE: Final = {"KubeSpawner": {"image": "registry.example/everybody:1"}}
+DOCKER: Final = {
+    "DockerSpawner": {
+        "image": "registry.example/everybody:1",
+        "allowed_images": "*",
+        "remove": True,
+        "mem_limit": "1G",
+        "extra_host_config": {"pids_limit": 99},
+    }
+}
+
+
+def case(kind: str, options: Mapping[str, str], *configs: Mapping[str, Any], **mixin: Any) -> dict[str, Any]:
+    config: dict[str, dict[str, Any]] = {"BinderSpawner": mixin}
+    for more in configs:
+        config |= more
+    return {"class": kind, "options": options, "config": config}
+
+
+def cases(installed: Installed, folder: Path) -> dict[str, dict[str, Any]]:
+    light = {
+        "Spawner": {"cmd": [str(installed.bin / "python"), str(folder / "light_server.py")]},
+        "SimpleLocalProcessSpawner": {"home_dir_template": str(folder / "homes" / "{username}")},
+    }
+    few = {"DockerSpawner": {"allowed_images": ["registry.example/ours:1"]}}
+    return {
+        "pod": case("kube", OPTIONS, KUBE),
+        "pod for pages": case("kube", OPTIONS, KUBE, **PAGES),
+        "pod of who is logged in": case("kube", OPTIONS, KUBE, **LOGIN),
+        "pod of who pressed Start": case("kube", {}, KUBE, **LOGIN),
+        "pod that nobody asked for": case("kube", {}, KUBE),
+        "pod without a token": case("kube", {"image": OPTIONS["image"]}, KUBE),
+        "container": case("docker", OPTIONS, DOCKER),
+        "container for pages": case("docker", OPTIONS, DOCKER, **PAGES),
+        "container of who pressed Start": case("docker", {}, DOCKER, **LOGIN),
+        "container that nobody asked for": case("docker", {}, DOCKER),
+        "container of a stranger's image": case("docker", OPTIONS, few),
+        "process": case("simple", OPTIONS, light),
+        "process of a user of this machine": case("local", OPTIONS, light),
+        "process that nobody asked for": case("simple", {}, light),
+    }
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def started(
+    request: pytest.FixtureRequest,
+    installed: Callable[[str], Installed],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Mapping[str, Any]:
+    """What became of each case, with the spawners of a version of the hub."""
+    its = installed(request.param)
+    folder = tmp_path_factory.mktemp("spawners")
+    for file in (SPAWNER, *(Path(__file__).with_name(name) for name in ("spawners.py", "light_server.py"))):
+        shutil.copy(file, folder)
+    # No cluster is asked for anything, but a client of it is made.
+    (folder / "kubeconfig").write_text(kubeconfig("http://127.0.0.1:9"))
+    done = subprocess.run(
+        [its.bin / "python", folder / "spawners.py", folder],
+        input=json.dumps(cases(its, folder)),
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(folder / "kubeconfig")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: Mapping[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def notebook(pod: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """The one container of a pod, and its variables."""
+    (container,) = pod["pod"]["spec"]["containers"]
+    return container, {each["name"]: each["value"] for each in container["env"]}
+
+
+def jupyter(words: list[str], port: int, ip: str = "0.0.0.0", path: str = PATH) -> dict[str, str]:
+    """The arguments for any Jupyter, under both of its names; those that every server has are taken out."""
+    given = [word.removeprefix("--").partition("=") for word in words if word.startswith("--")]
+    named = {name: value for name, _, value in given}
+    assert len(given) == len(named)
+    old, new = (
+        {name.partition(".")[2]: value for name, value in named.items() if name.startswith(f"{section}.")}
+        for section in ("NotebookApp", "ServerApp")
+    )
+    assert old == new
+    always = {
+        "ip": ip, "port": str(port), "base_url": path, "trust_xheaders": "True", "allow_remote_access": "True",
+    }  # fmt: skip
+    assert {name: new.pop(name) for name in always} == always
+    return new
+
+
+def newest_jupyter(words: list[str]) -> bool:
+    return words[:2] == ["python3", "-c"] and "jupyter-lab" in words[2] and "os.execvp" in words[2]
+
+
+def test_a_pod_runs_what_a_launch_asks_for(started: Mapping[str, Any]) -> None:
+    container, variables = notebook(started["pod"])
+    assert container["image"] == OPTIONS["image"]
+    assert newest_jupyter(container["args"])
+    assert jupyter(container["args"], 8888) == {}
+    assert VARIABLES.items() <= variables.items()
+    assert container["ports"] == [{"containerPort": 8888, "name": "notebook-port"}]
+    beside = json.dumps(
+        [{**started["pod"]["pod"]["spec"], "containers": []}, started["pod"]["pod"]["metadata"]]
+    )
+    assert TOKEN not in json.dumps(container["args"]) + beside
+
+
+def test_a_container_is_made_of_what_a_launch_asks_for(started: Mapping[str, Any]) -> None:
+    made = started["container"]["container"]
+    variables = dict(each.split("=", 1) for each in made["Env"])
+    assert made["Image"] == OPTIONS["image"]
+    assert newest_jupyter(made["Cmd"])
+    assert jupyter(made["Cmd"], 8888) == {}
+    assert VARIABLES.items() <= variables.items()
+    assert TOKEN not in json.dumps([made["Cmd"], made["HostConfig"]])
+    host = made["HostConfig"]
+    assert not host.get("AutoRemove"), "the engine would take its last words away"
+    assert (host["Memory"], host["PidsLimit"]) == (2**30, 99), "the hub's own settings count"
+    assert list(host["PortBindings"]) == ["8888/tcp"]
+    assert started["container"]["address"][0] == "127.0.0.1"
+
+
+def test_pages_and_old_notebooks_have_their_arguments(started: Mapping[str, Any]) -> None:
+    asked = {
+        "token": TOKEN, "default_url": "/lab", "allow_origin": "*", "allow_origin_pat": ".*",
+    }  # fmt: skip
+    assert jupyter(notebook(started["pod for pages"])[0]["args"], 8888) == asked
+    assert jupyter(started["container for pages"]["container"]["Cmd"], 8888) == asked
+
+
+def test_who_is_logged_in_gets_the_hubs_own_server(started: Mapping[str, Any]) -> None:
+    for name, image in (
+        ("pod of who is logged in", OPTIONS["image"]),
+        ("pod of who pressed Start", "registry.example/everybody:1"),
+    ):
+        container, variables = notebook(started[name])
+        assert (container["image"], container["args"]) == (image, ["jupyterhub-singleuser"])
+        assert "JUPYTER_TOKEN" not in variables, "the hub opens it, and no token of a launch"
+        assert TOKEN not in json.dumps(started[name])
+    made = started["container of who pressed Start"]["container"]
+    assert (made["Image"], made["Cmd"]) == ("registry.example/everybody:1", ["jupyterhub-singleuser"])
+    assert not any(each.startswith("JUPYTER_TOKEN=") for each in made["Env"])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("pod that nobody asked for", "an image and a token are needed"),
+        ("pod without a token", "an image and a token are needed"),
+        ("container that nobody asked for", "an image and a token are needed"),
+        ("container of a stranger's image", "not in allowed list"),
+        ("process that nobody asked for", "an image and a token are needed"),
+    ],
+)
+def test_what_is_refused_has_asked_for_nothing(started: Mapping[str, Any], name: str, why: str) -> None:
+    refused = started[name]
+    assert (refused["refused"], refused["asked"]) == (400, None)
+    assert why in refused["why"]
+
+
+def test_a_process_is_opened_by_its_token_alone(started: Mapping[str, Any]) -> None:
+    for name in ("process", "process of a user of this machine"):
+        process = started[name]["process"]
+        path = process["env"]["JUPYTERHUB_SERVICE_PREFIX"]
+        port = next(int(word.partition("=")[2]) for word in process["argv"] if ".port=" in word)
+        assert jupyter(process["argv"], port, "127.0.0.1", path) == {}
+        assert VARIABLES.items() <= process["env"].items()
+        assert TOKEN not in json.dumps(process["argv"])
+        assert (process["with its token"], process["with another"]) == (200, 403)
