@@ -3,9 +3,9 @@
 
     python spawners.py FOLDER < cases
 
-FOLDER holds `spawner.py` and `light_server.py`. A case is the class, `user_options` and the hub's configuration; the
-answer to each is what the spawner has asked its cluster or engine for, or the process that it has started, or how it
-has refused. What it waits for until it listens is a socket of this program's.
+FOLDER holds `spawner.py` and `light_server.py`; the cluster is the one of KUBECONFIG. A case is the class,
+`user_options` and the hub's configuration; the answer to each is the pod, what the engine was asked for, or the
+process, or how the spawner has refused. What listens in place of a pod or a container is a socket of this program's.
 """
 
 import asyncio
@@ -30,16 +30,6 @@ from traitlets.config import Config
 folder = sys.argv[1]
 sys.path.insert(0, folder)
 from spawner import BinderSpawnerMixin  # noqa: E402
-
-
-class Kube(KubeSpawner):
-    """Up to the request that would create the pod."""
-
-    async def _start(self):
-        await self.load_user_options()
-        pod = await self.get_pod_manifest()
-        self.asked = self.api.api_client.sanitize_for_serialization(pod)
-        return f"http://127.0.0.1:{engine.server_port}"
 
 
 class Engine(BaseHTTPRequestHandler):
@@ -84,7 +74,7 @@ class Engine(BaseHTTPRequestHandler):
 
 
 CLASSES = {
-    "kube": Kube,
+    "kube": KubeSpawner,
     "docker": DockerSpawner,
     "simple": SimpleLocalProcessSpawner,
     "local": LocalProcessSpawner,
@@ -110,6 +100,8 @@ def prepared(case):
     made.server = Server(orm_server=server)
     made.user_options = case["options"]
     made.api_token = "token-of-the-hub"
+    if case["class"] == "kube" and "port" not in case["config"]["KubeSpawner"]:
+        made.port = engine.server_port
     return made
 
 
@@ -119,12 +111,13 @@ async def outcome(case):
     try:
         address = await spawner.start()
     except HTTPError as error:
-        asked = Engine.created or getattr(spawner, "asked", None)
-        return {"refused": error.status_code, "why": error.log_message, "asked": asked}
-    if case["class"] == "kube":
-        return {"pod": spawner.asked}
+        return {"refused": error.status_code, "why": error.log_message, "asked": Engine.created}
     if case["class"] == "docker":
         return {"container": Engine.created, "address": list(address)}
+    if case["class"] == "kube":
+        pod = spawner.pod_reflector.pods[f"{spawner.namespace}/{spawner.pod_name}"]
+        await spawner.stop(now=True)
+        return {"pod": pod, "address": address}
     try:
         return {"process": process_of(spawner)}
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from ringbinder.testing.kubeobjects import kubeconfig
+from ringbinder.testing.kubeapi import KubeApi
+from ringbinder.testing.kubescript import Exit, Hold, Object, Wait
 
 from .conftest import VERSIONS
 from .real_hub import SPAWNER, Installed
@@ -40,6 +42,8 @@ PATH: Final = "/user/some-course-k2v5r7x3m4q6/"
 LOGIN: Final = {"auth_enabled": True}
 PAGES: Final = {"token_in_arguments": True, "cors_allow_origin": "*", "default_url": "/lab"}
 KUBE: Final = {"KubeSpawner": {"image": "registry.example/everybody:1"}}
+NOBODY_LISTENS: Final = {"KubeSpawner": {"port": 9}}
+ENDS: Final = {**OPTIONS, "image": "registry.example/ends:1"}
 DOCKER: Final = {
     "DockerSpawner": {
         "image": "registry.example/everybody:1",
@@ -66,6 +70,7 @@ def cases(installed: Installed, folder: Path) -> dict[str, dict[str, Any]]:
     few = {"DockerSpawner": {"allowed_images": ["registry.example/ours:1"]}}
     return {
         "pod": case("kube", OPTIONS, KUBE),
+        "pod that ends": case("kube", ENDS, NOBODY_LISTENS),
         "pod for pages": case("kube", OPTIONS, KUBE, **PAGES),
         "pod of who is logged in": case("kube", OPTIONS, KUBE, **LOGIN),
         "pod of who pressed Start": case("kube", {}, KUBE, **LOGIN),
@@ -82,6 +87,26 @@ def cases(installed: Installed, folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def life(pod: Object) -> list[Any]:
+    """Longer than it takes until the spawner is asked whether a pod runs that does not listen."""
+    image = pod["spec"]["containers"][0]["image"]
+    return [Wait(1.5), Exit(3)] if image == ENDS["image"] else [Hold(asyncio.Event())]
+
+
+async def run(installed: Installed, folder: Path) -> dict[str, Any]:
+    async with KubeApi.running(folder, script=life) as api:
+        process = await asyncio.create_subprocess_exec(
+            installed.bin / "python", folder / "spawners.py", folder,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(api.kubeconfig)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(200):
+            given = json.dumps(cases(installed, folder)).encode()
+            said, trouble = await process.communicate(given)
+        assert process.returncode == 0, trouble.decode()
+        return {**json.loads(said), "created": api.created}
+
+
 @pytest.fixture(scope="module", params=VERSIONS)
 def started(
     request: pytest.FixtureRequest,
@@ -89,29 +114,15 @@ def started(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, Any]:
     """What became of each case, with the spawners of a version of the hub."""
-    its = installed(request.param)
     folder = tmp_path_factory.mktemp("spawners")
     for file in (SPAWNER, *(Path(__file__).with_name(name) for name in ("spawners.py", "light_server.py"))):
         shutil.copy(file, folder)
-    # No cluster is asked for anything, but a client of it is made.
-    (folder / "kubeconfig").write_text(kubeconfig("http://127.0.0.1:9"))
-    done = subprocess.run(
-        [its.bin / "python", folder / "spawners.py", folder],
-        input=json.dumps(cases(its, folder)),
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(folder / "kubeconfig")},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: Mapping[str, Any] = json.loads(done.stdout)
-    return found
+    return asyncio.run(run(installed(request.param), folder))
 
 
-def notebook(pod: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
+def notebook(started: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
     """The one container of a pod, and its variables."""
-    (container,) = pod["pod"]["spec"]["containers"]
+    (container,) = started["pod"]["spec"]["containers"]
     return container, {each["name"]: each["value"] for each in container["env"]}
 
 
@@ -140,13 +151,11 @@ def test_a_pod_runs_what_a_launch_asks_for(started: Mapping[str, Any]) -> None:
     container, variables = notebook(started["pod"])
     assert container["image"] == OPTIONS["image"]
     assert newest_jupyter(container["args"])
-    assert jupyter(container["args"], 8888) == {}
+    (port,) = container["ports"]
+    assert jupyter(container["args"], port["containerPort"]) == {}
+    assert started["pod"]["address"] == f"http://127.0.0.1:{port['containerPort']}"
     assert VARIABLES.items() <= variables.items()
-    assert container["ports"] == [{"containerPort": 8888, "name": "notebook-port"}]
-    beside = json.dumps(
-        [{**started["pod"]["pod"]["spec"], "containers": []}, started["pod"]["pod"]["metadata"]]
-    )
-    assert TOKEN not in json.dumps(container["args"]) + beside
+    assert json.dumps(started["pod"]).count(TOKEN) == 1, "in that variable alone"
 
 
 def test_a_container_is_made_of_what_a_launch_asks_for(started: Mapping[str, Any]) -> None:
@@ -168,7 +177,8 @@ def test_pages_and_old_notebooks_have_their_arguments(started: Mapping[str, Any]
     asked = {
         "token": TOKEN, "default_url": "/lab", "allow_origin": "*", "allow_origin_pat": ".*",
     }  # fmt: skip
-    assert jupyter(notebook(started["pod for pages"])[0]["args"], 8888) == asked
+    container, _ = notebook(started["pod for pages"])
+    assert jupyter(container["args"], container["ports"][0]["containerPort"]) == asked
     assert jupyter(started["container for pages"]["container"]["Cmd"], 8888) == asked
 
 
@@ -200,6 +210,16 @@ def test_what_is_refused_has_asked_for_nothing(started: Mapping[str, Any], name:
     refused = started[name]
     assert (refused["refused"], refused["asked"]) == (400, None)
     assert why in refused["why"]
+    pods = [case for case in started if "pod" in case and "refused" not in started[case]]
+    assert len(started["created"]) == len(pods) + 1, "and the pod that ends"
+
+
+def test_a_pod_that_ends_before_it_listens_says_how(started: Mapping[str, Any]) -> None:
+    ended = started["pod that ends"]
+    assert (ended["refused"], ended["why"]) == (
+        422,
+        "The server ended with exit code 3 before it answered",
+    )
 
 
 def test_a_process_is_opened_by_its_token_alone(started: Mapping[str, Any]) -> None:

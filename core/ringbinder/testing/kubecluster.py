@@ -146,7 +146,7 @@ class KubeCluster:
         pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
         self._state(pod, {"waiting": {"reason": "ContainerCreating"}})
         self._changed("MODIFIED", pod)
-        pod["status"]["phase"] = "Running"
+        pod["status"] |= {"phase": "Running", "podIP": "127.0.0.1"}
         self._state(pod, {"running": {"startedAt": known.now()[:19] + "Z"}})
         self._changed("MODIFIED", pod)
 
@@ -173,8 +173,10 @@ class KubeCluster:
         self._make("events", meta["namespace"], event)
 
     def _state(self, pod: Object, state: Mapping[str, Any]) -> None:
-        name = pod["spec"]["containers"][0]["name"]
-        pod["status"]["containerStatuses"] = [{"name": name, "state": dict(state)}]
+        container = pod["spec"]["containers"][0]
+        status = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
+        status |= {"ready": "running" in state, "state": dict(state)}
+        pod["status"]["containerStatuses"] = [status]
 
     def _end(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
