@@ -108,7 +108,9 @@ def install(version: str, folder: Path) -> Installed:
     if not mark.exists() or mark.read_text().split() != packages:
         command: list[str | Path] = [uv.find_uv_bin(), "--quiet"]
         subprocess.run([*command, "venv", "--allow-existing", environment], check=True)
-        subprocess.run([*command, "pip", "install", "--python", environment, *packages], check=True)
+        # The hubs of the tests write no bytecode: without it, every server would compile all of JupyterLab anew.
+        installing = [*command, "pip", "install", "--compile-bytecode", "--python", environment]
+        subprocess.run([*installing, *packages], check=True)
         mark.write_text("\n".join(packages))
     proxy = folder / "proxy"
     if not proxy.exists():

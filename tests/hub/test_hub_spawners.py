@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -156,6 +157,35 @@ def test_a_pod_runs_what_a_launch_asks_for(started: Mapping[str, Any]) -> None:
     assert started["pod"]["address"] == f"http://127.0.0.1:{port['containerPort']}"
     assert VARIABLES.items() <= variables.items()
     assert json.dumps(started["pod"]).count(TOKEN) == 1, "in that variable alone"
+
+
+@pytest.mark.parametrize("old_python", [False, True])
+@pytest.mark.parametrize(
+    ("version", "program"),
+    [("4.4.9", "jupyter-lab"), ("2.3.2", "jupyter-notebook"), ("", "jupyter-notebook")],
+)
+def test_an_image_has_the_newest_jupyter_started(
+    started: Mapping[str, Any], tmp_path: Path, version: str, program: str, old_python: bool
+) -> None:
+    """Without an import of JupyterLab, which takes as long as its start; before Python 3.8 it needs one."""
+    if version:
+        (tmp_path / f"jupyterlab-{version}.dist-info").mkdir()
+        metadata = tmp_path / f"jupyterlab-{version}.dist-info" / "METADATA"
+        metadata.write_text(f"Metadata-Version: 2.1\nName: jupyterlab\nVersion: {version}\n")
+        (tmp_path / "jupyterlab.py").write_text(
+            f"__version__ = {version!r}\n" if old_python else "slow = 1 / 0\n"
+        )
+    for name in ("jupyter-lab", "jupyter-notebook"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/}" "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    script = notebook(started["pod"])[0]["args"][2]
+    if old_python:
+        script = f"import sys\nsys.modules['importlib.metadata'] = None\n{script}"
+    # Without the packages of this environment (-S): there may be a JupyterLab.
+    command = [sys.executable, "-S", "-c", script, "--ServerApp.port=1"]
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{program} --ServerApp.port=1\n"
 
 
 def test_a_container_is_made_of_what_a_launch_asks_for(started: Mapping[str, Any]) -> None:

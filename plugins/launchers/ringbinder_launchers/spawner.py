@@ -27,13 +27,21 @@ from traitlets.config import Configurable
 _JUPYTER = """
 import os, sys
 try:
-    import jupyterlab
-    found = "jupyter-lab" if int(jupyterlab.__version__.split(".")[0]) >= 3 else "jupyter-notebook"
+    from importlib.metadata import version
+    lab = int(version("jupyterlab").split(".")[0])
 except Exception:
-    found = "jupyter-notebook"
+    try:
+        from jupyterlab import __version__
+        lab = int(__version__.split(".")[0])
+    except Exception:
+        lab = 0
+found = "jupyter-lab" if lab >= 3 else "jupyter-notebook"
 os.execvp(found, [found] + sys.argv[1:])
 """
-"""Starts the newest Jupyter that an image has; images are of any age."""
+"""Starts the newest Jupyter that an image has; images are of any age.
+
+JupyterLab is imported only before Python 3.8, which cannot read its version: that takes as long as the start itself.
+"""
 
 _VARIABLES = {
     "binder_launch_host": "BINDER_LAUNCH_HOST",
