@@ -226,8 +226,9 @@ async def _built_pushed_launched(site: Installation, git: GitServer, store: str,
     else:
         raise AssertionError(f"it did not build: {begun}")
     [running] = await site.pods("binderhub-build")
-    for process in psutil.process_iter():
-        if "serve" in (words := process.cmdline()) and "/etc/binderhub/config/chart.yaml" in words:
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        if "serve" in words and "/etc/binderhub/config/chart.yaml" in words:
             process.kill()
     await site.until(lambda pod: ready(pod) and pod["status"]["containerStatuses"][0]["restartCount"] == 1)
     told = [event async for event in site.launch(link)]
