@@ -42,6 +42,7 @@ c.DockerSpawner.allowed_images = "*"  # Ringbinder says which
 c.DockerSpawner.pull_policy = "ifnotpresent"
 c.DockerSpawner.remove = True
 c.DockerSpawner.mem_limit = os.environ.get("ONE_HOST_MEMORY", "2G")
+c.BinderSpawnerMixin.cors_allow_origin = os.environ.get("ONE_HOST_CORS_ALLOW_ORIGIN", "")
 c.Spawner.start_timeout = 300
 c.Spawner.http_timeout = 120
 if os.environ.get("ONE_HOST_NETWORK") == "host":

@@ -1,47 +1,19 @@
-"""The real clients from the npm registry, and a server of the embedded mode for them."""
+"""Servers for the clients from the npm registry: of the embedded mode, and with the fake plugins."""
 
 from __future__ import annotations
 
-import functools
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from attrs import frozen
-
-DRIVERS: Final = ("@jupyterhub/binderhub-client@0.5.0", "eventsource@4.1.0")
-BUNDLES: Final = {"thebe": "thebe@0.9.3", "thebe-core": "thebe-core@0.5.0"}
-
-
-@pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]) -> Path:
-    """A folder with `node_modules` of the drivers, and one folder for each bundle."""
-    require_real("npm")
-    folder = tmp_path_factory.mktemp("npm")
-    quiet = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
-    _npm(folder, "install", *quiet, "--no-package-lock", "--prefix", str(folder), *DRIVERS)
-    for name, package in BUNDLES.items():
-        packed = _npm(folder, "pack", *quiet, package).split()[-1]
-        with tarfile.open(folder / packed) as archive:
-            archive.extractall(folder / name, filter="data")
-    return folder
-
-
-def _npm(folder: Path, *words: str) -> str:
-    npm = shutil.which("npm") or "npm"
-    done = subprocess.run([npm, *words], cwd=folder, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from realparts.npm import Pages
 
 
 @frozen
@@ -59,28 +31,8 @@ class Binder:
 
 
 @pytest.fixture(scope="session")
-def pages(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Another origin than the server's, with the bundles and whatever is written into its folder."""
-    folder = tmp_path_factory.mktemp("site")
-    for name in BUNDLES:
-        (folder / name).symlink_to(packages / name / "package")
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", folder
-        server.shutdown()
-        thread.join()
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture(scope="session")
 def embedded(
-    pages: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]
+    pages: Pages, tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]
 ) -> Iterator[Binder]:
     """Launches real notebooks for the pages of the other origin."""
     require_real("git", "uv", "jupyterlab")
@@ -90,7 +42,7 @@ def embedded(
     for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "Begin"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
     sets = {
-        "BinderHub.cors_allow_origin": pages[0],
+        "BinderHub.cors_allow_origin": pages.origin,
         "GitProvider.allowed_protocols": "[file]",
         "GitRepoProvider.allowed_protocols": "[file]",
     }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
-from realparts.parts import CHROMIUM
+from playwright.async_api import Page, expect
+from realparts.browser import chromium
 from ringbinder.testing.kernel import api
 from ringbinder_embedded.sessions import Session
 
@@ -38,12 +37,10 @@ async def check_look(page: Page) -> None:
 
 
 async def test_an_idle_page_counts_down_and_can_be_kept(embedded: Embedded) -> None:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     image = await embedded.build(embedded.plan({"requirements.txt": "six==1.16.0\n"}))
     launcher = embedded.launcher(idle_timeout=40.0)
-    async with launcher.lifespan(), async_playwright() as playwright:
+    async with launcher.lifespan(), chromium() as browser:
         server = await launcher.launch(image, request(), embedded.log)
-        browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
         page = await browser.new_page()
         page.set_default_timeout(PATIENCE)
         await page.goto(f"{server.url}lab?token={server.token.reveal()}")
@@ -66,7 +63,6 @@ async def test_an_idle_page_counts_down_and_can_be_kept(embedded: Embedded) -> N
         await expect(banner).to_be_visible(timeout=PATIENCE)
         await expect(banner).to_contain_text("was stopped, since nobody used it", timeout=PATIENCE)
         await expect(keep).to_be_hidden()
-        await browser.close()
     assert await launcher.servers() == []
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from playwright.async_api import async_playwright, expect
-from realparts.parts import CHROMIUM
+from playwright.async_api import expect
+from realparts.browser import chromium
+from realparts.notebooks import notebook, run_first_cell
 from ringbinder.testing.gitserver import Repository
 
 if TYPE_CHECKING:
@@ -19,30 +18,13 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real("git", "jupyterlab"), pytest.mark.timeout(600)]
 
-NOTEBOOK = {
-    "nbformat": 4,
-    "nbformat_minor": 5,
-    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    "cells": [
-        {
-            "id": "the-only-one",
-            "cell_type": "code",
-            "execution_count": None,
-            "metadata": {},
-            "outputs": [],
-            "source": "import packaging\nprint(6*7)",
-        }
-    ],
-}
-FILES = {"requirements.txt": "packaging\n", "first.ipynb": json.dumps(NOTEBOOK)}
+FILES = {"requirements.txt": "packaging\n", "first.ipynb": notebook("import packaging\nprint(6*7)")}
 
 
 @pytest.mark.real("chromium")
 async def test_a_click_runs_a_cell(place: Place, repository: Repository, link: str) -> None:
     repository.commit(FILES)
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    async with place.serve() as site, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+    async with place.serve() as site, chromium() as browser:
         page = await browser.new_page()
         page.set_default_timeout(240_000)
         await page.goto(site.address)
@@ -51,20 +33,7 @@ async def test_a_click_runs_a_cell(place: Place, repository: Repository, link: s
         await page.press("#link", "Enter")
         await page.click("#start")  # a person is asked before code runs on their machine
         await page.wait_for_url(lambda url: "first.ipynb" in url and "/v2/" not in url)
-        cell, output = (
-            page.locator(".jp-CodeCell .cm-content").first,
-            page.locator(".jp-OutputArea-output").first,
-        )
-        for attempt in range(12):  # JupyterLab drops a cell that is run before its kernel is connected
-            await cell.click()
-            await page.keyboard.press("Shift+Enter")
-            try:
-                await expect(output).to_have_text("42", timeout=10_000)
-                break
-            except AssertionError:
-                if attempt == 11:
-                    raise
-        await browser.close()
+        await run_first_cell(page, "42")
 
 
 async def test_ten_clients_of_one_link_share_a_build(place: Place, repository: Repository, link: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from realparts.npm import Packages
 
 from .conftest import VERSIONS, Make
 from .login_hub import ACCESS, IMAGES_TOKEN, LoginHub, Serve, log_in, serve_for
@@ -196,23 +195,7 @@ async def test_the_doctor_knows_what_keeps_people_out(at: LoginHub, make: Make) 
     assert "lacks the scopes" in (await without.doctor())[-1].message
 
 
-CLIENT = "@jupyterhub/binderhub-client@0.5.0"
-DRIVER = Path(__file__).parents[1] / "clients" / "binderhub_client.mjs"
-
-
-async def clients_build(folder: Path, address: str, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the client tells that fancy-profiles has in its page."""
-    words = ("node", str(DRIVER), str(folder), f"{address}build/", LINK, json.dumps(options))
-    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
-    async with asyncio.timeout(120):
-        said, _ = await process.communicate()
-    return [json.loads(line) for line in said.splitlines() if line.startswith(b"{")]
-
-
-async def test_programs_build_only(serve: Serve, at: LoginHub, tmp_path: Path) -> None:
-    quiet = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(tmp_path))
-    npm = await asyncio.create_subprocess_exec("npm", "install", *quiet, CLIENT)
-    assert await npm.wait() == 0
+async def test_programs_build_only(serve: Serve, at: LoginHub, packages: Packages) -> None:
     async with serve(sets={"BinderHub.enable_api_only_mode": "true"}) as live:
         ada = at.token("ada")
         # fancy-profiles bears the user's token, tljh-repo2docker a service's.
@@ -223,9 +206,9 @@ async def test_programs_build_only(serve: Serve, at: LoginHub, tmp_path: Path) -
             assert told[-1]["imageName"].startswith("light/")
         (refused,) = await live.build(f"{LINK}?build_only=true")
         assert refused["status_code"] == 403
-        events = await clients_build(tmp_path, live.address, {"apiToken": ada, "buildOnly": True})
+        events = await packages.binderhub_client(live.address, LINK, apiToken=ada, buildOnly=True)
         assert (events[-1]["phase"], events[-1]["imageName"]) == ("ready", told[-1]["imageName"])
-        (event,) = await clients_build(tmp_path, live.address, {"apiToken": "nobodys", "buildOnly": True})
+        (event,) = await packages.binderhub_client(live.address, LINK, apiToken="nobodys", buildOnly=True)
         assert (event["phase"], "not logged in here" in event["message"]) == ("failed", True)
         told = await live.build(LINK, IMAGES_TOKEN)
         assert "images is a service" in told[-1]["message"]

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from typing import Any
-
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
-from realparts.parts import CHROMIUM
+from playwright.async_api import Browser, Page, expect
+from realparts.browser import chromium
+from realparts.notebooks import notebook, run_first_cell
 
 from .login_hub import PASSWORD, LoginHub, Serve
 
 pytestmark = [pytest.mark.real("chromium"), pytest.mark.timeout(600)]
 
 PATIENCE = 120_000
-CELL: dict[str, Any] = {
-    "id": "only", "cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": "print(6*7)",
-}  # fmt: skip
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-NOTEBOOK = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": KERNEL}, "cells": [CELL]}
 
 
 async def opened(browser: Browser, address: str, user: str) -> Page:
@@ -36,11 +28,9 @@ async def opened(browser: Browser, address: str, user: str) -> Page:
 async def test_a_link_a_login_and_an_executed_cell(serve: Serve, at: LoginHub) -> None:
     home = at.hub.folder / "homes" / "ada"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "first.ipynb").write_text(json.dumps(NOTEBOOK))
+    (home / "first.ipynb").write_text(notebook("print(6*7)"))
     link = f"{at.binder}v2/fake/owner/name/main?labpath=first.ipynb"
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    async with serve("jupyter") as live, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+    async with serve("jupyter") as live, chromium() as browser:
         stranger = await opened(browser, link, "eve")
         await expect(stranger.get_by_text("403")).to_be_visible(timeout=PATIENCE)
         assert stranger.url.startswith(at.hub.url)
@@ -51,17 +41,7 @@ async def test_a_link_a_login_and_an_executed_cell(serve: Serve, at: LoginHub) -
         await page.click("#start")
         await page.wait_for_url(f"{at.hub.url}user/ada/**/first.ipynb*")
         assert "token=" not in page.url
-        cell = page.locator(".jp-CodeCell .cm-content").first
-        output = page.locator(".jp-OutputArea-output").first
-        for attempt in range(12):  # JupyterLab drops a cell that is run before its kernel is connected
-            await cell.click()
-            await page.keyboard.press("Shift+Enter")
-            try:
-                await expect(output).to_have_text("42", timeout=10_000)
-                break
-            except AssertionError:
-                if attempt == 11:
-                    raise
+        await run_first_cell(page, "42")
         # Who follows another link has a server already, and is told so.
         await page.goto(f"{at.binder}v2/fake/owner/other/main")
         if await page.locator("#ask").is_visible():
@@ -69,6 +49,5 @@ async def test_a_link_a_login_and_an_executed_cell(serve: Serve, at: LoginHub) -
         await expect(page.locator("#cause")).to_contain_text(
             "User ada already has a running server.", timeout=PATIENCE
         )
-        await browser.close()
         for server in await live.binder.servers():
             assert await live.binder.stop(server)

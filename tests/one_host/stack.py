@@ -150,16 +150,6 @@ class OneHost:
         return (self.folder / "log" / f"{name}.log").read_text(errors="replace")
 
 
-def notebook(source: str) -> str:
-    cell: dict[str, Any] = {
-        "id": "only", "cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source,
-    }  # fmt: skip
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return json.dumps(
-        {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]}
-    )
-
-
 def dockerfile(*more: str) -> str:
     lines = [
         f"FROM {baseimage.NAME}", "ARG NB_USER=jovyan", "ARG NB_UID=1000",
@@ -187,8 +177,11 @@ async def answers(ready: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker) -> Iterator[OneHost]:
-    """`one-host install` and `one-host run`, literally; what differs from the page is printed."""
+def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewhere: str) -> Iterator[OneHost]:
+    """`one-host install` and `one-host run`, literally; what differs from the page is printed.
+
+    Pages of the origin `elsewhere` may use it.
+    """
     ports = _free_ports(5)
     here = [f"127.0.0.1:{port}" for port in ports]
     (folder / "tests.yaml").write_text(
@@ -205,6 +198,7 @@ def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker) -> Itera
         "ONE_HOST_BINDER_PORT": str(ports[4]),
         "ONE_HOST_NETWORK": "host",
         "ONE_HOST_CONFIG": str(folder / "tests.yaml"),
+        "ONE_HOST_CORS_ALLOW_ORIGIN": elsewhere,
         "ONE_HOST_IDLE_SECONDS": _IDLE,
         "DOCKER_HOST": engine.address,
     }

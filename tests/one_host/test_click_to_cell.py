@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, async_playwright, expect
-from realparts.parts import CHROMIUM
+from playwright.async_api import Browser, expect
+from realparts.browser import chromium
+from realparts.notebooks import notebook, run_first_cell
 from ringbinder.testing.gitserver import GitServer
 
-from .stack import OneHost, answers, dockerfile, link, notebook, until
+from .stack import OneHost, answers, dockerfile, link, until
 
 pytestmark = [
     pytest.mark.real("dockerd", "docker-registry", "debootstrap", "npm", "git", "jupyterlab"),
     pytest.mark.timeout(900),
 ]
-
-CLIENT = "@jupyterhub/binderhub-client@0.5.0"
-DRIVER = Path(__file__).parents[1] / "clients" / "binderhub_client.mjs"
 
 
 async def click(browser: Browser, binder: OneHost, link: str, answer: str) -> None:
@@ -40,17 +33,7 @@ async def click(browser: Browser, binder: OneHost, link: str, answer: str) -> No
 
     await until(ended, seconds=800)
     assert _arrived(page.url), await failed.inner_text()
-    cell = page.locator(".jp-CodeCell .cm-content").first
-    output = page.locator(".jp-OutputArea-output").first
-    for attempt in range(12):  # JupyterLab drops a cell that is run before its kernel is connected
-        await cell.click()
-        await page.keyboard.press("Shift+Enter")
-        try:
-            await expect(output).to_have_text(answer, timeout=10_000)
-            break
-        except AssertionError:
-            if attempt == 11:
-                raise
+    await run_first_cell(page, answer)
     await page.close()
 
 
@@ -63,12 +46,9 @@ async def test_a_click_runs_a_cell_and_the_second_launch_builds_nothing(
     source = "print(6*7)" if kind == "Dockerfile" else "import six\nprint(six.__version__)"
     name = kind.partition(".")[0].lower()
     git_server.repository(name).commit(files | {"first.ipynb": notebook(source)})
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+    async with chromium() as browser:
         answer = "42" if kind == "Dockerfile" else "1.17.0"
         await click(browser, binder, link(git_server, name), answer)
-        await browser.close()
     told = await binder.launch(link(git_server, name))
     assert told[-1]["phase"] == "ready", told[-1]
     assert not {"building", "pushing", "fetching"} & {event["phase"] for event in told}
@@ -123,37 +103,6 @@ async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: Gi
     (end,) = ends()
     assert end["reason"] == "gone"
     assert end["seconds"] > 10
-
-
-async def test_binderhubs_own_client_launches(binder: OneHost, git_server: GitServer, tmp_path: Path) -> None:
-    git_server.repository("client").commit({"Dockerfile": dockerfile()})
-    npm = [
-        "npm",
-        "install",
-        "--silent",
-        "--no-audit",
-        "--no-fund",
-        "--ignore-scripts",
-        "--prefix",
-        str(tmp_path),
-    ]
-    await _run(*npm, CLIENT)
-    said = await _run(
-        "node", str(DRIVER), str(tmp_path), f"{binder.address}build/", link(git_server, "client"), "{}"
-    )
-    told = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-    assert told[-1]["phase"] == "ready", told[-1]
-    assert {"building", "pushing", "built", "launching"} <= {event["phase"] for event in told}
-    assert await answers(told[-1])
-
-
-async def _run(*words: str) -> str:
-    """What a program says that has to succeed."""
-    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
-    async with asyncio.timeout(600):
-        said, _ = await process.communicate()
-    assert process.returncode == 0, said
-    return said.decode()
 
 
 def _arrived(url: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 from contextlib import suppress
 
 import aiohttp
 import pytest
-from playwright.async_api import async_playwright, expect
-from realparts.parts import CHROMIUM
+from playwright.async_api import expect
+from realparts.browser import chromium
 from ringbinder.testing.gitserver import GitServer
 
 from .stack import OneHost, answers, dockerfile, link
@@ -30,13 +29,10 @@ async def test_a_push_that_the_registry_refuses_is_told(binder: OneHost, git_ser
         assert told[-1]["phase"] == "failed", told[-1]
         assert "ushing" in told[-1]["message"]
         assert binder.registry in told[-1]["message"]
-        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=found, args=CHROMIUM)
+        async with chromium() as browser:
             page = await browser.new_page()
             await page.goto(f"{binder.address}v2/{link(git_server, 'refused')}")
             await expect(page.locator("#failed")).to_contain_text(binder.registry, timeout=120_000)
-            await browser.close()
     await binder.nothing_but(before)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import attrs
 import httpx
 import pytest
 import structlog
-from realparts.parts import CHROMIUM
+from realparts.browser import chromium
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import load
 from ringbinder.events import Log
@@ -196,11 +195,5 @@ def serve(tmp_path: Path) -> Serve:
 async def browser(require_real: Callable[..., None]) -> AsyncIterator[Browser]:
     """A real Chromium."""
     require_real("chromium")
-    from playwright.async_api import async_playwright
-
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(found for found in map(shutil.which, names) if found)
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=path, args=CHROMIUM)
-        yield chromium
-        await chromium.close()
+    async with chromium() as found:
+        yield found

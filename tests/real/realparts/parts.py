@@ -27,14 +27,6 @@ _SECONDS: Final = 60.0
 
 HTPASSWD: Final = "builder:$2y$04$30pwENT78fjQVTggTUHA1.Mbo6NNgx5qSICu4dka/gF0CBm//UCoG\n"
 """``builder`` with the password `PASSWORD`; bcrypt, as the registry wants it, at its least cost."""
-CHROMIUM: Final = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
-"""Arguments of the browser."""
-
 PASSWORD: Final = "s3cret-word"
 
 
