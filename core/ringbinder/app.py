@@ -149,6 +149,13 @@ class Ringbinder:
             raise PluginError("log_in", f"a plugin gave a {type(found).__name__}, no Redirect")
         return found
 
+    async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
+        """What ends the login of who sends these headers. Raises what a plugin raises."""
+        found = await self.plugins.hooks.first("log_out", headers=headers)
+        if not isinstance(found, Redirect | None):
+            raise PluginError("log_out", f"a plugin gave a {type(found).__name__}, no Redirect")
+        return found
+
     async def allowance(self, request: LaunchRequest) -> Allowance | None:
         """How many builds who asks may still start; None if that is not counted."""
         found: Allowance | None = await self.plugins.hooks.first("allowance", request=request)

@@ -156,6 +156,14 @@ class Hooks:
         server; to any other address nobody is sent. Raises `Refused` if the login is not good, `TransientError`.
         """
 
+    @hookspec(firstresult=True)
+    async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
+        """Who has logged a browser in: it sends these headers, and whoever sits there wants to be known no more.
+
+        Takes away the cookies by which `authenticate` knows it. The `url` is where its login elsewhere ends, such as
+        an identity provider's; empty if there is none. None if it was somebody else's login. Raises `TransientError`.
+        """
+
     # -- tell ----------------------------------------------------------------------------------------------
 
     @hookspec

@@ -34,7 +34,7 @@ class User:
 
 @frozen
 class Redirect:
-    """Answer of `authenticate` and `log_in`: send the browser to `url`."""
+    """Answer of `authenticate`, `log_in` and `log_out`: send the browser to `url`."""
 
     url: str
     cookies: Mapping[str, str | None] = field(factory=dict, repr=False)

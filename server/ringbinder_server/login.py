@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from quart import Blueprint, Quart, Response, abort, g, redirect, request
+from quart import Blueprint, Quart, Response, abort, g, redirect, render_template, request
 from ringbinder.app import Ringbinder
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
 from ringbinder.events import failed
@@ -68,7 +68,7 @@ def demand(app: Quart, site: Site) -> None:
 
 
 def routes(site: Site) -> Blueprint:
-    """The blueprint with the way back from a login."""
+    """The blueprint with the way back from a login, and with the way out."""
     blueprint = Blueprint("login", __name__)
 
     @blueprint.get(f"/{BACK}")
@@ -82,6 +82,24 @@ def routes(site: Site) -> Blueprint:
         # Nobody is sent elsewhere by an address that somebody else wrote.
         local = _LOCAL.fullmatch(found.url) is not None
         return _sent(site, found, found.url if local else site.settings.base_url)
+
+    @blueprint.post("/logout")
+    async def out() -> Response:
+        if refusal := site.guard.refusal(site.asker()):
+            abort(403, refusal)
+        try:
+            found = await site.binder.log_out(_headers())
+        except RingbinderError as error:
+            abort(*_told(error))
+        if found is None:
+            abort(404)
+        g.user = None
+        answer = Response(await render_template("logged_out.html", url=found.url))
+        if found.url:
+            # No redirect: what a form is answered with may lead browsers no further than the pages' policy says.
+            answer.headers["Refresh"] = f"0; url={found.url}"
+        _hand_out(site, found, answer)
+        return answer
 
     return blueprint
 
@@ -121,10 +139,14 @@ def _told(error: RingbinderError) -> tuple[int, str]:
 
 def _sent(site: Site, found: Redirect, url: str) -> Answer:
     answer = redirect(url, 302)
+    _hand_out(site, found, answer)
+    return answer
+
+
+def _hand_out(site: Site, found: Redirect, answer: Answer | Response) -> None:
     answer.headers["Cache-Control"] = "no-store"
     for name, value in found.cookies.items():
         answer.set_cookie(
             name, value or "", max_age=0 if value is None else None,
             path=site.settings.base_url, httponly=True, samesite="Lax", secure=site.by_https,
         )  # fmt: skip
-    return answer

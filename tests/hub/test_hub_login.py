@@ -54,6 +54,10 @@ async def test_a_login_a_launch_and_a_logout(
         assert await live.binder.stop(server)
         assert at.hub.users()["ada"] == {}
 
+        out = await browser.post(f"{live.address}logout", headers={"Origin": f"http://127.0.0.1:{at.port}"})
+        assert (out.status_code, out.headers["refresh"]) == (200, f"0; url={at.hub.url}hub/logout")
+        assert "ringbinder-session" not in browser.cookies
+        assert (await live.client.get(address, headers=headers)).status_code == 200, "the hub takes it back"
         await browser.get(f"{at.hub.url}hub/logout")
         gone = await live.client.get(address, headers=headers)
         assert gone.status_code == 302

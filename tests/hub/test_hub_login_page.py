@@ -1,4 +1,4 @@
-"""From a link through the hub's login to an executed cell, in a real browser."""
+"""From a link through the hub's login to an executed cell, and out again, in a real browser."""
 
 from __future__ import annotations
 
@@ -49,5 +49,9 @@ async def test_a_link_a_login_and_an_executed_cell(serve: Serve, at: LoginHub) -
         await expect(page.locator("#cause")).to_contain_text(
             "User ada already has a running server.", timeout=PATIENCE
         )
+        await page.get_by_role("button", name="Log out").click()
+        await page.wait_for_url(f"{at.hub.url}hub/log*")
+        await page.goto(link)
+        await expect(page.locator("#username_input")).to_be_visible(timeout=PATIENCE)
         for server in await live.binder.servers():
             assert await live.binder.stop(server)

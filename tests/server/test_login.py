@@ -40,6 +40,11 @@ class Desk:
     async def log_in(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Redirect | None:
         return Redirect(query["to"], {"desk": query["who"]}) if "to" in query else None
 
+    async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
+        if "authorization" in headers:
+            return None
+        return Redirect("https://desk.example/out?of=binder", {"desk": None})
+
 
 async def test_without_somebody_who_knows_people_it_does_not_start(serve: Serve) -> None:
     with pytest.raises(ConfigError, match="the hook authenticate"):
@@ -74,6 +79,48 @@ async def test_a_browser_is_sent_to_a_login_and_back(serve: Serve) -> None:
         assert back.headers["set-cookie"].startswith("desk=ada-4711; ")
         assert "ada-4711" not in str(live.logged)
         assert (await live.client.get(f"{live.address}oauth_callback")).status_code == 404
+
+
+async def test_a_button_logs_out_here_and_where_the_login_was(serve: Serve) -> None:
+    async with serve(SETS | {"BinderHub.base_url": "/b/"}, plugin=Desk()) as live:
+        home = await live.client.get(live.address, headers=COOKIE)
+        assert '<form method="post" action="/b/logout">' in home.text
+        out, own = f"{live.address}logout", {"Origin": live.address.removesuffix("/b/")}
+        answer = await live.client.post(out, headers=COOKIE | own)
+        assert (answer.status_code, answer.headers["refresh"]) == (
+            200,
+            "0; url=https://desk.example/out?of=binder",
+        )
+        assert "You are logged out" in answer.text
+        assert 'class="who"' not in answer.text
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["set-cookie"].startswith("desk=; ")
+        assert {"Max-Age=0", "Path=/b/"} <= set(answer.headers["set-cookie"].split("; "))
+
+        for headers, status in (
+            (COOKIE | {"Origin": "https://evil.example"}, 403),
+            (COOKIE | {"Sec-Fetch-Site": "cross-site"}, 403),
+            (COOKIE, 403),
+            ({}, 401),
+            (ADA, 404),
+        ):
+            refused = await live.client.post(out, headers=headers)
+            assert (refused.status_code, "set-cookie" in refused.headers) == (status, False), headers
+        assert (await live.client.get(out, headers=COOKIE)).status_code == 405
+
+
+class Porter:
+    """Knows who comes, and lets nobody out."""
+
+    async def authenticate(self, headers: Mapping[str, str], target: str) -> User | None:
+        return User("ada")
+
+
+async def test_where_nobody_can_log_out_there_is_no_button(serve: Serve) -> None:
+    async with serve(SETS, plugin=Porter()) as live:
+        home = await live.client.get(live.address)
+        assert '<span class="who">ada</span>' in home.text
+        assert "Log out" not in home.text
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,14 @@ class HubLogin:
             raise Refused("JupyterHub does not know the login that it has just given. Try again.", status=403)
         return Redirect(state["target"], {_SESSION: self._signed(_SESSION, token=token)})
 
+    def forget(self, headers: Mapping[str, str]) -> Redirect | None:
+        """See the hook `log_out`. The hub's own logout takes back the token that it has given for this login."""
+        session = self._read(_cookies(headers).get(_SESSION, ""), _SESSION)
+        if session is None:
+            return None
+        self._seen.drop(_key_of(session["token"]))
+        return Redirect(f"{self.config.hub_url}hub/logout", {_SESSION: None})
+
     def _to_login(self, target: str, browser: str) -> Redirect:
         # One for all of a browser's windows: people open several links at once.
         browser = browser if _NONCE.fullmatch(browser) else secrets.token_urlsafe(32)
@@ -118,7 +126,7 @@ class HubLogin:
 
     async def _user(self, token: str) -> User | None:
         """Whose token it is; None if it is nobody's. Raises Refused if they may not use this service."""
-        key = hashlib.sha256(token.encode()).digest()
+        key = _key_of(token)
         known = self._seen.get(key) or await self._asking(key, lambda: self._ask(key, Secret(token)))
         if known.lacking:
             raise Refused(known.lacking, status=403)
@@ -184,6 +192,10 @@ def _trouble(error: RingbinderError) -> RingbinderError:
 def _has_one(scopes: Collection[str], needed: Collection[str]) -> bool:
     """Whether one of `needed` is there, itself or for all (``access:services`` for ``access:services!service=x``)."""
     return any(scope in scopes or scope.partition("!")[0] in scopes for scope in needed)
+
+
+def _key_of(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _digest(text: str) -> str:

@@ -89,6 +89,9 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
     async def log_in(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Redirect | None:
         return await self.login.back(headers, query) if self.config.auth_enabled else None
 
+    async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
+        return self.login.forget(headers) if self.config.auth_enabled else None
+
     async def get_user_data(self, username: str) -> Mapping[str, Any]:
         """The hub's model of a user, for a `pre_launch_hook`, under the name that it has in BinderHub."""
         reply = await self.api.ask("GET", f"users/{user_path(username)}")
