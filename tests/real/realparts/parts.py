@@ -106,6 +106,15 @@ class RealEngine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
+        self.end_containers()
+
+    def end_containers(self) -> None:
+        """Ends what holds its containers, and what runs in them: they are no children of its, and outlive it."""
+        for holder in psutil.process_iter(["cmdline"]):
+            if f"{self.folder}/exec/containerd/containerd.sock" in (holder.info["cmdline"] or ()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for process in (*holder.children(recursive=True), holder):
+                        process.kill()
 
     def ask(self, path: str, method: str = "GET") -> Any:
         """The engine's answer, from JSON."""
@@ -169,6 +178,7 @@ def engine(folder: Path) -> Iterator[RealEngine]:
         finally:
             _end(made.process)
     finally:
+        made.end_containers()
         for mount in (f"{folder}/exec/netns/default", *sorted(_mounts_below(folder), reverse=True)):
             subprocess.run(["umount", mount], check=False, capture_output=True)
         shutil.rmtree(folder / "data", ignore_errors=True)  # gigabytes
