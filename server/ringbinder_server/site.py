@@ -33,11 +33,15 @@ class Site:
     """Seconds that a stream stays open after `ready`: clients that reconnect by themselves close it first."""
     closing: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set when the server is about to stop: streams that have nothing to tell end."""
+    is_own_machine: bool = field(init=False)
+    """Whether a person's own machine is what this serves: to nobody else, and code runs on that very machine."""
     bans: Bans = field(init=False)
     tokens: BuildTokens = field(init=False)
     _badge_maker: Callable[[Any], Any] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
+        shared = self.binder.services.public or self.settings.auth_enabled
+        self.is_own_machine = not shared and self.binder.consents().asks
         self.bans = Bans.of(self.settings)
         self.tokens = BuildTokens.of(self.settings)
         if is_named(self.settings.badge_base_url):
@@ -68,12 +72,6 @@ class Site:
     def by_https(self) -> bool:
         """Whether browsers reach this server by https only."""
         return request.scheme == "https" or self.badge_address.startswith("https:")
-
-    @property
-    def is_own_machine(self) -> bool:
-        """Whether a person's own machine is what this serves: to nobody else, and code runs on that very machine."""
-        shared = self.binder.services.public or self.settings.auth_enabled
-        return not shared and self.binder.consents().asks
 
     @property
     def user(self) -> User | None:
