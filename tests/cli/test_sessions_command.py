@@ -39,7 +39,7 @@ def test_idle_kept_ended_saved_opened_removed(ringbinder: Program) -> None:
     repository = ringbinder.folder / "repository"
     repository.mkdir()
     (repository / "data.txt").write_text("data\n")
-    terminal = ringbinder.terminal("launch", "repository", "--set", "LocalLauncher.idle_timeout=20")
+    terminal = ringbinder.terminal("launch", "repository", "--set", "LocalLauncher.idle_timeout=40")
     notebook = opened(terminal)
     body = {"type": "file", "format": "text", "content": "data\nmore\n"}
     notebook.put("api/contents/data.txt", json=body).raise_for_status()
