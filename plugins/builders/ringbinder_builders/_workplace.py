@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
 from ringbinder.errors import ConfigError
+from ringbinder.filelock import file_locked
 from ringbinder.secret import Secret
 
 _LOCK: Final = "lock"
@@ -82,26 +81,23 @@ class Workplace:
 async def workplace(parent: Path) -> AsyncIterator[Workplace]:
     """A new folder in `parent` that only this user can look into, removed in the end."""
     parent.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - as quick as a look
-    with _locked(parent / _LOCK):
-        folder = Path(tempfile.mkdtemp(dir=parent))
-        lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield Workplace(folder)
-    finally:
+    with ExitStack() as holds:
+        with file_locked(parent / _LOCK):
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            holds.enter_context(file_locked(folder / _LOCK))
         try:
-            await asyncio.shield(asyncio.to_thread(_remove, folder))
+            yield Workplace(folder)
         finally:
-            os.close(lock)
+            await asyncio.shield(asyncio.to_thread(_remove, folder))
 
 
 def clean(parent: Path) -> None:
     """Removes what builds of a process that was killed have left in `parent`; the folders of living ones stay."""
     if not parent.is_dir():
         return
-    with _locked(parent / _LOCK):
+    with file_locked(parent / _LOCK):
         for folder in parent.glob("*/"):
-            with suppress(BlockingIOError), _locked(folder / _LOCK, fcntl.LOCK_NB):
+            with suppress(BlockingIOError), file_locked(folder / _LOCK, wait=False):
                 _remove(folder)
 
 
@@ -129,16 +125,6 @@ def _auth(login: Mapping[str, str]) -> dict[str, str]:
     if username == _IDENTITY:
         return {"identitytoken": password}
     return {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
-
-
-@contextmanager
-def _locked(path: Path, more: int = 0) -> Iterator[None]:
-    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | more)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _remove(folder: Path) -> None:

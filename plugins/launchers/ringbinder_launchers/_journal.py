@@ -5,18 +5,17 @@ Every process has a folder of its own with a file for each launch, and holds its
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from attrs import asdict, define, field
+from ringbinder.filelock import file_locked
 from ringbinder.services import Logger
 
 from ._places import Place
@@ -31,21 +30,20 @@ class Journal:
     parent: Path
     log: Logger
     _folder: Path | None = field(default=None, init=False)
-    _held: int = field(default=-1, init=False)
+    _held: ExitStack = field(factory=ExitStack, init=False)
 
     def open(self) -> list[Place]:
         """Begins this process's own, and takes over the launches of those that are gone."""
         found: list[Place] = []
         try:
             self.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.parent / _LOCK):
+            with file_locked(self.parent / _LOCK):
                 gone = [*self.parent.glob("*/")]
                 folder = Path(tempfile.mkdtemp(dir=self.parent))
-                self._held = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-                fcntl.flock(self._held, fcntl.LOCK_EX)
+                self._held.enter_context(file_locked(folder / _LOCK))
                 self._folder = folder
                 for old in gone:
-                    with suppress(BlockingIOError), _locked(old / _LOCK, fcntl.LOCK_NB):
+                    with suppress(BlockingIOError), file_locked(old / _LOCK, wait=False):
                         found += self._take_over(old)
         except OSError as error:
             self._warn(error)
@@ -78,10 +76,10 @@ class Journal:
     def close(self) -> None:
         """What is written stays for the next start."""
         if self._folder is not None:
-            with _locked(self.parent / _LOCK):
+            with file_locked(self.parent / _LOCK):
                 if not any(self._folder.glob("*.json")):
                     shutil.rmtree(self._folder, ignore_errors=True)
-                os.close(self._held)
+                self._held.close()
             self._folder = None
 
     def _file(self, folder: Path, place: Place) -> Path:
@@ -89,13 +87,3 @@ class Journal:
 
     def _warn(self, error: OSError) -> None:
         self.log.warning("launches are not written down", folder=str(self.parent), error=str(error))
-
-
-@contextmanager
-def _locked(path: Path, more: int = 0) -> Iterator[None]:
-    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | more)
-        yield
-    finally:
-        os.close(lock)
