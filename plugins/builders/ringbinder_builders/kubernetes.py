@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from ringbinder.bases import Builder, Context
 from ringbinder.errors import PluginError, TransientError
@@ -22,7 +22,6 @@ from ._pod_cleaner import clean
 from ._pod_follow import Following
 from ._pod_manifest import COMPONENT
 
-_FIRST_LIST: Final = 20.0
 """Seconds that the start waits for a first list of pods; the builds wait longer."""
 
 
@@ -66,11 +65,7 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
             self._world = World(cluster, watch, config, context.log, context.clock, self.times)
             self._watching = context.tasks.start(watch.run(), "watch build pods")
             cleaning = context.tasks.start(clean(self._world), "remove old build pods")
-            try:
-                async with asyncio.timeout(_FIRST_LIST):
-                    await watch.synced.wait()
-            except TimeoutError:
-                context.log.warning("the Kubernetes API server has not answered yet", reason=watch.trouble)
+            await watch.first_list()
             try:
                 yield
             finally:

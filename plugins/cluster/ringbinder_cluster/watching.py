@@ -22,6 +22,8 @@ from .client import ApiError, Cluster, Json, Unreachable
 
 _REMEMBERED: Final = 2000
 _GONE: Final = 410
+_FIRST_LIST: Final = 20.0
+"""Seconds that a start waits for the API server."""
 
 
 @frozen
@@ -86,6 +88,14 @@ class PodWatch:
     @property
     def healthy(self) -> bool:
         return self.synced.is_set() and self.silence <= self.times.unwell
+
+    async def first_list(self) -> None:
+        """Returns once there has been one, or when the API server has not answered for a while, which is logged."""
+        try:
+            async with asyncio.timeout(_FIRST_LIST):
+                await self.synced.wait()
+        except TimeoutError:
+            self.log.warning("the Kubernetes API server has not answered yet", reason=self.trouble)
 
     async def run(self) -> None:
         """Keeps the cache fresh until it is cancelled."""

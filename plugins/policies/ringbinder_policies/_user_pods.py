@@ -19,7 +19,6 @@ from ringbinder_cluster.watching import PodWatch, WatchTimes, finished, labels_o
 
 _USERS: Final = {"app": "jupyterhub", "component": "singleuser-server"}
 _BUILDS: Final = {"component": "binderhub-build"}
-_FIRST_LIST: Final = 20.0
 
 
 @define(eq=False)
@@ -56,11 +55,7 @@ class UserPods:
                 context.tasks.start(watch.run(), "watch user pods"),
                 context.tasks.start(_tell(watch, changed), "tell of changed user pods"),
             )
-            try:
-                async with asyncio.timeout(_FIRST_LIST):
-                    await watch.synced.wait()
-            except TimeoutError:
-                context.log.warning("the Kubernetes API server has not answered yet", reason=watch.trouble)
+            await watch.first_list()
             try:
                 yield pods
             finally:
