@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -65,12 +66,6 @@ def routes(site: Site) -> Blueprint:
         if request.endpoint != "notebooks.all" and not site.guard.is_own_page(site.asker()):
             abort(403, _FOREIGN)
 
-    async def done(work: Awaitable[bool]) -> Response | Redirect:
-        try:
-            return redirect(page, 303) if await work else await shown(_UNKNOWN, 404)
-        except UserError as error:
-            return await shown(error.message, 409)
-
     async def server_of(id: str) -> Server | None:
         return next((server for server in await binder.servers() if server.id == id), None)
 
@@ -91,19 +86,18 @@ def routes(site: Site) -> Blueprint:
     async def take_away(id: str, kind: str) -> Response:
         if kind not in _ARCHIVES:
             abort(404)
-        folder = tempfile.TemporaryDirectory(prefix="ringbinder-work-")
-        file = Path(folder.name, f"{id}.{kind}")
-        try:
-            if await binder.export_work(id, file):
-                named = {"Content-Disposition": f'attachment; filename="{file.name}"'}
-                return Response(
-                    _content(file, folder), content_type=_ARCHIVES[kind], headers={**_PRIVATE, **named}
-                )
-            problem, status = _UNKNOWN, 404
-        except UserError as error:
-            problem, status = error.message, 409
-        folder.cleanup()
-        return await shown(problem, status)
+        with ExitStack() as holds:
+            file = Path(
+                holds.enter_context(tempfile.TemporaryDirectory(prefix="ringbinder-work-")), f"{id}.{kind}"
+            )
+            try:
+                if not await binder.export_work(id, file):
+                    return await shown(_UNKNOWN, 404)
+            except UserError as error:
+                return await shown(error.message, 409)
+            content = _content(file, holds.pop_all())
+        named = {"Content-Disposition": f'attachment; filename="{file.name}"'}
+        return Response(content, content_type=_ARCHIVES[kind], headers={**_PRIVATE, **named})
 
     async def stop(id: str) -> bool:
         server = await server_of(id)
@@ -119,14 +113,17 @@ def routes(site: Site) -> Blueprint:
     async def act(id: str, action: str) -> Response | Redirect:
         if action not in actions:
             abort(404)
-        return await done(actions[action](id))
+        try:
+            return redirect(page, 303) if await actions[action](id) else await shown(_UNKNOWN, 404)
+        except UserError as error:
+            return await shown(error.message, 409)
 
     return blueprint
 
 
-async def _content(file: Path, folder: tempfile.TemporaryDirectory[str]) -> AsyncGenerator[bytes, None]:
-    """What `file` holds; `folder`, in which it is, is removed afterwards."""
-    with folder, file.open("rb") as opened:
+async def _content(file: Path, holds: ExitStack) -> AsyncGenerator[bytes, None]:
+    """What `file` holds; `holds`, the folder in which it is, is left afterwards."""
+    with holds, file.open("rb") as opened:
         while chunk := await asyncio.to_thread(opened.read, _CHUNK):
             yield chunk
 
