@@ -70,6 +70,7 @@ def _index_answers() -> bool:
 
 _REAL: Final[Mapping[str, tuple[Callable[[], bool], str]]] = {
     "git": (_command("git"), "install git"),
+    "make": (_command("make"), "install make"),
     "uv": (lambda: _uv() is not None, "install uv (`pip install uv`)"),
     "jupyterlab": (
         _index_answers,

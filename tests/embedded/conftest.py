@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions
 from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.store import Entry
 
 
 @define
@@ -75,3 +77,13 @@ async def apart(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 def request() -> LaunchRequest:
     return LaunchRequest("git", "somewhere", launch_host="http://127.0.0.1:8585/")
+
+
+def entry_of(image: Image) -> Entry:
+    assert image.path is not None
+    return Entry(image.path)
+
+
+def in_env(image: Image, code: str) -> str:
+    done = subprocess.run([entry_of(image).python, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

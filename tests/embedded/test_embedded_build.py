@@ -11,26 +11,16 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from ringbinder.errors import BuildError, UserError
-from ringbinder.model import Diagnosis, Failure, Image, Plan
+from ringbinder.model import Diagnosis, Failure, Plan
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.context import descendants, left_over
 from ringbinder_embedded.store import Entry
 
-from .conftest import Embedded
+from .conftest import Embedded, entry_of, in_env
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
 ENDLESS = "#!/bin/sh\necho now it takes for ever\nsleep 600 &\nsleep 600\n"
-
-
-def entry_of(image: Image) -> Entry:
-    assert image.path is not None
-    return Entry(image.path)
-
-
-def in_env(image: Image, code: str) -> str:
-    done = subprocess.run([entry_of(image).python, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 async def failing(embedded: Embedded, plan: Plan, **options: object) -> UserError:

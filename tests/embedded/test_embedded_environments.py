@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ringbinder.errors import BuildError, UserError
-from ringbinder.model import Failure, Image
+from ringbinder.model import Failure
 from ringbinder.testing.kernel import open_kernel
-from ringbinder_embedded.store import Entry
 
 from .conda_channel import PYTHON, VERSION, CondaChannel
-from .conftest import Embedded, request
+from .conftest import Embedded, entry_of, in_env, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -41,16 +39,6 @@ def environment_yml(channel: CondaChannel, *dependencies: str, pip: tuple[str, .
     lines += [f"  - {dependency}" for dependency in dependencies]
     lines += ["  - pip:", *(f"    - {line}" for line in pip)] if pip else []
     return "\n".join(lines) + "\n"
-
-
-def entry_of(image: Image) -> Entry:
-    assert image.path is not None
-    return Entry(image.path)
-
-
-def in_env(image: Image, code: str) -> str:
-    done = subprocess.run([entry_of(image).python, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 async def failing(embedded: Embedded, files: dict[str, str]) -> UserError:

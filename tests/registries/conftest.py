@@ -14,6 +14,7 @@ from ringbinder.bases import Context
 from ringbinder.model import GitSource, Plan, Repo
 from ringbinder.secret import Secret
 from ringbinder.testing import make_context
+from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.oci import OciRegistry
 
 from .token_server import ISSUER, Behaviour, TokenServer
@@ -44,6 +45,19 @@ def make(context: Context, tmp_path: Path) -> Make:
         return kind(kind.Config(password=Secret(password), **given), context)
 
     return make
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OciServer]:
+    async with OciServer.running() as running:
+        yield running
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[OciServer]:
+    """One whose tokens are for ``builder`` with the password `PASSWORD`."""
+    async with OciServer.running("token", {"builder": PASSWORD}) as running:
+        yield running
 
 
 @frozen

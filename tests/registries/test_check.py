@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from aiohttp import web
+from realparts.parts import PASSWORD
 from ringbinder.bases import Context
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.testing.ociregistry import OciServer
@@ -20,21 +20,6 @@ from ringbinder_registries.dockerhub import DockerHubRegistry
 
 from .conftest import Make, plan
 from .token_server import TokenServer
-
-USERS = {"builder": "s3cret-word"}
-PASSWORD = USERS["builder"]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OciServer]:
-    async with OciServer.running() as running:
-        yield running
-
-
-@pytest.fixture
-async def guarded() -> AsyncIterator[OciServer]:
-    async with OciServer.running("token", USERS) as running:
-        yield running
 
 
 async def test_a_head_with_all_four_types_and_no_body(server: OciServer, make: Make) -> None:
@@ -169,7 +154,7 @@ async def test_a_password_that_is_missing(guarded: OciServer, make: Make) -> Non
 
 
 async def test_a_wrong_password_without_tokens(make: Make) -> None:
-    async with OciServer.running("basic", USERS) as server:
+    async with OciServer.running("basic", {"builder": PASSWORD}) as server:
         for missing in (None, True):  # a 401 that asks for a password never means that nothing is there
             registry = make(
                 url=server.url, username="builder", password="not-the-word", not_found_401=missing

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from aiohttp import web
+from realparts.parts import PASSWORD
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries import _doctor
 from ringbinder_registries.dockerhub import DockerHubRegistry
 
 from .conftest import Make
-
-PASSWORD = "s3cret-word"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OciServer]:
-    async with OciServer.running() as running:
-        yield running
-
-
-@pytest.fixture
-async def guarded() -> AsyncIterator[OciServer]:
-    async with OciServer.running("token", {"builder": PASSWORD}) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

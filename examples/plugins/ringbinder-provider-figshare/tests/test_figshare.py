@@ -105,6 +105,16 @@ async def test_an_older_version(provider: FigshareProvider, tmp_path: Path) -> N
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "one"}
 
 
+def tell(monkeypatch: pytest.MonkeyPatch, figshare: Figshare, article: Any) -> None:
+    """From now on the API answers with `article`, whatever is asked; files are as they were."""
+    usual = figshare.content
+    monkeypatch.setattr(
+        Figshare,
+        "content",
+        lambda self, path, request: article if path.startswith("/v2/") else usual(path, request),
+    )
+
+
 def zipped(files: Mapping[str, bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as made:
@@ -138,12 +148,7 @@ async def test_what_is_wrong_is_not_launched(
 ) -> None:
     repo = await provider.resolve(LaunchRequest("figshare", "7"))
     article = figshare.article(files, 2, **changed)
-    usual = figshare.content
-    monkeypatch.setattr(
-        Figshare,
-        "content",
-        lambda self, path, request: article if path.startswith("/v2/") else usual(path, request),
-    )
+    tell(monkeypatch, figshare, article)
     into = tmp_path / "outer" / "into"
     into.mkdir(parents=True)
     with pytest.raises(error, match=code):
@@ -156,12 +161,7 @@ async def test_one_zip_file_is_unpacked_within_the_folder(
 ) -> None:
     repo = await provider.resolve(LaunchRequest("figshare", "7"))
     article = figshare.article({"all.zip": zipped({"x/a.txt": b"in", "../../out.txt": b"out"})}, 2)
-    usual = figshare.content
-    monkeypatch.setattr(
-        Figshare,
-        "content",
-        lambda self, path, request: article if path.startswith("/v2/") else usual(path, request),
-    )
+    tell(monkeypatch, figshare, article)
     into = tmp_path / "outer" / "into"
     into.mkdir(parents=True)
     assert await provider.fetch(repo, into, RecordingLog())
