@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 
 bin := $(VENV)/bin
 # uv installs many times as fast as pip, and Ringbinder needs it in any case.
-install := $(bin)/uv pip install --quiet --python $(bin)/python --compile-bytecode
+install := $(bin)/uv pip install --quiet --python $(bin)/python
 
 define find_pip
 import ensurepip, pathlib, sysconfig
@@ -65,10 +65,13 @@ $(bin)/python:
 	  echo "$$found cannot make a virtual environment; on Debian and Ubuntu install python3-venv." >&2; exit 1; \
 	fi
 
-# With pip as Python brings it, a wheel that runs without being installed: that would take as long as all the rest.
+# With a pip that is already there: installing one would take as long as all the rest. The wheel that Python brings
+# runs without being installed, but slowly.
 $(bin)/uv: | $(bin)/python
-	@pip=$$($(bin)/python -c "$$find_pip"); \
-	PIP_DISABLE_PIP_VERSION_CHECK=1 $(bin)/python "$$pip/pip" install --quiet --no-compile uv
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+	base=$$($(bin)/python -c 'import sys; print(sys._base_executable)'); \
+	"$$base" -m pip --python $(bin)/python install --quiet --no-compile uv 2>/dev/null || \
+	$(bin)/python "$$($(bin)/python -c "$$find_pip")/pip" install --quiet --no-compile uv
 
 $(VENV)/.ready-launch: pyproject.toml | $(bin)/uv
 	@echo "Installing Ringbinder into $(VENV) (only once, some seconds)..."
@@ -77,5 +80,5 @@ $(VENV)/.ready-launch: pyproject.toml | $(bin)/uv
 
 $(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml | $(bin)/uv
 	@echo "Installing Ringbinder and the packages of group $* into $(VENV)..."
-	@$(install) pip --editable . --group $*
+	@$(install) --compile-bytecode pip --editable . --group $*
 	@touch $@

@@ -182,13 +182,16 @@ async def test_an_image_with_a_server_is_served_by_its_own(embedded: Embedded) -
         await kernel.close()
 
 
-async def test_the_shared_jupyterlab_is_without_a_package_that_slows_its_start(embedded: Embedded) -> None:
+async def test_the_shared_jupyterlab_is_without_what_slows_its_start(embedded: Embedded) -> None:
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        await launched(embedded, launcher)
+        kernel = await open_kernel(await launched(embedded, launcher))
+        assert await kernel.run("import IPython.core.completer as c; print(c.JEDI_INSTALLED)") == "True\n"
+        await kernel.close()
     shared = launcher._shared.entry
     assert shared.has_package("jsonschema")
     assert not shared.has_package("rfc3987_syntax")
+    assert not shared.has_package("jedi")
 
 
 async def test_a_jupyterlab_that_cannot_be_installed_is_told(embedded: Embedded) -> None:

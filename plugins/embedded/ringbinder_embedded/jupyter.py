@@ -28,9 +28,13 @@ from .uv import Uv
 
 _INSTALL_SECONDS: Final = 900.0
 _NICE: Final = 10
-# Judges internationalised addresses in JSON schemas, of which Jupyter's events have none. Only to be imported
-# it compiles a grammar, which takes longer than all else that JupyterLab does until it answers.
-_LEFT_OUT: Final = "rfc3987-syntax"
+_LEFT_OUT: Final = (
+    # Completes code in kernels, which run in the environments of images: half of all the files to be written.
+    "jedi",
+    # Judges internationalised addresses in JSON schemas, of which Jupyter's events have none. Only to be imported
+    # it compiles a grammar, which takes longer than all else that JupyterLab does until it answers.
+    "rfc3987-syntax",
+)
 _POLL_SECONDS: Final = 0.02
 _LAST_LINES: Final = 20
 _SOCKET: Final = "s"
@@ -54,7 +58,9 @@ class SharedServer:
     @property
     def entry(self) -> Entry:
         python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        name = " ".join([python, *sorted(self.requirements), f"without {_LEFT_OUT}"])
+        name = " ".join(
+            [python, *sorted(self.requirements), *(f"without {package}" for package in _LEFT_OUT)]
+        )
         return Store(self.services.paths.state / "server").entry(name)
 
     def prepare(self) -> None:
@@ -68,9 +74,12 @@ class SharedServer:
         if self._making is not None and not self._making.done():
             log.line("Preparing JupyterLab (only once)...\n")
             await asyncio.shield(self._making)
+        return self.entry
+
+    def settle(self) -> None:
+        """Begins what the first notebook need not wait for: all is compiled, and reaches the disk."""
         if self._settling is None:
             self._settling = self.services.tasks.start(self._settle(), "compile JupyterLab")
-        return self.entry
 
     async def _make(self) -> None:
         entry = self.entry
@@ -82,27 +91,25 @@ class SharedServer:
             home.mkdir(parents=True)
             await self._run(home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env)
             overrides = home / "overrides.txt"
-            overrides.write_text(f"{_LEFT_OUT} ; sys_platform == 'never'\n")
+            overrides.write_text("".join(f"{package} ; sys_platform == 'never'\n" for package in _LEFT_OUT))
             await self._run(
                 home, "pip", "install", "--python", entry.python, "--override", overrides, *self.requirements
             )
-            # Compiles most of what a start imports, usually while the image is still being built.
-            await self._run_python(home, "-c", "import jupyterlab.labapp")
             entry.finish({"requirements": self.requirements})
             await asyncio.to_thread(entry.publish)
+        # Compiles most of what a start imports, usually while the image is still being built.
+        self.services.tasks.start(self._run_python("-c", "import jupyterlab.labapp"), "import JupyterLab")
 
     async def _settle(self) -> None:
-        """What the first notebook need not wait for: the rest is compiled, and all of it reaches the disk."""
         entry = self.entry
         if not entry.is_settled():
-            await self._run_python(
-                entry.folder / "home", "-m", "compileall", "-q", "-j", "0", entry.env / "lib"
-            )
+            await self._run_python("-m", "compileall", "-q", "-j", "0", entry.env / "lib")
             await asyncio.to_thread(entry.settle)
 
-    async def _run_python(self, home: Path, *arguments: str | Path) -> None:
+    async def _run_python(self, *arguments: str | Path) -> None:
         """Gives way to the build and the notebook. What it does may fail: it only saves time later."""
         argv = [str(self.entry.python), *(str(argument) for argument in arguments)]
+        home = self.entry.folder / "home"
         env = process.minimal_env() | {"HOME": str(home)}
         command = await process.start(argv, cwd=home, env=env, nice=_NICE)
         try:

@@ -214,6 +214,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             if group:
                 group.remove()
             raise
+        if server is not entry:
+            self._shared.settle()
         extra = {"work_folder": str(session.work)}
         running = _Running(
             Server(session_id, process.url, token, image.name, extra),
