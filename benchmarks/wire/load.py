@@ -61,10 +61,12 @@ async def ringbinder(sets: Mapping[str, object]) -> AsyncIterator[Target]:
 
 
 @asynccontextmanager
-async def floor(watchers: int, lines: int, size: int) -> AsyncIterator[Target]:
-    """A bare asyncio writer of as many bytes to as many clients."""
+async def floor(watchers: int, lines: int, size: int, batch: int) -> AsyncIterator[Target]:
+    """A bare asyncio writer of as many bytes to as many clients, `batch` lines a write."""
     script = str(Path(__file__).with_name("floor.py"))
-    async with _started([sys.executable, script, str(watchers), str(lines), str(size)]) as target:
+    async with _started(
+        [sys.executable, script, *(str(number) for number in (watchers, lines, size, batch))]
+    ) as target:
         yield target
 
 

@@ -104,12 +104,19 @@ async def one_build(quick: bool) -> None:
         }
         async with ringbinder(sets) as target:
             seconds, cpu, got = await watched(target, watchers)
-        async with floor(watchers, lines, LINE) as target:
+        async with floor(watchers, lines, LINE, 256) as target:
             least, least_cpu, _ = await watched(target, watchers)
+        single = min(lines, 100_000 // watchers)  # a write each: a million would take minutes
+        async with floor(watchers, single, LINE, 1) as target:
+            line_by_line, line_cpu, _ = await watched(target, watchers)
+        speed, by_line = got / seconds, single * watchers / line_by_line
         tell(
-            part="b", watchers=watchers, lines_per_second=got / seconds, floor=lines * watchers / least,
-            times_the_floor=seconds / least, cpu_us_per_line=1e6 * cpu / got,
-            floor_cpu_us_per_line=1e6 * least_cpu / got, missing=lines * watchers - got,
+            part="b", watchers=watchers, lines_per_second=speed, floor=lines * watchers / least,
+            floor_line_by_line=by_line, times_the_floor=seconds / least,
+            times_the_floor_line_by_line=by_line / speed, cpu_us_per_line=1e6 * cpu / got,
+            floor_cpu_us_per_line=1e6 * least_cpu / got,
+            floor_line_by_line_cpu_us_per_line=1e6 * line_cpu / (single * watchers),
+            missing=lines * watchers - got,
         )  # fmt: skip
 
 

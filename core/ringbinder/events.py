@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, get_args
 from uuid import uuid4
@@ -33,15 +33,24 @@ class Event:
     phase: Phase
     message: str
     data: Mapping[str, Any] = _NO_DATA
+    _json: bytes = field(default=b"", init=False, repr=False)
 
     @property
     def terminal(self) -> bool:
         return self.phase in TERMINAL
 
-    @cached_property
+    @property
     def json(self) -> bytes:
         """The object on one line, UTF-8."""
-        return json.dumps({"phase": self.phase, "message": self.message, **self.data}).encode()
+        if not self._json:
+            object.__setattr__(self, "_json", self._made_json().encode())
+        return self._json
+
+    def _made_json(self) -> str:
+        if self.data:
+            return json.dumps({"phase": self.phase, "message": self.message, **self.data})
+        # A line of a log, of which there are many: this is what `json.dumps` makes of it.
+        return f'{{"phase": "{self.phase}", "message": {_quoted(self.message)}}}'
 
     @property
     def size(self) -> int:

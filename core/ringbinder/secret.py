@@ -114,7 +114,8 @@ class _Values:
         with self._lock:
             self._catch_up()
             if len(self._counts) <= _FEW:
-                return sorted(span for value in self._counts for span in _spans(text, value))
+                there = [value for value in self._counts if value in text]
+                return sorted(span for value in there for span in _spans(text, value))
             size = _SHORTEST_SCRUBBED
             beginnings = [text[at : at + size] for at in range(len(text) - size + 1)]
             if self._index.keys().isdisjoint(beginnings):

@@ -25,6 +25,10 @@ from .runs import Run, report, start_aside
 
 BATCH = 64
 """Most events that a reader gets at once, a gap aside. Batches of a log end at its multiples, for all readers."""
+LARGE_BATCH = 4 * BATCH
+_LARGE_AT_ONCE = 8
+"""What is being written to a client that does not read stays in memory: few may have a large batch at a time. Clients
+that read have theirs one after another."""
 
 _PACE = 0.02
 _PACE_PER_READER = 0.0003
@@ -70,6 +74,13 @@ class Span:
         return self.log.frames(self.start, self.stop, self.offset).replace(READER, reader)
 
 
+@define
+class LargeBatches:
+    """How many readers, of all sessions together, may still be given a large batch."""
+
+    free: int = _LARGE_AT_ONCE
+
+
 @define(eq=False)
 class Session:
     """One client's launch, made by `Sessions.open`.
@@ -84,6 +95,7 @@ class Session:
     """Derived from `id` and safe to show."""
     stretches: list[Stretch] = field(factory=list, repr=False)
     bell: Bell = field(factory=Bell)
+    large: LargeBatches = field(factory=LargeBatches, repr=False)
     task: asyncio.Task[None] | None = None
     server: Server | None = None
     """What was launched and has not been taken down."""
@@ -171,9 +183,14 @@ class Session:
             self.on_watched(self)
         try:
             while True:
-                span, bell = self._take(position)
+                span, bell = self._take(position, LARGE_BATCH if self.large.free > 0 else BATCH)
                 if span is not None:
-                    yield span
+                    is_large = span.stop - span.start > BATCH
+                    self.large.free -= is_large
+                    try:
+                        yield span
+                    finally:
+                        self.large.free += is_large
                     position = span.next
                 elif bell is None:
                     self.delivered = True
@@ -199,7 +216,7 @@ class Session:
             # At the same moment for all readers: they get the same batches, which are made once.
             await asyncio.sleep(pace - now % pace)
 
-    def _take(self, position: int) -> tuple[Span | None, Bell | None]:
+    def _take(self, position: int, batch: int) -> tuple[Span | None, Bell | None]:
         """What there is from `position` on; if nothing: where to wait, or None after the terminal event."""
         for stretch in reversed(self.stretches):
             if position >= stretch.offset:
@@ -209,7 +226,7 @@ class Session:
         start, length = position - stretch.offset, stretch.length
         if start < length:
             kept = max(start, min(stretch.log.kept_from, length))
-            stop = min(length, kept - kept % BATCH + BATCH)
+            stop = min(length, kept - kept % batch + batch)
             return Span(stretch.log, stretch.offset, start, stop), None
         return None, None if self.ended else stretch.log.bell
 
@@ -233,6 +250,7 @@ class Sessions:
     _timers: dict[str, asyncio.TimerHandle] = field(factory=dict, init=False, repr=False)
     _endings: set[asyncio.Task[None]] = field(factory=set, init=False)
     _closing: str | None = field(default=None, init=False)
+    _large: LargeBatches = field(factory=LargeBatches, init=False)
 
     def open(self, make: Callable[[str], LaunchRequest]) -> Session:
         """Starts a session; `make` is given its public name and returns the request.
@@ -241,7 +259,9 @@ class Sessions:
         """
         id = secrets.token_hex(16)
         name = hmac.new(self.key, id.encode(), hashlib.sha256).hexdigest()[:20]
-        session = Session(make(name), id, name, on_idle=self._left, on_watched=self._watched)
+        session = Session(
+            make(name), id, name, large=self._large, on_idle=self._left, on_watched=self._watched
+        )
         self.known[id] = session
         if self._closing is not None:
             session.say(failed(self._closing))

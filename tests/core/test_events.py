@@ -16,7 +16,7 @@ def test_json_is_one_line_that_shells_can_search(message: str, data: dict[str, s
     event = Event("ready", message, data)
     assert event.json.startswith(b'{"phase": "ready", "message": ')
     assert b"\n" not in event.json
-    assert json.loads(event.json) == {"phase": "ready", "message": message, **data}
+    assert event.json.decode() == json.dumps({"phase": "ready", "message": message, **data})
     assert event.size == len(event.json)
     assert event.json is event.json
 

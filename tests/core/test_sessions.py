@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ringbinder import Event, LaunchRequest, Secret, Server
 from ringbinder.eventlog import EventLog
 from ringbinder.events import failed
-from ringbinder.sessions import BATCH, Session, Sessions
+from ringbinder.sessions import BATCH, LARGE_BATCH, LargeBatches, Session, Sessions
 from ringbinder.testing.stepped import SteppedLoop
 
 GRACE, MEMORY = 60.0, 600.0
@@ -310,7 +310,7 @@ async def test_ids_in_frames_are_those_that_a_client_comes_back_with() -> None:
     for session in (first, second):
         session.say(Event("waiting", "a"))
         session._next(log, own=False)
-    for number in range(2 * BATCH):
+    for number in range(2 * LARGE_BATCH):
         log.append(Event("building", f"{number}"))
     for session in (first, second):
         session.say(READY)
@@ -318,14 +318,36 @@ async def test_ids_in_frames_are_those_that_a_client_comes_back_with() -> None:
         assert len(frames) == 4, "own, two batches of the build, own"
         told = b"".join(frames).split(b"\n\n")[:-1]
         ids = [frame.split(b"\n")[0].removeprefix(b"id: ").decode() for frame in told]
-        assert ids == [f"{session.id}.{n}" for n in range(2 * BATCH + 1)] + [
-            f"{session.id}.{2 * BATCH + 1}.end"
+        assert ids == [f"{session.id}.{n}" for n in range(2 * LARGE_BATCH + 1)] + [
+            f"{session.id}.{2 * LARGE_BATCH + 1}.end"
         ]
-        assert session.number_of(ids[-1]) == 2 * BATCH + 1
+        assert session.number_of(ids[-1]) == 2 * LARGE_BATCH + 1
         assert [frame.split(b"data: ")[1] for frame in told] == [
             event.json async for batch in session.read() for _, event in batch
         ]
-    assert log.frames(0, BATCH, 1) is log.frames(0, BATCH, 1), "made once for all"
+    assert log.frames(0, LARGE_BATCH, 1) is log.frames(0, LARGE_BATCH, 1), "made once for all"
+
+
+async def test_large_batches_are_for_few_readers_at_a_time_who_give_them_back() -> None:
+    log, large = EventLog(), LargeBatches()
+    for number in range(2 * LARGE_BATCH):
+        log.append(Event("building", f"{number}"))
+    readers, sizes = [], []
+    for _ in range(9):
+        session = Session(LaunchRequest("t", "s"), "id", "name", large=large)
+        session._next(log, own=False)
+        readers.append(session.spans())
+        span = await anext(readers[-1])
+        assert span is not None
+        sizes.append(span.stop - span.start)
+    assert sizes == [LARGE_BATCH] * 8 + [BATCH]
+    await readers[0].aclose()
+    span = await anext(readers[-1])
+    assert span is not None
+    assert (span.start, span.stop) == (BATCH, LARGE_BATCH), "larger, and still of those that others get"
+    for reader in readers:
+        await reader.aclose()
+    assert large.free == 8
 
 
 def test_the_bearer_secret_is_in_no_repr(hall: Hall) -> None:
