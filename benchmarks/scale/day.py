@@ -15,6 +15,7 @@ from attrs import frozen
 DAY: Final = 86_400.0
 LAUNCHES: Final = 6_250
 """Of one member of a federation on a usual day: 1x."""
+BUILDS_AT_ONCE: Final = 30
 SPIKE: Final = 200
 SPIKES: Final = 5
 BUILT: Final = 0.1

@@ -2,8 +2,9 @@
 
     python -m benchmarks.scale.run [--times 1] [--seconds 60] [--check]
 
-``--times 1`` is 6,250 launches, ``--times 16`` is 100,000. The application is real, with the builder `kubernetes` and
-quotas from watched pods; repositories, registry and hub take no time. The API server runs in a process of its own.
+``--times 1`` is 6,250 launches and up to 30 builds at once, ``--times 16`` is 100,000 and 480. The application is real,
+with the builder `kubernetes` and quotas from watched pods; repositories, registry and hub take no time. The API server
+runs in a process of its own.
 ``--check`` fails if a launch failed, if an image was built twice, or if a launch costs more requests than it should.
 """
 
@@ -33,7 +34,7 @@ from ringbinder.app import Ringbinder, running
 from ringbinder.config import load
 from ringbinder_builders.kubernetes import KubernetesBuilder
 
-from benchmarks.scale.day import DAY, LAUNCHES, SERVER_SECONDS, Arrival, day
+from benchmarks.scale.day import BUILDS_AT_ONCE, DAY, LAUNCHES, SERVER_SECONDS, Arrival, day
 
 ROOT = Path(__file__).parents[2]
 MOST_PER_BUILD = 6.0
@@ -113,14 +114,18 @@ def points(group: str) -> Sequence[EntryPoint]:
 
 
 @asynccontextmanager
-async def application(folder: Path, seconds: float) -> AsyncIterator[Ringbinder]:
+async def application(folder: Path, times: float, seconds: float) -> AsyncIterator[Ringbinder]:
     scale = seconds / DAY
     content = {
         "Ringbinder": {
             "builder": "day", "registry": "day", "launcher": "day", "extra_plugins": ["fake"],
             "state_folder": str(folder / "state"), "cache_folder": str(folder / "cache"),
         },
-        "BinderHub": {"pod_quota": 100_000, "concurrent_build_limit": 30, "build_namespace": "binder"},
+        "BinderHub": {
+            "pod_quota": 100_000,
+            "concurrent_build_limit": round(BUILDS_AT_ONCE * max(times, 1)),
+            "build_namespace": "binder",
+        },
         "RateLimiter": {"limit": 0},
         "KubernetesBuildExecutor": {"push_secret": ""},
         "KubernetesCleaner": {"keep_finished": 60 * scale, "cleanup_interval": max(0.1, 60 * scale)},
@@ -169,7 +174,7 @@ async def simulate(folder: Path, times: float, seconds: float) -> tuple[Measured
     Hub.address = json.loads(kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
     Hub.lifetime = SERVER_SECONDS * seconds / DAY
     measured = Measured()
-    async with application(folder, seconds) as app:
+    async with application(folder, times, seconds) as app:
         watching = asyncio.create_task(observe(measured))
         began, clients = time.monotonic(), []
         for arrival in day(times):
