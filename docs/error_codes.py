@@ -27,7 +27,7 @@ MEANINGS: Final = {
     "build-limit": "The build passed a limit of time, silence or size, and was ended.",
     "build-not-started": "The build's pod could not start, for a reason that the operator has to mend.",
     "build-timeout": "The build took longer than it may, and was ended.",
-    "cancelled": "In events alone: the client left, the last watcher did, or the server ended.",
+    "cancelled": "The client left, the last watcher did, or the server ends.",
     "command-not-found": "A script of the repository calls a program that is not installed.",
     "conda-unsolvable": "No set of conda packages fits what the repository asks for.",
     "configuration-wrong": "In `launch --json` alone: Ringbinder does not start with this configuration.",

@@ -94,7 +94,7 @@ class Run:
         The first call counts: a clean-up is not disturbed.
         """
         if self.cancel_event is None and not self.task.done():
-            self.cancel_event = failed(reason)
+            self.cancel_event = failed(reason, code="cancelled")
             self.task.cancel()
 
     def tail(self, count: int = 200) -> list[str]:

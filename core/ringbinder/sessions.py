@@ -264,7 +264,7 @@ class Sessions:
         )
         self.known[id] = session
         if self._closing is not None:
-            session.say(failed(self._closing))
+            session.say(failed(self._closing, code="cancelled"))
         else:
             session.task = asyncio.create_task(
                 self.work(session), name=f"session {name}", context=_own_context()
@@ -301,7 +301,7 @@ class Sessions:
         The first call counts: a clean-up is not disturbed.
         """
         if session.cancel_event is None and session.task is not None and not session.task.done():
-            session.cancel_event = failed(reason)
+            session.cancel_event = failed(reason, code="cancelled")
             session.task.cancel()
 
     def _watched(self, session: Session) -> None:

@@ -11,7 +11,6 @@ from typing import Final
 from quart import Blueprint, Quart, Response, abort, g, redirect, render_template, request
 from ringbinder.app import Ringbinder
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
-from ringbinder.events import failed
 from ringbinder.model import Redirect, User
 from ringbinder.secret import redact
 from werkzeug.datastructures import WWWAuthenticate
@@ -61,7 +60,7 @@ def demand(app: Quart, site: Site) -> None:
         if isinstance(found, Redirect) and _target():
             return _sent(site, found, found.url)
         if request.blueprint == "wire":
-            return wire.alone(failed(why, status_code=403 if status == 401 else status))
+            return wire.refused(why, 403 if status == 401 else status)
         if status == 401:
             raise Unauthorized(why, www_authenticate=WWWAuthenticate("bearer"))
         return abort(status, why)

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 
 from quart import Blueprint, Response, request
 from ringbinder.events import Event, failed
@@ -50,15 +51,15 @@ async def answer(site: Site, provider: str, spec: str) -> Response:
     if session is None and last_id.endswith(".end"):
         return Response(status=204)
     if refusal := site.refusal():
-        return alone(failed(refusal, status_code=403))
+        return refused(refusal, 403)
     if not wants_events(site):
-        return alone(failed("Missing Accept header: text/event-stream", status_code=400))
+        return refused("Missing Accept header: text/event-stream", 400)
     token = request.args.get("build_token", "")
     if token and not site.has_good_token(token, provider, spec):
-        return alone(failed("Invalid build token", status_code=403))
+        return refused("Invalid build token", 403)
     build_only = request.args.get("build_only", "").lower() == "true"
     if build_only and not site.settings.enable_api_only_mode:
-        return alone(failed(NOT_BUILD_ONLY, status_code=400))
+        return refused(NOT_BUILD_ONLY, 400)
     wish = site.wish(provider, spec, urlpath_asked(), build_only=build_only, build_token=bool(token))
     if session is not None and (session.request.provider, session.request.spec) == (provider, wish.spec):
         number = session.number_of(last_id)
@@ -100,6 +101,12 @@ def alone(event: Event) -> Response:
     """A stream of one event, for what ends before a session begins."""
     frame = b"id: %s\ndata: %s\n\n" % (_REFUSED_ID, event.json)
     return Response(frame, content_type="text/event-stream", headers=_HEADERS)
+
+
+def refused(message: str, status: int) -> Response:
+    """`alone`, where no launch begins: the event's code is the HTTP status in words, as in answers of the API."""
+    code = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    return alone(failed(message, code=code, status_code=status))
 
 
 def wants_events(site: Site) -> bool:

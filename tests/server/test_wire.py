@@ -182,6 +182,7 @@ async def test_accept(serve: Serve, accept: str, served: bool) -> None:
                 {
                     "phase": "failed",
                     "message": "Missing Accept header: text/event-stream\n",
+                    "code": "bad-request",
                     "status_code": 400,
                 }
             ]
@@ -271,7 +272,8 @@ async def test_a_dropped_client_is_noticed_in_silence_and_its_launch_cancelled_a
         await asyncio.wait_for(live.gate.cancelled.wait(), 30)
         async with live.stream(LINK, {"Last-Event-ID": stream.ids[-1]}) as again:
             [event] = await again.rest()
-        assert event == {"phase": "failed", "message": "The client left before the launch was done.\n"}
+        message = "The client left before the launch was done.\n"
+        assert event == {"phase": "failed", "message": message, "code": "cancelled"}
 
 
 async def test_a_client_that_is_back_within_the_grace_keeps_its_launch(serve: Serve) -> None:

@@ -61,7 +61,8 @@ async def test_a_build_token_is_for_one_link_one_host_and_a_while(
         if good:
             assert [events[-1]["phase"], live.gate.requests[0].build_token] == ["ready", True]
         else:
-            assert events == [{"phase": "failed", "message": "Invalid build token\n", "status_code": 403}]
+            said = {"message": "Invalid build token\n", "code": "forbidden", "status_code": 403}
+            assert events == [{"phase": "failed", **said}]
             assert live.gate.requests == []
         assert not [entry for entry in live.logged if sent in str(entry)]
 
@@ -143,6 +144,7 @@ async def test_a_banned_network_gets_nothing_but_version_and_health(serve: Serve
             {
                 "phase": "failed",
                 "message": "Requests from Example, Inc. are not allowed\n",
+                "code": "forbidden",
                 "status_code": 403,
             }
         ]
