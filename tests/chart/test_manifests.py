@@ -70,9 +70,26 @@ def test_probes_tell_starting_from_broken(chart: Chart) -> None:
 
 
 def test_a_pod_that_ends_has_time_for_launches(chart: Chart, tmp_path: Path) -> None:
-    made = chart.render(sets=["deployment.drainSeconds=300"])
-    assert made.pod["terminationGracePeriodSeconds"] == 360
+    made = chart.render(sets=["deployment.drainSeconds=300", "deployment.leaveSeconds=10"])
+    assert made.pod["terminationGracePeriodSeconds"] == 370
     assert "drain_time: 300" in made.files(tmp_path)[0].read_text()
+
+
+def test_a_pod_that_ends_waits_for_the_proxies_in_front_of_it(chart: Chart) -> None:
+    sleeping = {"exec": {"command": ["sleep", "5"]}}
+    assert chart.render().container["lifecycle"] == {"preStop": sleeping}
+    after = {"exec": {"command": ["true"]}}
+    both = chart.render(sets=['lifecycle.postStart.exec.command=["true"]']).container["lifecycle"]
+    assert both == {"postStart": after, "preStop": sleeping}
+    own = chart.render(sets=["lifecycle.preStop.httpGet.path=/x", "lifecycle.preStop.httpGet.port=1"])
+    assert own.container["lifecycle"] == {"preStop": {"httpGet": {"path": "/x", "port": 1}}}
+    assert "lifecycle" not in chart.render(sets=["deployment.leaveSeconds=0"]).container
+
+
+def test_the_connections_of_a_client_to_one_pod(chart: Chart) -> None:
+    assert "sessionAffinity" not in chart.render().get("Service", "binder")["spec"]
+    made = chart.render(sets=["service.sessionAffinity=ClientIP"])
+    assert made.get("Service", "binder")["spec"]["sessionAffinity"] == "ClientIP"
 
 
 def _checksum(made: Rendered) -> Any:

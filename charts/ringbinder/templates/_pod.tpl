@@ -19,7 +19,7 @@ topologySpreadConstraints:
       matchLabels:
         {{- include "ringbinder.selector" (dict "root" . "component" "binder") | nindent 8 }}
 # Streams under way end by themselves, or are told; then there is time to write and to tell the sinks.
-terminationGracePeriodSeconds: {{ add .Values.deployment.drainSeconds 60 }}
+terminationGracePeriodSeconds: {{ add .Values.deployment.leaveSeconds .Values.deployment.drainSeconds 60 }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 1000
@@ -79,7 +79,13 @@ containers:
       {{- mergeOverwrite (dict "httpGet" $http) (omit $probe "enabled") | toYaml | nindent 6 }}
     {{- end }}
     {{- end }}
-    {{- with .Values.lifecycle }}
+    {{- /* A proxy that does not know yet sends connections here: a server that had nothing to do would be gone. */}}
+    {{- $hooks := deepCopy .Values.lifecycle }}
+    {{- if and .Values.deployment.leaveSeconds (not $hooks.preStop) }}
+    {{- $leave := list "sleep" (.Values.deployment.leaveSeconds | int | toString) }}
+    {{- $_ := set $hooks "preStop" (dict "exec" (dict "command" $leave)) }}
+    {{- end }}
+    {{- with $hooks }}
     lifecycle: {{- toYaml . | nindent 6 }}
     {{- end }}
     terminationMessagePolicy: FallbackToLogsOnError
