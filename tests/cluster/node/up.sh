@@ -3,7 +3,8 @@
 # scheduler, containerd and a kubelet. Images are taken from $REAL_CLUSTER/images. Needs root, and build.sh's programs.
 #
 # Not there: a cluster DNS, a proxy for ClusterIPs, a route out of the pods' network. Pods with hostNetwork have the
-# machine's network, the API server at $API included.
+# machine's network, the API server at $API included; others reach what listens on the bridge: on 10.244.77.1, and on
+# 10.96.0.1, where pods look for the API server.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 . "$here/env.sh"
@@ -143,6 +144,13 @@ serializeImagePulls: false
 syncFrequency: 10s
 nodeStatusUpdateFrequency: 5s
 END
+# As the plugin "bridge" would make it for the first pod: tests may listen there before that.
+if ! ip link show ringbinder0 >/dev/null 2>&1; then
+  ip link add ringbinder0 type bridge
+  ip address add 10.244.77.1/24 dev ringbinder0
+  ip address add 10.96.0.1/32 dev ringbinder0
+  ip link set ringbinder0 up
+fi
 begin containerd containerd --config "$RUN/containerd.toml"
 until_ready containerd ctr -a "$RUN/ctrd/containerd.sock" version
 for image in "$REAL_CLUSTER"/images/*.tar; do
