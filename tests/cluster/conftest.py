@@ -68,13 +68,23 @@ def build_image(docker: Callable[..., str], base_image: str, tmp_path_factory: p
 
 
 @pytest.fixture(scope="session")
-def images(ringbinder_image: str, build_image: str, docker_engine: RealEngine) -> tuple[str, str]:
+def onto_the_node(docker_engine: RealEngine) -> Callable[..., None]:
+    """Gives images of `docker_engine`, by their names, to the cluster's node."""
+
+    def give(*names: str) -> None:
+        save = ["docker", "--host", docker_engine.address, "save", *names]
+        ctr = ["ctr", "-a", os.environ["TEST_CLUSTER_CONTAINERD"], "-n", "k8s.io", "images", "import", "-"]
+        with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
+            subprocess.run(ctr, stdin=saving.stdout, stdout=subprocess.DEVNULL, check=True)
+        assert saving.returncode == 0
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def images(ringbinder_image: str, build_image: str, onto_the_node: Callable[..., None]) -> tuple[str, str]:
     """Ringbinder's image and that of build pods, on the cluster's node."""
-    save = ["docker", "--host", docker_engine.address, "save", ringbinder_image, build_image]
-    ctr = ["ctr", "-a", os.environ["TEST_CLUSTER_CONTAINERD"], "-n", "k8s.io", "images", "import", "-"]
-    with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
-        subprocess.run(ctr, stdin=saving.stdout, stdout=subprocess.DEVNULL, check=True)
-    assert saving.returncode == 0
+    onto_the_node(ringbinder_image, build_image)
     return ringbinder_image, build_image
 
 

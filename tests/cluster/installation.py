@@ -37,12 +37,12 @@ class Parts:
 
     @asynccontextmanager
     async def release(
-        self, folder: Path, address: str, network: Mapping[str, Any]
+        self, folder: Path, address: str, *more: Mapping[str, Any]
     ) -> AsyncIterator[Installation]:
-        """One that is not installed yet, and is removed at the end. `network`: values of this test alone."""
+        """One that is not installed yet, and is removed at the end. `more`: values of this test alone."""
         files = [*FILES]
-        for name, values in (("third", self._third_file()), ("network", network)):
-            files.append(folder / f"{name}.yaml")
+        for number, values in enumerate((self._third_file(), *more)):
+            files.append(folder / f"values-{number}.yaml")
             files[-1].write_text(yaml.safe_dump(dict(values)))
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LONG)) as http:
             try:
@@ -92,13 +92,15 @@ class Installation:
         answer = await self.cluster.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", query)
         return list(answer["items"])
 
-    async def until(self, wanted: Callable[[Any], bool], count: int = 1) -> list[Any]:
-        """The pods of Ringbinder, as soon as there are `count` and all are as `wanted`."""
+    async def until(
+        self, wanted: Callable[[Any], bool], count: int = 1, component: str = "binder"
+    ) -> list[Any]:
+        """The pods of that component, as soon as there are `count` and all are as `wanted`."""
         found: list[Any] = []
         try:
             async with asyncio.timeout(LONG):
                 while True:
-                    found = await self.pods()
+                    found = await self.pods(component)
                     if len(found) == count and all(map(wanted, found)):
                         return found
                     await asyncio.sleep(0.2)

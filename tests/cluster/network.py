@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from attrs import define, field
 from ringbinder_cluster.client import Cluster, Query
 
-_MACHINE: Final = "10.244.77.1"
+MACHINE: Final = "10.244.77.1"
+"""This machine, as pods see it."""
 _API: Final = "10.96.0.1", 443
 _LAG: Final = 1.0
 """Seconds that a node's proxy may be behind: the default of kube-proxy."""
@@ -28,9 +29,9 @@ async def reached_from_pods(cluster: Cluster, *urls: str) -> AsyncIterator[list[
     """While entered, pods reach the API server where they look for it, and `urls` at the addresses that it yields."""
     async with AsyncExitStack() as stack:
         api = _place(cluster._client.configuration.host)
-        for listen, target in ((_API, api), *(((_MACHINE, _place(url)[1]), _place(url)) for url in urls)):
+        for listen, target in ((_API, api), *(((MACHINE, _place(url)[1]), _place(url)) for url in urls)):
             await stack.enter_async_context(_leading(listen, partial(_same, target)))
-        yield [f"http://{_MACHINE}:{_place(url)[1]}{urlsplit(url).path}" for url in urls]
+        yield [f"http://{MACHINE}:{_place(url)[1]}{urlsplit(url).path}" for url in urls]
 
 
 def _same(place: Address) -> Address:

@@ -90,9 +90,9 @@ class RealEngine:
             (self.folder / file).unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        _until(self._answers, self.process, self.folder / "log")
+        _until(self.answers, self.process, self.folder / "log")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             self.ask("/info")
         except (OSError, http.client.HTTPException):
