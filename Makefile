@@ -53,6 +53,7 @@ clean:
 	rm -rf $(VENV) build dist artifacts docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(bin)/python:
+	@echo "Making the virtual environment $(VENV) (only once, some seconds)..."
 	@found=; for python in "$${PYTHON:-python3}" python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
@@ -74,7 +75,7 @@ $(bin)/uv: | $(bin)/python
 	$(bin)/python "$$($(bin)/python -c "$$find_pip")/pip" install --quiet --no-compile uv
 
 $(VENV)/.ready-launch: pyproject.toml | $(bin)/uv
-	@echo "Installing Ringbinder into $(VENV) (only once, some seconds)..."
+	@echo "Installing Ringbinder into $(VENV)..."
 	@$(install) pip --editable .
 	@touch $@
 
