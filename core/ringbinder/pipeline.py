@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, Final
 
@@ -32,6 +31,11 @@ _ANSWERS: Final[Mapping[str, type]] = {
     "resolve": Repo, "check": Image, "target": Target, "build": Image, "push": Image, "launch": Server,
 }  # fmt: skip
 """What the hook of each stage gives."""
+
+
+# What each session says: one object for all.
+_BUILD_TO_START: Final = Event("waiting", "Waiting for build to start...\n")
+_LAUNCHING: Final = Event("launching", "Launching server...\n")
 
 
 @define
@@ -89,7 +93,7 @@ class Pipeline:
             image = await self._check(plan, fresh=False)
             stage = "check" if request.build_only else "launch"
             ticket = Ticket("launch", request, say, repo, plan)
-            async with nullcontext() if request.build_only else self._admitted(ticket):
+            async with nullcontext() if request.build_only else await self._admitted(ticket):
                 if image is not None:
                     say(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
                 else:
@@ -123,7 +127,7 @@ class Pipeline:
         """
         if request.provider not in self.plugins.providers:
             raise UserError("provider-unknown", f"No provider found for prefix {request.provider}")
-        async with self._admitted(Ticket("resolve", request, tell)):
+        async with await self._admitted(Ticket("resolve", request, tell)):
             started = time.monotonic()
             try:
                 with self.services.metrics.stage("resolve"):
@@ -163,13 +167,14 @@ class Pipeline:
 
     async def _follow_build(self, session: Session, plan: Plan) -> Image | None:
         """The built image; None if the build failed: that event is then the session's last."""
-        session.say(Event("waiting", "Waiting for build to start...\n"))
+        session.say(_BUILD_TO_START)
         run = self.runs.join(plan, session.request)
         if session.request.user is not None:
             run.users.add(session.request.user.key)
         session.follow(run)
         with self.runs.following(run):
-            await asyncio.wait([run.task])
+            if not run.task.done():
+                await run.over.wait()
         return run.image
 
     async def build(self, run: Run) -> Image:
@@ -188,7 +193,7 @@ class Pipeline:
             run.append(_waiting(f"Waiting for another build to end: {before} before this one"))
 
         ticket = Ticket("build", run.request, run.append, plan.repo, plan)
-        async with self._admitted(ticket), AsyncExitStack() as slot:
+        async with await self._admitted(ticket), AsyncExitStack() as slot:
             with metrics.builds_waiting.track_inprogress():
                 await slot.enter_async_context(self._line.place(tell))
             # Another session's build may have ended between that session's check and now.
@@ -224,7 +229,7 @@ class Pipeline:
     async def _launch(self, session: Session, plan: Plan, image: Image) -> Server:
         request = session.request
         started = time.monotonic()
-        session.say(Event("launching", "Launching server...\n"))
+        session.say(_LAUNCHING)
         log = LogWriter(session.say, "launching", self._log_of("launcher"))
         with self.services.metrics.launching(request.provider, plan.repo.url):
             server: Server = await self._must(
@@ -256,26 +261,29 @@ class Pipeline:
             raise PluginError(self.plugins.chosen[kind], "it gave None, and nobody else an answer", hook)
         return answer
 
-    @asynccontextmanager
-    async def _admitted(self, ticket: Ticket) -> AsyncIterator[None]:
-        """Past every plugin's `admit`; holds the slots that they gave until left."""
+    async def _admitted(self, ticket: Ticket) -> AbstractAsyncContextManager[None]:
+        """Past every plugin's `admit`; what is given holds their slots until left."""
         given = await self.plugins.hooks.every("admit", ticket=ticket)
-        if not given:
+        if not given:  # usually: thousands may wait for a build meanwhile
             ticket.admitted = True
-            yield
-            return
-        async with AsyncExitStack() as slots:
-            for plugin, slot in given:
-                if not isinstance(slot, AbstractAsyncContextManager):
-                    told = f"it gave {type(slot).__name__}, which is no async context manager"
-                    raise PluginError(plugin, told, "admit")
-                try:
-                    await slots.enter_async_context(slot)
-                except Refused as error:
-                    error.policy = error.policy or plugin
-                    raise
-            ticket.admitted = True
-            yield
+            return nullcontext()
+        return _holding(ticket, given)
+
+
+@asynccontextmanager
+async def _holding(ticket: Ticket, given: Sequence[tuple[str, Any]]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as slots:
+        for plugin, slot in given:
+            if not isinstance(slot, AbstractAsyncContextManager):
+                told = f"it gave {type(slot).__name__}, which is no async context manager"
+                raise PluginError(plugin, told, "admit")
+            try:
+                await slots.enter_async_context(slot)
+            except Refused as error:
+                error.policy = error.policy or plugin
+                raise
+        ticket.admitted = True
+        yield
 
 
 def _waiting(message: str, data: Mapping[str, Any] | None = None) -> Event:

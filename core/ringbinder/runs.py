@@ -11,13 +11,13 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
 from attrs import define, field
 
-from .eventlog import EventLog
+from .eventlog import Bell, EventLog
 from .events import Event, Phase, failed
 from .model import Image, LaunchRequest, Plan
 from .secret import redact, redacted
@@ -74,6 +74,8 @@ class Run:
     users: set[str] = field(factory=set)
     """Who has asked for it (`User.key`), where people log in."""
     task: asyncio.Task[None] = field(init=False)
+    over: Bell = field(factory=Bell)
+    """Rings when the task is done."""
     image: Image | None = None
     """The outcome of a build that succeeded."""
     cancel_event: Event | None = None
@@ -159,23 +161,18 @@ class Runs:
     def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
         # Here, since a task that is cancelled before its first step never enters `_drive`.
         self._unended.remove(run)
+        run.over.ring()
         report(task, "a build failed, and so did its explanation")
         self._finish(run, run.cancel_event or failed("The build ended without a result. Please try again."))
 
-    @contextmanager
-    def following(self, run: Run) -> Iterator[None]:
+    def following(self, run: Run) -> AbstractContextManager[None]:
         """Counts the caller among those who wait for `run`."""
-        run.followers += 1
-        if run.unwatched is not None:
-            run.unwatched.cancel()
-            run.unwatched = None
-        try:
-            yield
-        finally:
-            run.followers -= 1
-            if run.followers == 0 and self.cancel_unwatched is not None and not run.log.closed:
-                loop, told = asyncio.get_running_loop(), "Nobody waits for this build any more."
-                run.unwatched = loop.call_later(self.cancel_unwatched, run.cancel, told)
+        return _Following(self, run)
+
+    def _left(self, run: Run) -> None:
+        if run.followers == 0 and self.cancel_unwatched is not None and not run.log.closed:
+            loop, told = asyncio.get_running_loop(), "Nobody waits for this build any more."
+            run.unwatched = loop.call_later(self.cancel_unwatched, run.cancel, told)
 
     async def _drive(self, run: Run, former: Sequence[asyncio.Task[None]]) -> None:
         if former:
@@ -212,6 +209,24 @@ class Runs:
             run.cancel(reason)
         await asyncio.gather(*(run.task for run in self._unended), return_exceptions=True)
         await asyncio.gather(*self._keeping, return_exceptions=True)
+
+
+@define
+class _Following(AbstractContextManager[None]):
+    """A class, since a thousand may follow: what `contextmanager` makes takes several times as much memory."""
+
+    _runs: Runs
+    _run: Run
+
+    def __enter__(self) -> None:
+        self._run.followers += 1
+        if self._run.unwatched is not None:
+            self._run.unwatched.cancel()
+            self._run.unwatched = None
+
+    def __exit__(self, *_: object) -> None:
+        self._run.followers -= 1
+        self._runs._left(self._run)
 
 
 def start_aside(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]], trouble: str) -> None:

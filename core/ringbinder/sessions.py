@@ -74,6 +74,13 @@ class Span:
         return self.log.frames(self.start, self.stop, self.offset).replace(READER, reader)
 
 
+def _own_context() -> Context:
+    """What the log knows of the caller, without all else that the caller's context holds, such as its request."""
+    context = Context()
+    context.run(bind_contextvars, **get_contextvars())
+    return context
+
+
 @define
 class LargeBatches:
     """How many readers, of all sessions together, may still be given a large batch."""
@@ -96,6 +103,8 @@ class Session:
     stretches: list[Stretch] = field(factory=list, repr=False)
     bell: Bell = field(factory=Bell)
     large: LargeBatches = field(factory=LargeBatches, repr=False)
+    context: Context = field(factory=_own_context, repr=False)
+    """What is done for it, also when nobody is there any more, is logged with."""
     task: asyncio.Task[None] | None = None
     server: Server | None = None
     """What was launched and has not been taken down."""
@@ -267,7 +276,7 @@ class Sessions:
             session.say(failed(self._closing, code="cancelled"))
         else:
             session.task = asyncio.create_task(
-                self.work(session), name=f"session {name}", context=_own_context()
+                self.work(session), name=f"session {name}", context=session.context
             )
             session.task.add_done_callback(lambda task: self._ended(session, task))
         self._left(session)
@@ -315,7 +324,7 @@ class Sessions:
             return
         wait = self.memory if session.ended and (session.delivered or session.server is None) else self.grace
         loop = asyncio.get_running_loop()
-        self._timers[session.id] = loop.call_later(wait, self._time_over, session, context=_own_context())
+        self._timers[session.id] = loop.call_later(wait, self._time_over, session, context=session.context)
 
     def _time_over(self, session: Session) -> None:
         self._timers.pop(session.id, None)
@@ -353,10 +362,3 @@ class Sessions:
             if session.readers == 0 and not session.delivered:
                 self._take_down(session)
         await asyncio.gather(*self._endings, return_exceptions=True)
-
-
-def _own_context() -> Context:
-    """What the log knows of the caller, without all else that the caller's context holds, such as its request."""
-    context = Context()
-    context.run(bind_contextvars, **get_contextvars())
-    return context

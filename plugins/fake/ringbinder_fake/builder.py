@@ -12,7 +12,7 @@ from ringbinder.options import ByteSize, Duration, option
 
 from .faults import FakeOptions, Faults
 
-_LINES_IN_A_ROW: Final = 16
+_LINES_IN_A_ROW: Final = 2
 
 
 @frozen
