@@ -120,6 +120,7 @@ async def application(folder: Path, times: float, seconds: float) -> AsyncIterat
         "Ringbinder": {
             "builder": "day", "registry": "day", "launcher": "day", "extra_plugins": ["fake"],
             "state_folder": str(folder / "state"), "cache_folder": str(folder / "cache"),
+            "session_memory": 600 * scale,
         },
         "BinderHub": {
             "pod_quota": 100_000,

@@ -190,7 +190,7 @@ class Pipeline:
         plan, metrics = run.plan, self.services.metrics
 
         def tell(before: int) -> None:
-            run.append(_waiting(f"Waiting for another build to end: {before} before this one"))
+            run.append(Event("waiting", f"Waiting for another build to end: {before} before this one\n"))
 
         ticket = Ticket("build", run.request, run.append, plan.repo, plan)
         async with await self._admitted(ticket), AsyncExitStack() as slot:

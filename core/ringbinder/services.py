@@ -177,8 +177,10 @@ class Services:
         if self._http is None:
             import httpx
 
+            from .transport import Transport
+
             self._http = httpx.AsyncClient(
-                transport=self.transport or _aiohttp_transport(),
+                transport=self.transport or Transport(),
                 timeout=httpx.Timeout(30.0),
                 headers={"User-Agent": "Ringbinder"},
                 event_hooks={"request": [_without_userinfo]},
@@ -195,13 +197,3 @@ class Services:
 async def _without_userinfo(request: Any) -> None:
     """httpx has made a header of what stands before the `@` of an address; aiohttp refuses to see both."""
     request.url = request.url.copy_with(userinfo=b"")
-
-
-def _aiohttp_transport() -> Any:
-    """httpx's own pool breaks down at some thirty concurrent requests; aiohttp's without a limit does not."""
-    import aiohttp
-    from httpx_aiohttp import AiohttpTransport
-
-    return AiohttpTransport(
-        client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=True)
-    )

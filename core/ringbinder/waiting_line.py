@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from attrs import define, field
+
+_EACH: Final = 10
 
 
 @define
@@ -24,7 +27,10 @@ class WaitingLine:
 
     @asynccontextmanager
     async def place(self, tell: Callable[[int], None]) -> AsyncIterator[None]:
-        """Holds a place until left; `tell` is called with the number of those before, whenever that changes."""
+        """Holds a place until left; `tell` is called with the number of those before, when that changes.
+
+        Far back in a long line only in tens: else each build that ends would speak to all who wait.
+        """
         if self.full:
             await self._wait(tell)
         else:
@@ -59,4 +65,5 @@ class WaitingLine:
 
     def _tell(self) -> None:
         for before, tell in enumerate(self._waiting.values()):
-            tell(before)
+            if before < _EACH or before % _EACH == 0:
+                tell(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,23 @@ async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -
         event.set()
     await asyncio.gather(*tasks)
     assert served == ["a", "b", "c"]
+
+
+async def test_far_back_in_a_long_line_the_number_is_told_in_tens() -> None:
+    line, heard, first = WaitingLine(1), list[int](), asyncio.Event()
+
+    async def build(gate: asyncio.Event | None, tell: Callable[[int], None]) -> None:
+        async with line.place(tell):
+            if gate is not None:
+                await gate.wait()
+
+    tasks = [asyncio.create_task(build(first, lambda before: None))]
+    tasks += [asyncio.create_task(build(None, lambda before: None)) for _ in range(25)]
+    tasks.append(asyncio.create_task(build(None, heard.append)))
+    await _settle()
+    first.set()
+    await asyncio.gather(*tasks)
+    assert heard == [25, 20, *range(10, -1, -1)]
 
 
 @given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40), st.integers(1, 3))

@@ -74,8 +74,6 @@ class _Wish:
     quota: int
     """Of its repository; 0: none."""
     granted: asyncio.Event = field(factory=asyncio.Event)
-    over: float | None = None
-    """When its launch had ended, well or not: from then on a new list of servers says whether it counts."""
 
 
 class LaunchQuota(Plugin[QuotaOptions]):
@@ -97,6 +95,8 @@ class LaunchQuota(Plugin[QuotaOptions]):
         super().__init__(config, context)
         self._waiting: list[_Wish] = []
         self._launching: set[_Wish] = set()
+        # When a launch had ended, well or not: from then on a new list of servers says whether it counts.
+        self._over: deque[tuple[float, _Wish]] = deque()
         self._servers: Counter[str] = Counter()
         self._listed_at = float("-inf")
         self._flight: SingleFlight[str, None] = SingleFlight()
@@ -177,7 +177,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
         finally:
             if wish in self._waiting:
                 self._waiting.remove(wish)
-            wish.over = self.context.clock.monotonic()
+            self._over.append((self.context.clock.monotonic(), wish))
 
     async def _wait(self, ticket: Ticket, wish: _Wish) -> None:
         now = self.context.clock.monotonic
@@ -244,7 +244,8 @@ class LaunchQuota(Plugin[QuotaOptions]):
         self._servers = images
         self._listed_at = at
         # What had ended before is in that list if it has made a server.
-        self._launching = {w for w in self._launching if w.over is None or w.over >= at}
+        while self._over and self._over[0][0] < at:
+            self._launching.discard(self._over.popleft()[1])
 
     def _grant_anew(self) -> None:
         """A pod has come or gone."""
