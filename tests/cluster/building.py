@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ringbinder.model import GitSource, Plan, Repo, Target
 from ringbinder.testing import make_context
 from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
 from ringbinder_builders.kubernetes import KubernetesBuilder
 
-from .conftest import IMAGE
+IMAGE: Final = os.environ.get("TEST_CLUSTER_IMAGE", "localhost/busybox:1")
+"""An image with a shell that the cluster's nodes have or can pull."""
 
 REPO = "https://git.example/a/b"
 

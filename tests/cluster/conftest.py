@@ -21,9 +21,6 @@ from tests.hub.real_hub import Hub, hub, install
 
 from .installation import Parts
 
-IMAGE: Final = os.environ.get("TEST_CLUSTER_IMAGE", "localhost/busybox:1")
-"""An image with a shell that the cluster's nodes have or can pull."""
-
 DOCUMENTED_USER: Final = "some-docker-id:$2y$04$aaaaaaaaaaaaaaaaaaaaaeeIntJhrwEvxIuR096lJ3dx2mB8zNcVe\n"
 """With the documented password, as a registry knows it."""
 

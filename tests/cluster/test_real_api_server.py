@@ -8,7 +8,7 @@ import pytest
 from realparts.kubeprobes import PROBES, Prober
 from ringbinder_cluster.client import Cluster
 
-from .conftest import IMAGE
+from .building import IMAGE
 
 pytestmark = pytest.mark.real("cluster")
 
