@@ -267,7 +267,7 @@ async def test_the_limit_counts_the_pods_of_all_replicas(api: KubeApi, replica: 
             asyncio.create_task((a, b)[number % 2].build(plan, target(plan), log))
             for number, (plan, log) in enumerate(zip(plans, logs, strict=True))
         ]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum("Waiting for another build" in log.text for log in logs) < 4:
                 await asyncio.sleep(0.01)
         go_on.set()
