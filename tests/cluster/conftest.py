@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from realparts.baseimage import STAND_INS
 from realparts.helm import Chart
-from realparts.parts import RealEngine, RealRegistry, registry
+from realparts.parts import RealEngine, RealRegistry, registry_of_users
 from ringbinder_cluster.client import Cluster
 
 from tests.hub.real_hub import Hub, hub, install
@@ -100,10 +100,7 @@ def store(
 ) -> Iterator[RealRegistry]:
     """A registry that knows the documented user."""
     require_real("docker-registry")
-    folder = tmp_path_factory.mktemp("store")
-    users = folder / "htpasswd"
-    users.write_text(DOCUMENTED_USER)
-    with registry(folder / "registry", {"htpasswd": {"realm": "x", "path": str(users)}}) as running:
+    with registry_of_users(tmp_path_factory.mktemp("store") / "of-users", DOCUMENTED_USER) as running:
         yield running
 
 

@@ -14,6 +14,7 @@ import yaml
 from attrs import field, frozen
 from realparts.helm import Chart
 from realparts.parts import RealEngine, RealRegistry
+from realparts.streams import events_of
 from ringbinder_cluster.client import Cluster
 
 from tests.hub.real_hub import TOKEN, Hub
@@ -123,16 +124,10 @@ class Installation:
         url = f"{address or self.address}build/{link}"
         wanted = {"Accept": "text/event-stream", **(headers or {})}
         async with self.http.get(url, params=query, headers=wanted) as answer:
-            id = ""
-            async for raw in answer.content:
-                name, _, value = raw.decode().rstrip("\n").partition(": ")
-                if name == "id":
-                    id = value
-                elif name == "data":
-                    event = {"id": id, **json.loads(value)}
-                    yield event
-                    if event["phase"] in ("ready", "failed"):
-                        return  # the server keeps the stream open, until clients close it
+            async for id, event in events_of(answer):
+                yield {"id": id, **event}
+                if event["phase"] in ("ready", "failed"):
+                    return  # the server keeps the stream open, until clients close it
 
 
 def ready(pod: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import aiohttp
 import psutil
 import pytest
 from attrs import define, field
+from realparts.streams import events_of
 from ringbinder.testing.gitserver import GitServer, Repository
 
 LONG = 240.0
@@ -39,13 +39,8 @@ class Site:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         timeout = aiohttp.ClientTimeout(total=LONG)
         async with self.http.get(f"{self.address}build/{link}", headers=headers, timeout=timeout) as answer:
-            id = ""
-            async for raw in answer.content:
-                name, _, value = raw.decode().rstrip("\n").partition(": ")
-                if name == "id":
-                    id = value
-                elif name == "data":
-                    yield id, json.loads(value)
+            async for told in events_of(answer):
+                yield told
 
     async def until(self, link: str, phase: str, *, last_id: str = "") -> list[tuple[str, dict[str, Any]]]:
         """What is told up to the first event of `phase`; then the client leaves."""

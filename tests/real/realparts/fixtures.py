@@ -14,7 +14,7 @@ from attrs import frozen
 
 from . import baseimage
 from .helm import Chart
-from .parts import HTPASSWD, RealEngine, RealRegistry, engine, registry
+from .parts import HTPASSWD, RealEngine, RealRegistry, engine, registry, registry_of_users
 
 Require = Callable[..., None]
 
@@ -37,10 +37,7 @@ def password_registry(
 ) -> Iterator[RealRegistry]:
     """A registry for the user ``builder`` with `parts.PASSWORD`."""
     require_real("docker-registry")
-    folder = tmp_path_factory.mktemp("registry")
-    file = folder / "htpasswd"
-    file.write_text(HTPASSWD)
-    with registry(folder / "htpasswd-registry", {"htpasswd": {"realm": "x", "path": str(file)}}) as running:
+    with registry_of_users(tmp_path_factory.mktemp("registry") / "of-users", HTPASSWD) as running:
         yield running
 
 

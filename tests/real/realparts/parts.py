@@ -71,6 +71,16 @@ def registry(
         yield made
 
 
+@contextmanager
+def registry_of_users(folder: Path, users: str) -> Iterator[RealRegistry]:
+    """`registry` for those alone whom `users` names, a file as htpasswd writes it."""
+    folder.mkdir(parents=True)
+    file = folder / "htpasswd"
+    file.write_text(users)
+    with registry(folder / "registry", {"htpasswd": {"realm": "x", "path": str(file)}}) as running:
+        yield running
+
+
 @define(eq=False)
 class RealEngine:
     folder: Path
