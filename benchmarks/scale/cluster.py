@@ -4,7 +4,7 @@
 
 says ``ready`` when it listens; ends when its input ends, and then writes the requests that it was asked, as JSON.
 The benchmark's launcher, which stands for the hub, asks for user pods at ``/-/users/NAME?image=...``; that is not
-counted.
+counted. Each goes when its time is over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attrs import define
 from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Act, Exit, Line, Wait
 
-from benchmarks.scale.day import BUILD_SECONDS, DAY
+from benchmarks.scale.day import BUILD_SECONDS, DAY, SERVER_SECONDS
 
 LINES = 200
 """Of a build's log."""
@@ -29,16 +29,17 @@ LINES = 200
 
 @define(eq=False)
 class DayApi(KubeApi):
+    lifetime: float = 1.0
+    """Of a user pod, in seconds."""
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if not request.path.startswith("/-/users/"):
             return await super()._answer(request)
         name = request.path.rpartition("/")[2]
-        if request.method == "DELETE":
-            self.remove_pod(name)
-        else:
-            labels = {"app": "jupyterhub", "component": "singleuser-server"}
-            container = {"name": "notebook", "image": request.query["image"]}
-            self.put_pod({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [container]}})
+        labels = {"app": "jupyterhub", "component": "singleuser-server"}
+        container = {"name": "notebook", "image": request.query["image"]}
+        self.put_pod({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [container]}})
+        asyncio.get_running_loop().call_later(self.lifetime, self.remove_pod, name)
         return web.json_response({})
 
 
@@ -54,7 +55,8 @@ async def main(folder: Path, seconds: float) -> None:
                 acts.append(Wait(pause))
         return [*acts, Exit(0)]
 
-    async with DayApi.running(folder, script=script, bookmarks=5.0) as api:
+    lifetime = SERVER_SECONDS * seconds / DAY
+    async with DayApi.running(folder, script=script, bookmarks=5.0, lifetime=lifetime) as api:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         print(json.dumps({"requests": api.requests, "pods": len(api.created)}), flush=True)

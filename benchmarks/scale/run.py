@@ -33,8 +33,9 @@ from ringbinder import Image, ImageKind, Launcher, LaunchRequest, Log, Plan, Reg
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import load
 from ringbinder_builders.kubernetes import KubernetesBuilder
+from ringbinder_server.serve import collect_seldom
 
-from benchmarks.scale.day import BUILDS_AT_ONCE, DAY, LAUNCHES, SERVER_SECONDS, Arrival, day
+from benchmarks.scale.day import BUILDS_AT_ONCE, DAY, LAUNCHES, Arrival, day
 
 ROOT = Path(__file__).parents[2]
 MOST_PER_BUILD = 6.0
@@ -64,23 +65,17 @@ class Builder(KubernetesBuilder):
 
 
 class Hub(Launcher[Any]):
-    """Stands for a JupyterHub: a pod for every user, that goes when its time is over."""
+    """Stands for a JupyterHub: a pod for every user."""
 
     runs: ClassVar[ImageKind] = "oci"
     address: ClassVar[str] = ""
-    lifetime: ClassVar[float] = 1.0
     _number = 0
 
     async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
         self._number += 1
         name = f"jupyter-{self._number}"
         await self.context.http.post(f"{self.address}/-/users/{name}", params={"image": image.name})
-        self.context.tasks.start(self._end(name), "end of a server")
         return Server(name, "http://127.0.0.1:1/", Secret(name), image.name)
-
-    async def _end(self, name: str) -> None:
-        await asyncio.sleep(self.lifetime)
-        await self.context.http.delete(f"{self.address}/-/users/{name}")
 
     async def stop(self, server: Server) -> bool:
         return True
@@ -173,9 +168,9 @@ async def simulate(folder: Path, times: float, seconds: float) -> tuple[Measured
     assert await server.stdout.readline() == b"ready\n"
     kubeconfig = folder / "kubeconfig"
     Hub.address = json.loads(kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
-    Hub.lifetime = SERVER_SECONDS * seconds / DAY
     measured = Measured()
     async with application(folder, times, seconds) as app:
+        collect_seldom()  # as the server does
         watching = asyncio.create_task(observe(measured))
         began, clients = time.monotonic(), []
         for arrival in day(times):

@@ -63,17 +63,24 @@ async def serve(
             if open_to_all:
                 check_public(binder)
             server = await stack.enter_async_context(serving(binder, sock, host))
-            # Modules and plugins stay, and so do the lines of a build for a while: looking through them again and
-            # again makes every client wait.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 20)
+            collect_seldom()
             on_ready(address)
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({stopped, server}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             if stop.is_set():
                 await _drain(binder, hurry)
+
+
+def collect_seldom() -> None:
+    """Python looks for garbage less often, and not among what is there now.
+
+    Modules and plugins stay, and so do the lines of a build for a while: looking through them again and again makes
+    every client wait.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def _drain(binder: Ringbinder, hurry: asyncio.Event) -> None:

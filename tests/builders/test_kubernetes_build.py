@@ -245,37 +245,6 @@ async def test_no_success_is_told_twice(api: KubeApi, replica: Replica, log: Rec
     assert api.created == [plan.build] * 2
 
 
-async def test_the_limit_counts_the_pods_of_all_replicas(api: KubeApi, replica: Replica) -> None:
-    go_on = asyncio.Event()
-    api.script = lambda pod: [said("begun"), Hold(go_on), Exit(0)]
-    plans = [make_plan(f"{number}abcdef", slug=f"r{number}") for number in range(8)]
-    logs = [RecordingLog() for _ in plans]
-    most = 0
-
-    async def count() -> None:
-        nonlocal most
-        while True:
-            most = max(
-                most,
-                sum(pod["status"]["phase"] in ("Pending", "Running") for pod in api.objects["pods"].values()),
-            )
-            await asyncio.sleep(0.005)
-
-    counting = asyncio.create_task(count())
-    async with replica(concurrent_build_limit=3) as a, replica(concurrent_build_limit=3) as b:
-        builds = [
-            asyncio.create_task((a, b)[number % 2].build(plan, target(plan), log))
-            for number, (plan, log) in enumerate(zip(plans, logs, strict=True))
-        ]
-        async with asyncio.timeout(60):
-            while sum("Waiting for another build" in log.text for log in logs) < 4:
-                await asyncio.sleep(0.01)
-        go_on.set()
-        await asyncio.gather(*builds)
-    counting.cancel()
-    assert most < 3 + 2
-
-
 async def test_the_cleaner_removes_what_is_finished_or_too_old(api: KubeApi, replica: Replica) -> None:
     labels = {"name": "old", "component": "binderhub-build"}
     spec = {"containers": [{"name": "builder"}]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -18,6 +19,9 @@ from ._pod_manifest import COMPONENT
 
 IMAGE_BUILDERS: Final = {"component": "image-builder", "app": "binder"}
 """Labels of the pods in which the chart's container engines run, one on each node that builds."""
+
+_REPLICAS: Final = 8
+"""Up to so many, which create pods before they have seen each other's, pass the limit by less than their number."""
 
 
 @frozen
@@ -45,10 +49,15 @@ class World:
     log: Logger
     clock: Clock
     times: BuildTimes = field(factory=BuildTimes)
-    queue: list[object] = field(factory=list)
-    """Who waits for a place among the running pods, in the order of their coming."""
+    queue: dict[object, asyncio.Event] = field(factory=dict)
+    """Who waits for a place among the running pods, in the order of their coming; the event is set at their turn."""
+    running: int = field(default=0, init=False)
+    """How many build pods have not ended, of all replicas."""
     used: set[str] = field(factory=set)
     """The uids of the pods whose success was told: none is taken for the success of a second build."""
+
+    def __attrs_post_init__(self) -> None:
+        self.watch.observer = self._count
 
     @property
     def builds(self) -> list[Json]:
@@ -56,9 +65,26 @@ class World:
         return [pod for pod in self.watch.pods.values() if labels_of(pod).get("component") == COMPONENT]
 
     @property
-    def running(self) -> int:
-        """How many build pods have not ended, of all replicas."""
-        return sum(not finished(pod) for pod in self.builds)
+    def turns(self) -> int:
+        """How many of the queue may create their pods now, at the same time: a share of the free places."""
+        free = self.options.concurrent_build_limit - self.running
+        return max(1, free // _REPLICAS) if free > 0 else 0
+
+    def leave(self, waiting: object) -> None:
+        """Takes it out of the queue, if it is there."""
+        if self.queue.pop(waiting, None):
+            self._call()
+
+    def _count(self, before: Json | None, after: Json | None) -> None:
+        more = _runs(after) - _runs(before)
+        self.running += more
+        if more < 0:
+            self._call()
+
+    def _call(self) -> None:
+        """Wakes those of the queue whose turn it is, and nobody else, however many wait."""
+        for news in islice(self.queue.values(), self.turns):
+            news.set()
 
     @property
     def nodes(self) -> list[str]:
@@ -113,3 +139,7 @@ class World:
         """For an answer of the API server that only an operator can change."""
         told = f"the Kubernetes API server does not let us {what} in namespace {self.watch.namespace}"
         return ConfigError([f"KubernetesBuildExecutor: {told}: {error.message}; see `ringbinder doctor`"])
+
+
+def _runs(pod: Json | None) -> bool:
+    return pod is not None and labels_of(pod).get("component") == COMPONENT and not finished(pod)

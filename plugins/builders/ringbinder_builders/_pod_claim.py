@@ -5,6 +5,7 @@ The name of the pod is the lock: the API server lets only one of a name exist.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 
@@ -34,22 +35,21 @@ class Claim:
     async def pod(self) -> Json:
         """The pod, which runs or has just succeeded. Raises TransientError, and ConfigError for missing rights."""
         world = self.world
-        with world.watch.listening() as news:
+        with world.watch.listening(self.plan.build) as news:
             try:
                 while True:
                     news.clear()
                     found = world.watch.pods.get(self.plan.build)
                     if found is None:
-                        pod = await self._take_turn()
+                        pod = await self._take_turn(news)
                     else:
+                        world.leave(self)  # whatever we wait for now, it is not a place
                         pod = found if await self._fits(found) else None
                     if pod is not None:
                         return pod
                     await world.moment(news)
             finally:
-                if self in world.queue:
-                    world.queue.remove(self)
-                    world.watch.wake()
+                world.leave(self)
 
     async def _fits(self, found: Json) -> bool:
         """Whether a pod of our name builds our image; one that has ended otherwise makes way."""
@@ -71,13 +71,12 @@ class Claim:
             await self._create_secret(found, state.attempt(found))
         return True
 
-    async def _take_turn(self) -> Json | None:
+    async def _take_turn(self, news: asyncio.Event) -> Json | None:
         """A new pod, if it is our turn and there is a place."""
         world = self.world
-        if self not in world.queue:
-            world.queue.append(self)
-        ahead, limit = world.queue.index(self), world.options.concurrent_build_limit
-        if ahead == 0 and world.running < limit:
+        world.queue.setdefault(self, news)
+        ahead, limit = list(world.queue).index(self), world.options.concurrent_build_limit
+        if ahead < world.turns:
             return await self._create()
         others = f", and {ahead} wait longer than this one" if ahead else ""
         self._tell(f"Waiting for another build to end: {limit} may run at a time{others}.")

@@ -22,8 +22,6 @@ from ._pod_cleaner import clean
 from ._pod_follow import Following
 from ._pod_manifest import COMPONENT
 
-"""Seconds that the start waits for a first list of pods; the builds wait longer."""
-
 
 class KubernetesBuilder(Builder[KubernetesBuildOptions]):
     """One watch over all build pods, and for each build under way one follower of its log.

@@ -20,7 +20,7 @@ from ringbinder.services import Clock, Logger
 
 from .client import ApiError, Cluster, Json, Unreachable
 
-_REMEMBERED: Final = 2000
+_REMEMBERED: Final = 500
 _GONE: Final = 410
 _FIRST_LIST: Final = 20.0
 """Seconds that a start waits for the API server."""
@@ -58,6 +58,8 @@ class PodWatch:
     clock: Clock
     log: Logger
     times: WatchTimes = field(factory=WatchTimes)
+    keep: Callable[[Json], Json] = lambda pod: pod
+    """Makes of a pod what of it is kept: at least its name, uid and resourceVersion."""
     pods: dict[str, Json] = field(factory=dict, init=False)
     """By name; finished ones too, until they are deleted."""
     observer: Callable[[Json | None, Json | None], None] = lambda before, after: None
@@ -152,7 +154,7 @@ class PodWatch:
             try:
                 answer = await response.json(content_type=None)
                 version = str(answer["metadata"]["resourceVersion"])
-                listed = {str(pod["metadata"]["name"]): pod for pod in answer["items"] or ()}
+                listed = {str(pod["metadata"]["name"]): self.keep(pod) for pod in answer["items"] or ()}
             except (ValueError, LookupError, TypeError):
                 raise Unreachable("the list of pods is no such thing") from None
         self._replace(listed, version)
@@ -213,9 +215,9 @@ class PodWatch:
             told = str(thing.get("message") or thing.get("reason") or "")
             raise ApiError(int(thing.get("code") or 500), str(thing.get("reason") or ""), told)
         if kind == "DELETED":
-            self._lose(thing)
+            self._lose(self.keep(thing))
         elif kind != "BOOKMARK":
-            self._see(thing)
+            self._see(self.keep(thing))
         return str(thing["metadata"].get("resourceVersion") or "")
 
     def _see(self, pod: Json) -> None:

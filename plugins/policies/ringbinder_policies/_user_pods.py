@@ -48,8 +48,8 @@ class UserPods:
         selector = f"component in ({_USERS['component']},{_BUILDS['component']})"
         async with Cluster.connected(context.name, patience) as cluster:
             watch = PodWatch(
-                cluster, namespace, selector, context.clock, context.log, times or WatchTimes()
-            )  # fmt: skip
+                cluster, namespace, selector, context.clock, context.log, times or WatchTimes(), _counted
+            )
             pods = cls(watch)
             tasks = (
                 context.tasks.start(watch.run(), "watch user pods"),
@@ -86,7 +86,7 @@ class UserPods:
             if _BUILDS.items() <= labels:
                 self.builds += change
             elif _USERS.items() <= labels:
-                image = without_tag(_image(pod))
+                image = without_tag(pod["image"])
                 self.images[image] += change
                 if not self.images[image]:
                     del self.images[image]
@@ -106,8 +106,17 @@ async def _tell(watch: PodWatch, changed: Callable[[], None]) -> None:
             changed()
 
 
-def _image(pod: Json) -> str:
-    """Of the container that the hub calls ``notebook``, else of the first one."""
+def _counted(pod: Json) -> Json:
+    """What a pod is counted by. A whole one, of which there are thousands, takes many times the memory."""
+    metadata, labels = pod["metadata"], labels_of(pod)
     containers: Sequence[Any] = pod["spec"].get("containers") or ({},)
+    # The hub calls the user's container `notebook`.
     chosen = next((one for one in containers if one.get("name") == "notebook"), containers[0])
-    return str(chosen.get("image") or "")
+    return {
+        "metadata": {
+            **{name: metadata.get(name) for name in ("name", "uid", "resourceVersion")},
+            "labels": {name: labels[name] for name in ("app", "component") if name in labels},
+        },
+        "image": str(chosen.get("image") or ""),
+        "status": {"phase": (pod.get("status") or {}).get("phase")},
+    }

@@ -1,0 +1,122 @@
+"""Who waits for a place among the build pods: whose turn it is, and who is left asleep."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ringbinder.testing import RecordingLog, make_context
+from ringbinder.testing.kubeapi import KubeApi
+from ringbinder.testing.kubescript import Exit, Hold, Line
+from ringbinder_builders._build_world import World
+from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
+from ringbinder_cluster.client import Cluster
+from ringbinder_cluster.watching import PodWatch
+
+from .conftest import Replica, make_plan, target
+
+
+def world(folder: Path, limit: int) -> World:
+    """One whose cache is told of pods by hand."""
+    context, nobody = make_context(folder, "kubernetes"), cast("Cluster", None)
+    watch = PodWatch(nobody, "binder", "", context.clock, context.log)
+    options = KubernetesBuildOptions(concurrent_build_limit=limit)
+    return World(nobody, watch, options, context.log, context.clock)
+
+
+def pod(number: int, phase: str, version: int) -> dict[str, Any]:
+    labels = {"component": "binderhub-build"}
+    metadata = {"name": f"p{number}", "uid": f"u{number}", "labels": labels, "resourceVersion": str(version)}
+    return {"metadata": metadata, "status": {"phase": phase}}
+
+
+@given(
+    limit=st.integers(1, 100),
+    running=st.integers(1, 120),
+    waiting=st.integers(0, 60),
+    replicas=st.integers(1, 8),
+)
+def test_a_build_that_ends_wakes_the_next_and_nobody_else(
+    tmp_path_factory: Any, limit: int, running: int, waiting: int, replicas: int
+) -> None:
+    ours = world(tmp_path_factory.getbasetemp(), limit)
+    for number in range(running):
+        ours.watch.note(pod(number, "Running", number + 1))
+    for number in range(waiting):
+        ours.queue[number] = asyncio.Event()
+    ours.watch.note(pod(0, "Succeeded", running + 1))
+    assert ours.running == running - 1
+    awake = [news.is_set() for news in ours.queue.values()]
+    assert awake == sorted(awake, reverse=True)
+    assert sum(awake) == min(waiting, ours.turns)
+    assert bool(ours.turns) == (ours.running < limit)
+    # All replicas create at once, before one has seen another's pods.
+    assert ours.running + replicas * ours.turns < max(limit, ours.running + 1) + replicas
+
+
+def test_who_leaves_the_queue_wakes_the_next(tmp_path: Path) -> None:
+    ours, one, two = world(tmp_path, 1), asyncio.Event(), asyncio.Event()
+    ours.queue.update({"one": one, "two": two})
+    ours.leave("one")
+    ours.leave("one")
+    assert two.is_set()
+
+
+async def test_the_limit_counts_the_pods_of_all_replicas(api: KubeApi, replica: Replica) -> None:
+    go_on = asyncio.Event()
+    api.script = lambda pod: [Hold(go_on), Exit(0)]
+    api.latency = 0.02  # so that replicas create before they see each other's pods
+    plans = [make_plan(f"{number:03}bcdef", slug=f"r{number}") for number in range(40)]
+    logs = [RecordingLog() for _ in plans]
+    limit, most = 17, 0
+
+    def running() -> int:
+        return sum(pod["status"]["phase"] in ("Pending", "Running") for pod in api.objects["pods"].values())
+
+    async def count() -> None:
+        nonlocal most
+        while True:
+            most = max(most, running())
+            await asyncio.sleep(0.005)
+
+    counting = asyncio.create_task(count())
+    options = {"concurrent_build_limit": limit}
+    async with replica(**options) as a, replica(**options) as b, replica(**options) as c:
+        builds = [
+            asyncio.create_task((a, b, c)[number % 3].build(plan, target(plan), log))
+            for number, (plan, log) in enumerate(zip(plans, logs, strict=True))
+        ]
+        async with asyncio.timeout(60):
+            while running() < limit or not any(f"{limit} may run" in log.text for log in logs):
+                await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(*builds)
+    counting.cancel()
+    assert limit <= most < limit + 3
+    assert sorted(api.created) == sorted(plan.build for plan in plans)
+
+
+async def test_who_waits_for_an_earlier_build_of_its_name_holds_up_nobody(
+    api: KubeApi, replica: Replica, log: RecordingLog
+) -> None:
+    go_on = asyncio.Event()
+    api.script = lambda pod: [Line('{"message": "begun\\n", "phase": "building"}'), Hold(go_on), Exit(0)]
+    first, theirs = make_plan("1a2b3c", slug="first"), make_plan("1a2b3c", slug="x")
+    same_name, last = make_plan("1a2fff", slug="x"), make_plan("3a2b3c", slug="last")
+    assert theirs.build == same_name.build
+    waiting, last_log = RecordingLog(), RecordingLog()
+    async with replica(concurrent_build_limit=1) as ours, replica(concurrent_build_limit=2) as other:
+        builds = [asyncio.create_task(ours.build(first, target(first), log))]
+        await log.until("begun")
+        builds.append(asyncio.create_task(ours.build(same_name, target(same_name), waiting)))
+        await waiting.until("Waiting for another build to end")
+        builds.append(asyncio.create_task(ours.build(last, target(last), last_log)))
+        await last_log.until("1 wait longer than this one")
+        builds.append(asyncio.create_task(other.build(theirs, target(theirs), RecordingLog())))
+        await waiting.until("Another build of this repository is under way")
+        await last_log.until("1 may run at a time.")
+        go_on.set()
+        await asyncio.gather(*builds)
