@@ -90,13 +90,13 @@ class Run:
         if not self.log.closed:
             self.log.append(event)
 
-    def cancel(self, reason: str) -> None:
-        """Ends the build; its watchers are told `reason`.
+    def cancel(self, reason: str, code: str = "cancelled") -> None:
+        """Ends the build; its watchers are told `reason` and `code`.
 
         The first call counts: a clean-up is not disturbed.
         """
         if self.cancel_event is None and not self.task.done():
-            self.cancel_event = failed(reason, code="cancelled")
+            self.cancel_event = failed(reason, code=code)
             self.task.cancel()
 
     def tail(self, count: int = 200) -> list[str]:
@@ -206,7 +206,7 @@ class Runs:
     async def close(self, reason: str) -> None:
         """Cancels every build; returns when each has cleaned up and its log is kept."""
         for run in self._unended:
-            run.cancel(reason)
+            run.cancel(reason, code="shutting-down")
         await asyncio.gather(*(run.task for run in self._unended), return_exceptions=True)
         await asyncio.gather(*self._keeping, return_exceptions=True)
 

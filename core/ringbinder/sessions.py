@@ -273,7 +273,7 @@ class Sessions:
         )
         self.known[id] = session
         if self._closing is not None:
-            session.say(failed(self._closing, code="cancelled"))
+            session.say(failed(self._closing, code="shutting-down"))
         else:
             session.task = asyncio.create_task(
                 self.work(session), name=f"session {name}", context=session.context
@@ -304,13 +304,13 @@ class Sessions:
         self._watched(session)
         self.known.pop(session.id, None)
 
-    def cancel(self, session: Session, reason: str) -> None:
-        """Ends a session that has not ended; its readers are told `reason`.
+    def cancel(self, session: Session, reason: str, code: str = "cancelled") -> None:
+        """Ends a session that has not ended; its readers are told `reason` and `code`.
 
         The first call counts: a clean-up is not disturbed.
         """
         if session.cancel_event is None and session.task is not None and not session.task.done():
-            session.cancel_event = failed(reason, code="cancelled")
+            session.cancel_event = failed(reason, code=code)
             session.task.cancel()
 
     def _watched(self, session: Session) -> None:
@@ -354,7 +354,7 @@ class Sessions:
         """
         self._closing = reason
         for session in self.known.values():
-            self.cancel(session, reason)
+            self.cancel(session, reason, code="shutting-down")
         tasks = [session.task for session in self.known.values() if session.task]
         await asyncio.gather(*tasks, return_exceptions=True)
         for session in self.known.values():

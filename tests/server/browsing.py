@@ -69,9 +69,11 @@ async def web(answer: Callable[[str], str | None]) -> AsyncIterator[tuple[str, l
 
 
 @asynccontextmanager
-async def breakable(address: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """The server at `address` behind a line that can be cut: the address there, and what cuts it."""
-    target = urlsplit(address)
+async def breakable(*addresses: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """The server that listens behind a line that can be cut: the address there, and what cuts it.
+
+    With several `addresses` the first one that answers is led to.
+    """
     lines: set[asyncio.StreamWriter] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,8 +85,12 @@ async def breakable(address: str) -> AsyncIterator[tuple[str, Callable[[], None]
         lines.discard(writer)
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far = await asyncio.open_connection(target.hostname, target.port)
-        await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
+        for target in map(urlsplit, addresses):
+            with suppress(ConnectionRefusedError):
+                far = await asyncio.open_connection(target.hostname, target.port)
+                await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
+                return
+        writer.transport.abort()
 
     def cut() -> None:
         for line in list(lines):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -209,6 +211,40 @@ async def test_a_lost_connection_is_taken_up_again(serve: Serve, browser: Browse
         await page.wait_for_url(f"{notebook}s1/?token=*")
         assert (len(live.binder.sessions.known), len(live.gate.builds), live.gate.launches) == (1, 1, 1)
         assert any(request.build_token for request in live.gate.requests)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_a_server_that_shuts_down_is_waited_for(
+    serve: Serve, browser: Browser, tmp_path: Path, replaced: bool
+) -> None:
+    """As in a rolling upgrade: the page goes on at the server that takes its place, and nobody clicks."""
+    async with (
+        web(lambda path: NOTEBOOK) as (notebook, _),
+        serve({"Ringbinder.state_folder": str(tmp_path / "second")}, gate=True) as second,
+        AsyncExitStack() as first,
+        opened(browser) as page,
+    ):
+        live = await first.enter_async_context(serve(gate=True))
+        live.gate.shut()
+        second.gate.url = notebook
+        async with breakable(live.address, second.address) as (address, _):
+            await page.clock.install()
+            await page.goto(address + LINK)
+            await expect(page.locator("#log")).to_contain_text("gate: building")
+            await page.route("**/build/**", lambda route: route.abort())
+            await first.aclose()
+            await expect(page.locator("#status")).to_contain_text("Going on as soon as one answers")
+            await shot(page, "stopped")
+            if replaced:
+                await page.unroute("**/build/**")
+            async with asyncio.timeout(60):
+                while urlsplit(page.url).path == f"/{LINK}" and await page.locator("#failed").is_hidden():
+                    await page.clock.run_for(20_000)
+            if replaced:
+                await page.wait_for_url(f"{notebook}s1/?token=*")
+                assert (len(second.gate.builds), second.gate.launches) == (1, 1)
+            else:
+                await expect(page.locator("#cause")).to_contain_text("Ringbinder is shutting down")
 
 
 class Failing:

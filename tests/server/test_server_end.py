@@ -62,7 +62,7 @@ async def test_open_streams_get_a_last_event(serve: Serve) -> None:
             held = asyncio.create_task(live.events(LINK))
             await live.gate.began.wait()
         events = await held
-    assert events[-1] == {"phase": "failed", "message": SHUTTING_DOWN, "code": "cancelled"}
+    assert events[-1] == {"phase": "failed", "message": SHUTTING_DOWN, "code": "shutting-down"}
     assert live.gate.cancelled.is_set()
 
 
@@ -85,7 +85,9 @@ async def test_streams_that_idle_after_ready_end(serve: Serve) -> None:
 async def test_while_it_ends_a_new_client_is_told_to_try_again(serve: Serve) -> None:
     async with serve(CACHED) as live:
         await live.binder.close()
-        assert await live.events(LINK) == [{"phase": "failed", "message": SHUTTING_DOWN, "code": "cancelled"}]
+        assert await live.events(LINK) == [
+            {"phase": "failed", "message": SHUTTING_DOWN, "code": "shutting-down"}
+        ]
 
 
 PROGRAM = """

@@ -18,6 +18,7 @@ const KEY = `launch:${location.pathname}${location.search}`;
 const NAME = document.title;
 const LOADED = Date.now();
 const LEARN_AGAIN = 15000; // while a queue moves, or others' launches end
+const PATIENCE = 120; // seconds, with a server that shuts down: longer than another takes to start in its place
 
 const SAYS = {
   waiting: "Looking up the repository",
@@ -25,6 +26,8 @@ const SAYS = {
   pushing: "Storing the environment for the next launch",
   launching: "Starting your server",
 };
+const LOST = "The connection was lost. Trying to get it back …";
+const STOPPED = "This server is being stopped or started again. Going on as soon as one answers …";
 const TITLES = { waiting: "Waiting", building: "Building", pushing: "Storing", launching: "Launching" };
 
 let launch; // what is kept over a reload: {session, first, times}
@@ -170,9 +173,11 @@ async function run() {
       lastId,
       token: fresh ? data.build_token : "",
       silence: data.silence,
+      patience: PATIENCE,
       onEvent: show,
-      onLost: (lost) => {
-        by("status").textContent = lost ? "The connection was lost. Trying to get it back …" : SAYS[stages.now];
+      onLost: (lost, stopped) => {
+        const away = stopped ? STOPPED : LOST;
+        by("status").textContent = lost ? away : SAYS[stages.now];
       },
     });
     if (!seen) failed({ message: "This launch is no longer known to the server. Please try again." });

@@ -23,13 +23,16 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 /**
  * Tells `onEvent(id, event)` every event up to the terminal one, through lost connections.
  *
- * `lastId` is the id of the last event seen, if any; `token` is a build token for a launch that begins now; after `silence` seconds without a byte a connection counts as
- * lost; `onLost(true)` says that it is lost, `onLost(false)` that it is back. Returns whether the end was seen: false
- * means that the server knows this launch no more.
+ * `lastId` is the id of the last event seen, if any; `token` is a build token for a launch that begins now; after
+ * `silence` seconds without a byte a connection counts as lost; `onLost(true)` says that it is lost, `onLost(false)` that
+ * it is back. If a server shuts down (`onLost(true, true)`) it, or another in its place, is looked for during `patience`
+ * seconds; then `onEvent` is told its last event. Returns whether the end was seen: false means that the server knows
+ * this launch no more.
  */
-export async function follow(url, { lastId = "", token = "", silence, onEvent, onLost }) {
+export async function follow(url, { lastId = "", token = "", silence, patience, onEvent, onLost }) {
   let wait = 1000;
   let broken = null; // an error of `onEvent` is no lost connection
+  let farewell = null; // of a server that shuts down: {id, event, until}
   for (;;) {
     const ended = new AbortController();
     let timer;
@@ -50,7 +53,12 @@ export async function follow(url, { lastId = "", token = "", silence, onEvent, o
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       onLost(false);
       for await (const { id, event } of parse(response.body, alive)) {
+        if (event.code === "shutting-down") {
+          farewell ??= { id, event, until: Date.now() + patience * 1000 };
+          break;
+        }
         wait = 1000;
+        farewell = null;
         lastId = id;
         try {
           onEvent(id, event);
@@ -66,7 +74,11 @@ export async function follow(url, { lastId = "", token = "", silence, onEvent, o
       clearTimeout(timer);
       ended.abort();
     }
-    onLost(true);
+    if (farewell && Date.now() >= farewell.until) {
+      onEvent(farewell.id, farewell.event);
+      return true;
+    }
+    onLost(true, farewell !== null);
     await pause(wait * (0.75 + Math.random() / 2));
     wait = Math.min(wait * 2, 15000);
   }
