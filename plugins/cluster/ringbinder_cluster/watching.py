@@ -141,11 +141,6 @@ class PodWatch:
         """Takes a pod that somebody has just got from the API server, so that the cache is not behind it."""
         self._see(pod)
 
-    def wake(self) -> None:
-        """Sets the events of those who listen to any pod."""
-        for news in self._listeners.get(None, ()):
-            news.set()
-
     async def _list(self) -> str:
         times = self.cluster.patience.request
         async with self.cluster.open(
@@ -160,7 +155,7 @@ class PodWatch:
         self._replace(listed, version)
         self._contact = self.clock.monotonic()
         self.synced.set()
-        self.wake()
+        self._wake()
         return version
 
     def _replace(self, listed: Mapping[str, Json], version: str) -> None:
@@ -252,7 +247,12 @@ class PodWatch:
     def _tell(self, name: str) -> None:
         for news in self._listeners.get(name, ()):
             news.set()
-        self.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Sets the events of those who listen to any pod."""
+        for news in self._listeners.get(None, ()):
+            news.set()
 
 
 def uid_of(thing: Json) -> str:
