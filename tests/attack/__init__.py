@@ -1,0 +1,1 @@
+"""What strangers have tried, or could: hostile repositories, notebooks, pages, links, archives and answers."""

@@ -1,0 +1,197 @@
+"""`UntrustedTree`: no link in a folder that strangers can write leads out of it, and no read is without a bound."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ringbinder.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
+
+CANARY = b"canary"
+READS: dict[str, Callable[[UntrustedTree, str, Path], Any]] = {
+    "open": lambda tree, path, _: tree.open(path),
+    "read": lambda tree, path, _: tree.read(path, 100),
+    "read_text": lambda tree, path, _: tree.read_text(path, 100),
+    "names": lambda tree, path, _: tree.names(path),
+    "walk": lambda tree, path, _: list(tree.walk(path)),
+    "copy_file": lambda tree, path, into: tree.copy_file(path, into, 100),
+    "copy_tree": lambda tree, path, into: tree.copy_tree(path, into, 100),
+    "make_folder": lambda tree, path, _: tree.make_folder(path),
+    "subtree": lambda tree, path, _: tree.subtree(path).names(),
+}
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    folder = tmp_path / "outside"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "canary").write_bytes(CANARY)
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> UntrustedTree:
+    (tmp_path / "tree" / "folder").mkdir(parents=True)
+    (tmp_path / "tree" / "folder" / "file").write_bytes(b"content")
+    return UntrustedTree(tmp_path / "tree")
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("target", ["canary", "inner", ""])
+def test_link_as_last_component_is_refused(
+    tree: UntrustedTree, outside: Path, tmp_path: Path, target: str, read: Callable[..., Any]
+) -> None:
+    (tree.place / "link").symlink_to(outside / target)
+
+    with pytest.raises(UntrustedError):
+        read(tree, "link", tmp_path / "into")
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_link_as_a_folder_on_the_way_is_refused(
+    tree: UntrustedTree, outside: Path, tmp_path: Path, read: Callable[..., Any]
+) -> None:
+    (tree.place / "link").symlink_to(outside)
+
+    for path in ("link/canary", "link/inner", "link/new"):
+        with pytest.raises(UntrustedError):
+            read(tree, path, tmp_path / "into")
+    assert sorted(path.name for path in outside.iterdir()) == ["canary", "inner"]
+
+
+def test_link_in_the_place_of_a_subtree_is_refused(tree: UntrustedTree, outside: Path) -> None:
+    inner = tree.subtree("folder")
+    assert inner.read("file", 100) == b"content"
+
+    shutil.rmtree(tree.place / "folder")
+    (tree.place / "folder").symlink_to(outside)
+
+    with pytest.raises(UntrustedError):
+        inner.read("canary", 100)
+
+
+def test_link_in_the_place_of_the_root_is_refused(tree: UntrustedTree, outside: Path) -> None:
+    shutil.rmtree(tree.root)
+    tree.root.symlink_to(outside)
+
+    with pytest.raises(UntrustedError):
+        tree.names()
+
+
+@pytest.mark.parametrize("path", ["..", "../outside/canary", "/etc/passwd", "folder/../../x", "a//b", "\0"])
+def test_path_that_leads_out_is_refused(tree: UntrustedTree, path: str) -> None:
+    for read in (tree.stat, tree.open, tree.names):
+        with pytest.raises(UntrustedError):
+            read(path)
+
+
+def test_pipe_socket_and_folder_are_no_files(tree: UntrustedTree) -> None:
+    os.mkfifo(tree.place / "pipe")
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{short}/s")
+        os.link(f"{short}/s", tree.place / "socket")
+
+        for path in ("pipe", "socket", "folder"):
+            with pytest.raises(UntrustedError):
+                tree.read(path, 100)
+            assert not tree.is_file(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device")
+def test_device_is_no_file(tree: UntrustedTree) -> None:
+    os.mknod(tree.place / "zero", 0o20666, os.makedev(1, 5))
+
+    with pytest.raises(UntrustedError):
+        tree.read("zero", 100)
+
+
+def test_write_replaces_a_link_and_not_its_target(tree: UntrustedTree, outside: Path) -> None:
+    (tree.place / "link").symlink_to(outside / "canary")
+    (tree.place / "folder-link").symlink_to(outside)
+
+    tree.write("link", b"new")
+
+    assert tree.read("link", 100) == b"new"
+    assert (outside / "canary").read_bytes() == CANARY
+    with pytest.raises(UntrustedError):
+        tree.write("folder-link/canary", b"new")
+    with pytest.raises(UntrustedError):
+        tree.write("folder", b"new")
+    assert tree.names() == ["folder", "folder-link", "link"]
+
+
+def test_remove_takes_away_a_link_and_not_its_target(tree: UntrustedTree, outside: Path) -> None:
+    (tree.place / "link").symlink_to(outside / "canary")
+
+    tree.remove("link")
+    tree.remove("link")
+
+    assert tree.kind("link") is None
+    assert (outside / "canary").exists()
+
+
+def test_copied_tree_has_no_links_pipes_or_setuid(tree: UntrustedTree, outside: Path, tmp_path: Path) -> None:
+    (tree.place / "folder" / "link").symlink_to(outside / "canary")
+    (tree.place / "all").symlink_to(outside)
+    os.mkfifo(tree.place / "pipe")
+    (tree.place / "folder" / "file").chmod(0o4755)
+
+    assert tree.copy_tree(".", tmp_path / "copy", 100) == len(b"content")
+
+    copied = {path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*")}
+    assert copied == {"folder", "folder/file"}
+    assert (tmp_path / "copy/folder/file").stat().st_mode & 0o7777 == 0o755
+
+
+def test_content_beyond_the_limit_is_refused(tree: UntrustedTree, tmp_path: Path) -> None:
+    (tree.place / "large").write_bytes(bytes(101))
+
+    assert tree.read("folder/file", 7) == b"content"
+    for call in (
+        lambda: tree.read("large", 100),
+        lambda: tree.copy_file("large", tmp_path / "into", 100),
+        lambda: tree.copy_tree(".", tmp_path / "all", 100),
+        lambda: tree.names(".", 1),
+        lambda: list(tree.walk(".", 2)),
+    ):
+        with pytest.raises(UntrustedError):
+            call()
+
+
+def test_tree_deeper_than_the_limit_is_refused(tree: UntrustedTree) -> None:
+    (tree.place / "/".join(["d"] * MAX_DEPTH)).mkdir(parents=True)
+    list(tree.walk())
+
+    (tree.place / "/".join(["d"] * (MAX_DEPTH + 2))).mkdir(parents=True)
+    with pytest.raises(UntrustedError):
+        list(tree.walk())
+
+
+@given(st.lists(st.sampled_from(["file", "folder", "to-folder", "to-outside"]), min_size=1, max_size=4))
+def test_no_path_of_any_shape_reaches_the_canary(parts: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        outside, root = Path(scratch, "outside"), Path(scratch, "root")
+        for folder in (outside, root / "folder" / "folder"):
+            folder.mkdir(parents=True)
+            for place in (folder, folder.parent):
+                if place != Path(scratch):
+                    (place / "file").write_bytes(CANARY if place == outside else b"own")
+                    (place / "to-folder").symlink_to(root / "folder")
+                    (place / "to-outside").symlink_to(outside)
+        tree = UntrustedTree(root)
+
+        try:
+            content = tree.read("/".join(parts), 100)
+        except (UntrustedError, OSError):
+            content = b"own"
+
+        assert content == b"own"
+        assert all(not name.startswith("to-") for name in parts) or not tree.is_file("/".join(parts))
