@@ -11,6 +11,7 @@ import attrs
 from attrs import frozen
 
 from .options import ByteSize, Duration
+from .patterns import Pattern
 from .secret import Secret
 
 
@@ -43,6 +44,7 @@ def described(options: type[Any]) -> Iterator[Described]:
 def _words(kind: Any) -> str:
     named = {Duration: "duration", ByteSize: "size", Secret: "secret", str: "text", bool: "true or false"}
     named |= {int: "whole number", float: "number", Path: "path", type(None): "nothing", Any: "anything"}
+    named[Pattern] = "regular expression"
     if kind in named:
         return named[kind]
     if attrs.has(kind):

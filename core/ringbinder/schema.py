@@ -19,6 +19,7 @@ from . import compat
 from .bases import NoOptions
 from .event_settings import DeliverySettings, EventLogSettings
 from .options import DURATION_FORM, SIZE_FORM, ByteSize, Duration
+from .patterns import Pattern
 from .secret import Secret
 from .settings import BinderHubSettings, RingbinderSettings
 
@@ -38,6 +39,7 @@ _PLAIN: Final[Mapping[Any, Mapping[str, Any]]] = {
     type(None): {"type": "null"},
     Secret: {"type": "string"},
     Path: {"type": "string", "minLength": 1},
+    Pattern: {"type": "string", "format": "regex"},
     Any: {},
     Duration: {"type": ["number", "string"], "minimum": 0, "pattern": DURATION_FORM},
     ByteSize: {"type": ["integer", "string"], "minimum": 0, "pattern": SIZE_FORM},
@@ -94,7 +96,7 @@ def of_type(kind: Any) -> dict[str, Any]:
         return of_class(kind)
     base, arguments = get_origin(kind) or kind, get_args(kind)
     if base is re.Pattern:
-        return {"type": "string", "format": "regex"}
+        return dict(_PLAIN[Pattern])
     if base is Literal:
         return {"enum": list(arguments)}
     if base in (Union, types.UnionType):
@@ -159,7 +161,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, re.Pattern):
+    if isinstance(value, Pattern):
         return value.pattern
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

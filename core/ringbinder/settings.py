@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +11,22 @@ from attrs import frozen, validators
 
 from .named import is_named
 from .options import ByteSize, Duration, option
+from .patterns import Pattern
 from .secret import Secret
 
-_CRAWLERS = (r"(?<!binder)(?<!cu)bot\b", "crawl", "spider", "slurp", "facebookexternalhit")
-"""Not the client BinderBot, nor the phones of Cubot."""
+_CRAWLERS = tuple(
+    map(
+        Pattern,
+        (
+            # "bot" at the end of a word, but not the client BinderBot, nor the phones of Cubot.
+            r"(?:^|[^ru]|(?:^|[^c])u|(?:^|[^e])r|(?:^|[^d])er|(?:^|[^n])der|(?:^|[^i])nder|(?:^|[^b])inder)bot\b",
+            "crawl",
+            "spider",
+            "slurp",
+            "facebookexternalhit",
+        ),
+    )
+)
 
 
 def _networks(option: object, attribute: object, networks: Collection[str]) -> None:
@@ -24,14 +35,6 @@ def _networks(option: object, attribute: object, networks: Collection[str]) -> N
             ipaddress.ip_network(network, strict=False)
         except ValueError:
             raise ValueError(f"{network!r} is no network such as 10.0.0.0/8") from None
-
-
-def _patterns(option: object, attribute: object, patterns: Collection[str]) -> None:
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
 
 
 def _hexadecimal(option: object, attribute: object, value: Secret | None) -> None:
@@ -186,9 +189,8 @@ class BinderHubSettings:
         validator=_networks,
         help="Networks that get nothing but the version and health: `{192.0.2.0/24: name of the network}`.",
     )
-    block_build_user_agents: tuple[str, ...] = option(
+    block_build_user_agents: tuple[Pattern, ...] = option(
         _CRAWLERS,
-        validator=_patterns,
         help="Regular expressions, in any case of letters; a client whose User-Agent has one starts no builds.",
     )
     build_token_secret: Secret | None = option(

@@ -23,6 +23,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from .options import ByteSize, Duration, seconds, size
+from .patterns import Pattern
 from .secret import Secret, redact
 from .suggest import did_you_mean
 
@@ -157,16 +158,10 @@ def _path(value: Any, _: Any) -> Path:
         raise ValueError(f"{error} (for the ~ in this path)") from None
 
 
-def _pattern(value: Any, _: Any) -> re.Pattern[str]:
+def _pattern(value: Any, _: Any) -> Pattern:
     if type(value) is not str:
         raise Mismatch("a regular expression (put it between quotes)", value)
-    try:
-        return re.compile(value)
-    except re.error as error:
-        at = "" if error.pos is None else f" at position {error.pos}"
-        raise ValueError(f"not a regular expression: {error.msg}{at}") from None
-    except (OverflowError, RecursionError):
-        raise ValueError("not a regular expression that Python can handle: it is too large") from None
+    return Pattern(value)
 
 
 def _with_unit(read: Callable[[object], Any]) -> Hook:
@@ -297,6 +292,7 @@ def _converter() -> Converter:
         float: _float,
         Secret: _secret,
         Path: _path,
+        Pattern: _pattern,
         Duration: _with_unit(seconds),
         ByteSize: _with_unit(size),
     }
@@ -307,5 +303,6 @@ def _converter() -> Converter:
         else:
             converter.register_structure_hook_func(partial(operator.eq, exact), hook)
     converter.register_structure_hook_func(lambda kind: _base(kind) is Literal, _literal)
+    # An option may say `re.Pattern`, too: it gets the one that takes linear time.
     converter.register_structure_hook_func(lambda kind: _base(kind) is re.Pattern, _pattern)
     return converter

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from attrs import frozen
+from ringbinder.patterns import Pattern
 from ringbinder.settings import BinderHubSettings
 
 from .proxies import Network, networks, within
@@ -15,14 +14,15 @@ class Bans:
     """`ban_networks` and `block_build_user_agents` of the configuration."""
 
     by_network: tuple[tuple[Network, str], ...]
-    crawlers: re.Pattern[str] | None
+    crawlers: tuple[Pattern, ...]
 
     @classmethod
     def of(cls, settings: BinderHubSettings) -> Bans:
         labels = settings.ban_networks
-        patterns = settings.block_build_user_agents
-        crawlers = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
-        return cls(tuple(zip(networks(labels), labels.values(), strict=True)), crawlers if patterns else None)
+        return cls(
+            tuple(zip(networks(labels), labels.values(), strict=True)),
+            tuple(pattern.ignoring_case for pattern in settings.block_build_user_agents),
+        )
 
     def of_address(self, ip: str) -> str:
         """Why this address gets nothing; empty if it may ask."""
@@ -33,7 +33,7 @@ class Bans:
 
     def of_builder(self, user_agent: str) -> str:
         """Why this client starts nothing; empty if it may."""
-        if self.crawlers is not None and self.crawlers.search(user_agent):
+        if any(pattern.search(user_agent) for pattern in self.crawlers):
             return (
                 "Crawlers start nothing here. If this client is none, whoever runs this server can change the "
                 "option BinderHub.block_build_user_agents."

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ringbinder.bases import Context
 from ringbinder.errors import Refused, UserError
 from ringbinder.model import LaunchRequest, Link
+from ringbinder.patterns import Pattern
 from ringbinder.testing import make_context
 from ringbinder_providers import _address, gist, github, gitlab, zenodo
 from ringbinder_providers.gist import GistOptions, GistProvider
@@ -255,7 +256,7 @@ def test_a_recognized_page_is_a_valid_spec(user: str, repo: str) -> None:
 
 
 async def test_specs_that_the_operator_bans_or_allows(context: Context) -> None:
-    options = GitHubOptions(allowed_specs=(re.compile("good/.*"),), banned_specs=(re.compile("good/spam"),))
+    options = GitHubOptions(allowed_specs=(Pattern("good/.*"),), banned_specs=(Pattern("good/spam"),))
     provider = GitHubProvider(options, context)
     for spec in ("good/SPAM/HEAD", "other/x/HEAD", "xgood/x/HEAD"):
         with pytest.raises(Refused, match="is not allowed to launch") as caught:

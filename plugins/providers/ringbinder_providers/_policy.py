@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from ringbinder.bases import Context, Provider
 from ringbinder.errors import Refused
 from ringbinder.model import LaunchRequest, Repo
 from ringbinder.options import Duration, option
+from ringbinder.patterns import Pattern
 from ringbinder.secret import Secret
 
 from ._address import shown
@@ -24,7 +24,7 @@ from ._patience import Patience
 class SpecConfig:
     """One entry of `spec_config`: what holds for the specs that begin with a match of `pattern`."""
 
-    pattern: re.Pattern[str]
+    pattern: Pattern
     config: Mapping[str, Any] = field(factory=dict)
 
 
@@ -32,15 +32,15 @@ class SpecConfig:
 class RepoOptions:
     """Section `RepoProvider`: every provider's."""
 
-    allowed_specs: tuple[re.Pattern[str], ...] = option(
+    allowed_specs: tuple[Pattern, ...] = option(
         default=(),
         help="Regular expressions, case ignored: only specs that begin so may be launched. Empty: all.",
     )
-    banned_specs: tuple[re.Pattern[str], ...] = option(
+    banned_specs: tuple[Pattern, ...] = option(
         default=(),
         help="Regular expressions, case ignored: specs that begin so may not be launched, even if allowed.",
     )
-    high_quota_specs: tuple[re.Pattern[str], ...] = option(
+    high_quota_specs: tuple[Pattern, ...] = option(
         default=(),
         help="Regular expressions, case ignored: specs that begin so have `BinderHub.per_repo_quota_higher`.",
     )
@@ -121,6 +121,6 @@ class SpecProvider(Provider[C]):
             )
 
 
-def _matches(patterns: Sequence[re.Pattern[str]], spec: str) -> bool:
+def _matches(patterns: Sequence[Pattern], spec: str) -> bool:
     """By BinderHub's rule: at the beginning of the spec as it stands in the link, case ignored."""
-    return any(re.compile(p.pattern, p.flags | re.IGNORECASE).match(spec) for p in patterns)
+    return any(pattern.ignoring_case.match(spec) for pattern in patterns)
