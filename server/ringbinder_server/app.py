@@ -67,6 +67,10 @@ class _App(Quart):
     """Where the proxies stand whose word on the client is believed."""
 
     async def asgi_app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "websocket":
+            # There is none here, and no check before a request would see it. Hypercorn answers 403.
+            await send({"type": "websocket.close", "code": 1008, "reason": None})
+            return
         if scope["type"] == "http":
             _name_request(scope)
             believe(scope, self.trusted)

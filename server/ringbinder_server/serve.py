@@ -9,9 +9,8 @@ import ipaddress
 import re
 import signal
 import socket
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -26,6 +25,7 @@ from ringbinder.services import Logger
 
 from .access import check_public
 from .app import create_app
+from .connections import ExhaustionReports, Listening, raise_descriptor_limit, refuse_h2c
 from .login import BACK
 
 _WRITING: Final = 3.0
@@ -52,6 +52,7 @@ async def serve(
     a free one. `open_to_all`: refuses to start without a token or an allow-list. Raises ConfigError then and
     if it cannot listen there, and what `ringbinder.app.running` raises.
     """
+    raise_descriptor_limit()
     with (
         listen(host, config.binderhub.port if port is None else port) as sock,
         _stopping_by_signal() as (stop, hurry),
@@ -137,6 +138,10 @@ async def serving(
     settings.include_server_header = False
     settings.graceful_timeout = 2 * _WRITING
     settings._log = _AccessLog(settings, binder.log)
+    refuse_h2c()
+    loop = asyncio.get_running_loop()
+    handler_before = loop.get_exception_handler()
+    loop.set_exception_handler(ExhaustionReports(binder.log))
     drained = asyncio.Event()
     server = asyncio.create_task(
         hypercorn.asyncio.serve(app, settings, shutdown_trigger=drained.wait), name="http server"
@@ -154,6 +159,7 @@ async def serving(
             await asyncio.wait({server})
         if (error := server.exception()) is not None:
             binder.log.error("the HTTP server failed", exc_info=error)
+        loop.set_exception_handler(handler_before)
 
 
 async def _close(binder: Ringbinder) -> None:
@@ -189,32 +195,12 @@ def _stopping_by_signal() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
             loop.remove_signal_handler(number)
 
 
-class _Listening(socket.socket):
-    """A listening socket that knows its connections: Hypercorn has no way to end one that does not read."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        self.setblocking(False)
-        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        connection, address = super().accept()
-        self._connections.add(connection)
-        return connection, address
-
-    def cut_off(self) -> None:
-        """Ends all connections that are open, with whatever has not been sent."""
-        for connection in list(self._connections):
-            with suppress(OSError):  # closed meanwhile
-                connection.shutdown(socket.SHUT_RDWR)
-
-
 class _Settings(hypercorn.config.Config):
     """Hypercorn's settings, with a socket that listens already."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
-        self.listening = _Listening(sock)
+        self.listening = Listening(sock)
 
     def create_sockets(self) -> hypercorn.config.Sockets:
         return hypercorn.config.Sockets([], [self.listening], [])

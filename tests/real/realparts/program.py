@@ -84,19 +84,19 @@ class Program:
 
     def __call__(self, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._command(arguments), env=self.env | env, cwd=self.folder,
+            self.command(*arguments), env=self.env | env, cwd=self.folder,
             capture_output=True, text=True, timeout=_LONG, check=False,
         )  # fmt: skip
 
     def start(self, *arguments: object, **env: str) -> subprocess.Popen[str]:
         """In the background, with both its outputs in pipes."""
         return subprocess.Popen(
-            self._command(arguments), env=self.env | env, cwd=self.folder,
+            self.command(*arguments), env=self.env | env, cwd=self.folder,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def terminal(self, *arguments: object, **env: str) -> Terminal:
-        command, *rest = self._command(arguments)
+        command, *rest = self.command(*arguments)
         child = pexpect.spawn(
             command, rest, env={**self.env, "TERM": "xterm-256color", **env}, cwd=str(self.folder),
             dimensions=(40, 120), encoding="utf-8", timeout=_LONG,
@@ -115,7 +115,8 @@ class Program:
         return {"PYTHONPATH": str(site)}
 
     @staticmethod
-    def _command(arguments: tuple[object, ...]) -> list[str]:
+    def command(*arguments: object) -> list[str]:
+        """The command line."""
         return [str(_PROGRAM), *map(str, arguments)]
 
 
