@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -27,6 +29,8 @@ MAX_DEPTH: Final = 200
 MAX_ENTRIES: Final = 1_000_000
 """Files and folders that are looked through at a time."""
 _CHUNK: Final = 1 << 20
+_PASSES: Final = 10
+"""Looks for what was added to a folder while it was emptied."""
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a pipe that replaced a file a moment ago would wait for its writer.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -137,20 +141,31 @@ class UntrustedTree:
                 names.append(entry.name)
         return sorted(names)
 
-    def walk(self, path: str = ".", limit: int = MAX_ENTRIES) -> Iterator[tuple[str, os.stat_result]]:
+    def walk(
+        self,
+        path: str = ".",
+        limit: int = MAX_ENTRIES,
+        *,
+        skip: Callable[[str], bool] | None = None,
+        unlock: bool = False,
+    ) -> Iterator[tuple[str, os.stat_result]]:
         """Yield all that is below `path`, a folder before what is in it; links are yielded, and not followed.
 
-        What vanishes meanwhile is left out. There may be `limit` entries at most, `MAX_DEPTH` folders deep.
+        What vanishes meanwhile is left out, what `skip` is true for with all below it, and what is in folders that
+        cannot be read; with `unlock` those are made readable. There may be `limit` entries at most, `MAX_DEPTH`
+        folders deep.
         """
         waiting = [(path, 0)]
         count = 0
         while waiting:
             folder, depth = waiting.pop()
             below: list[tuple[str, int]] = []
-            for name, facts in self._entries(folder, top=depth == 0):
+            for name, facts in self._entries(folder, top=depth == 0, unlock=unlock):
                 if (count := count + 1) > limit:
                     raise UntrustedError(path, f"has more than {limit} entries")
                 inner = name if folder == "." else f"{folder}/{name}"
+                if skip is not None and skip(inner):
+                    continue
                 yield inner, facts
                 if stat.S_ISDIR(facts.st_mode):
                     if depth == MAX_DEPTH:
@@ -218,10 +233,50 @@ class UntrustedTree:
                 os.mkdir(name, mode, dir_fd=parent)
             os.close(_opened(path, name, _FOLDER_FLAGS, parent))
 
+    def make_link(self, path: str, target: str) -> None:
+        """Make a link at `path`, where nothing is, that says `target`; which is not looked at."""
+        with self._parent(path) as (parent, name):
+            os.symlink(target, name, dir_fd=parent)
+
     def remove(self, path: str) -> None:
         """Remove the file or link at `path`; nothing there is fine."""
         with contextlib.suppress(FileNotFoundError), self._parent(path) as (parent, name):
             os.unlink(name, dir_fd=parent)
+
+    def remove_tree(self, path: str = ".") -> None:
+        """Remove what is at `path` with all below it, whatever its depth and modes; nothing there is fine.
+
+        Raises OSError if that is refused, or if it is written to faster than it is removed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if not self._below and not _components(path):
+                _remove(None, self.root)
+                return
+            with self._parent(path) as (parent, name):
+                _remove(parent, name)
+
+    def unlock(self, path: str = ".") -> None:
+        """Let the owner into the folder at `path`, should its permissions keep him out."""
+        if not self._below and not _components(path):
+            _unlock(None, self.root, stat.S_IRWXU)
+            return
+        with self._parent(path) as (parent, name):
+            _unlock(parent, name, stat.S_IRWXU)
+
+    def size(self, path: str = ".", limit: int = MAX_ENTRIES) -> int:
+        """Return the bytes on disk of all below `path`; a file with several names there counts once.
+
+        Lets the owner into folders that keep even him out, or anything could be hidden there. Bounded as `walk` is.
+        """
+        total = 0
+        seen: set[tuple[int, int]] = set()
+        for _, facts in self.walk(path, limit, unlock=True):
+            if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
+                if (facts.st_dev, facts.st_ino) in seen:
+                    continue
+                seen.add((facts.st_dev, facts.st_ino))
+            total += facts.st_blocks * 512
+        return total
 
     @contextlib.contextmanager
     def handle(self, path: str = ".") -> Iterator[int]:
@@ -229,17 +284,20 @@ class UntrustedTree:
         with self._folder(path) as folder:
             yield folder
 
-    def _entries(self, folder: str, *, top: bool) -> list[tuple[str, os.stat_result]]:
+    def _entries(self, folder: str, *, top: bool, unlock: bool) -> list[tuple[str, os.stat_result]]:
         entries: list[tuple[str, os.stat_result]] = []
         try:
+            if unlock and not top:
+                with self._parent(folder) as (parent, name):
+                    _unlock(parent, name, stat.S_IRUSR | stat.S_IXUSR)
             with self._folder(folder) as descriptor, os.scandir(descriptor) as found:
                 for entry in found:
                     with contextlib.suppress(FileNotFoundError):
                         entries.append((entry.name, entry.stat(follow_symlinks=False)))
-        except (FileNotFoundError, UntrustedError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError, UntrustedError):
             if top:
                 raise
-            # It was replaced since it was listed.
+            # It was replaced since it was listed, or keeps its owner out.
         return sorted(entries, key=lambda entry: entry[0])
 
     @contextlib.contextmanager
@@ -259,8 +317,8 @@ class UntrustedTree:
     @contextlib.contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
         """The descriptor of the folder that `path` is in, and its name there."""
-        *folders, name = _components(path) or ["."]
-        with self._folder("/".join(folders)) as folder:
+        *folders, name = [*self._below, *_components(path)] or ["."]
+        with UntrustedTree(self.root)._folder("/".join(folders)) as folder:
             yield folder, name
 
 
@@ -299,3 +357,79 @@ def _kind(facts: os.stat_result) -> Kind:
     if stat.S_ISDIR(facts.st_mode):
         return "folder"
     return "link" if stat.S_ISLNK(facts.st_mode) else "other"
+
+
+def _unlock(parent: int | None, name: str | Path, wanted: int) -> None:
+    """Let the owner into a folder, by adding the permissions `wanted`; of a link or file it is an OSError."""
+    if sys.platform == "linux":
+        # A handle that needs no permission on the folder itself; its modes cannot be changed by name without
+        # following a link that has taken its place.
+        folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            mode = stat.S_IMODE(os.fstat(folder).st_mode)
+            if mode & wanted != wanted:
+                os.chmod(f"/proc/self/fd/{folder}", mode | wanted)  # noqa: PTH101 - a path would do no more
+        finally:
+            os.close(folder)
+    else:
+        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        if not stat.S_ISDIR(mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        if mode & wanted != wanted:
+            os.chmod(name, stat.S_IMODE(mode) | wanted, dir_fd=parent, follow_symlinks=False)
+
+
+def _remove(parent: int | None, name: str | Path) -> None:
+    """Remove a file, link or folder. Folders in it are first moved to its top: no depth is too deep then."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    _unlock(parent, name, stat.S_IRWXU)
+    top = _opened(os.fspath(name), name, _FOLDER_FLAGS, parent)
+    try:
+        moved = itertools.count()
+        prefix = f".{secrets.token_hex(8)}-"
+        for left in reversed(range(_PASSES)):
+            with os.scandir(top) as entries:
+                inner = [entry.name for entry in entries if not _unlinked(top, entry)]
+            while inner:
+                folder = inner.pop()
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, UntrustedError):  # replaced
+                    inner += _emptied(top, folder, (f"{prefix}{number}" for number in moved))
+            try:
+                os.rmdir(name, dir_fd=parent)
+            except OSError as error:
+                if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+    finally:
+        os.close(top)
+
+
+def _emptied(top: int, name: str, places: Iterator[str]) -> list[str]:
+    """Remove the folder `name` of the folder `top`, once its own folders are in `top`, under names from `places`."""
+    moved: list[str] = []
+    _unlock(top, name, stat.S_IRWXU)
+    folder = _opened(name, name, _FOLDER_FLAGS, top)
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not _unlinked(folder, entry):
+                    _unlock(folder, entry.name, stat.S_IRWXU)  # to be moved, since its ".." changes
+                    moved.append(next(places))
+                    os.rename(entry.name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    with contextlib.suppress(OSError):  # the next pass looks again
+        os.rmdir(name, dir_fd=top)
+    return moved
+
+
+def _unlinked(folder: int, entry: os.DirEntry[str]) -> bool:
+    """Remove `entry` of `folder` unless it is a folder."""
+    if entry.is_dir(follow_symlinks=False):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(entry.name, dir_fd=folder)
+    return True

@@ -31,6 +31,7 @@ def image(state: Path, name: str, megabytes: int, launched: float | None) -> Ent
     entry = Store(state / "images").entry(name)
     entry.python.parent.mkdir(parents=True)
     entry.python.symlink_to(sys.executable)
+    entry.note_interpreter()
     entry.finish({"name": name, "size": megabytes * 1024**2, "built_at": 1_000_000.0})
     entry.publish()
     if launched is not None:

@@ -84,6 +84,11 @@ def entry_of(image: Image) -> Entry:
     return Entry(image.path)
 
 
+def place_of(image: Image, part: str) -> Path:
+    """Where a part of the image's box is: ``repo``, ``home``, ``env``."""
+    return entry_of(image).box.place / part
+
+
 def in_env(image: Image, code: str) -> str:
     done = subprocess.run([entry_of(image).python, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()

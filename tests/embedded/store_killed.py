@@ -18,6 +18,7 @@ from ringbinder.services import Paths, Services
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.store import Entry
 
 FILES: Final = 200
 SOURCE: Final = {
@@ -41,16 +42,17 @@ def plan_of(source: Path) -> Plan:
 def faults(image: Image) -> list[str]:
     """What a launch would miss in `image`; a whole one lacks nothing."""
     assert image.path is not None
+    box = Entry(image.path).box.place
     found = []
-    made = {path.name for path in (image.path / "repo" / "made").glob("*")}
+    made = {path.name for path in (box / "repo" / "made").glob("*")}
     if made != {*map(str, range(1, FILES + 1)), "end"}:
         found.append(f"postBuild made {len(made)} files")
-    if (image.path / "repo" / "data" / "table.csv").read_text() != SOURCE["data/table.csv"]:
+    if (box / "repo" / "data" / "table.csv").read_text() != SOURCE["data/table.csv"]:
         found.append("the content differs")
-    if (image.path / "tmp").exists():
+    if (box / "tmp").exists():
         found.append("the temporary folder is there")
     code = "import six, ipykernel, pip; print(six.__version__)"
-    done = subprocess.run([image.path / "env/bin/python", "-c", code], capture_output=True, text=True)
+    done = subprocess.run([box / "env/bin/python", "-c", code], capture_output=True, text=True)
     if done.stdout != "1.17.0\n":
         found.append(f"the environment: {done.stderr[-200:]}")
     return found

@@ -55,9 +55,9 @@ async def test_requirements_post_build_and_what_is_always_there(embedded: Embedd
     image = await embedded.build(plan)
     entry = entry_of(image)
     assert in_env(image, "import six, ipykernel, pip; print(six.__version__)") == "1.17.0"
-    assert (entry.repo / "made").read_text().strip() == str(entry.env)
-    assert (entry.home / ".made").exists()
-    assert (entry.repo / "notebook.ipynb").exists()
+    assert (entry.repo.place / "made").read_text().strip() == str(entry.env.place)
+    assert (entry.home.place / ".made").exists()
+    assert (entry.repo.place / "notebook.ipynb").exists()
     assert image == await embedded.registry.check(plan, fresh=True)
     assert image.size is not None
     assert image.size > 1_000_000
@@ -65,7 +65,7 @@ async def test_requirements_post_build_and_what_is_always_there(embedded: Embedd
     assert phases[0] == "fetching"
     assert "building" in phases
     assert "post built\n" in [line for _, line in embedded.log.lines]
-    assert not (entry.folder / "tmp").exists()
+    assert not entry.scratch.place.exists()
 
 
 async def test_a_second_builder_waits_and_finds_it(apart: Embedded) -> None:
@@ -75,17 +75,18 @@ async def test_a_second_builder_waits_and_finds_it(apart: Embedded) -> None:
     await asyncio.gather(*(apart.builder().build(plan, target, log) for log in logs))
     assert sum("waiting for it" in log.text for log in logs) == 1
     assert target.folder is not None
-    assert (Entry(target.folder).repo / "count").read_text() == "once\n"
+    assert (Entry(target.folder).repo.place / "count").read_text() == "once\n"
 
 
 async def test_what_a_crash_left_is_not_trusted(apart: Embedded) -> None:
     plan = apart.plan({"requirements.txt": ""})
     target = await apart.registry.target(plan)
     assert target.folder is not None
-    (target.folder / "repo").mkdir(parents=True)
-    (target.folder / "repo" / "stale").touch()
-    image = await apart.build(plan)
-    assert not (entry_of(image).repo / "stale").exists()
+    repo = Entry(target.folder).repo.place
+    repo.mkdir(parents=True)
+    (repo / "stale").touch()
+    await apart.build(plan)
+    assert not (repo / "stale").exists()
 
 
 async def test_runtime_txt_that_this_machine_has(embedded: Embedded) -> None:

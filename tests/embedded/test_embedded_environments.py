@@ -63,9 +63,9 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
         "the newest"
     )
     assert in_env(image, "import mine, idna, six; print(mine.ANSWER, six.from_conda)") == "42 True"
-    assert in_env(image, "import sys; print(sys.prefix)") == str(entry_of(image).env)
-    assert (entry_of(image).repo / "told").read_text() == f"tool 3 in {entry_of(image).env}\n"
-    assert not list(entry_of(image).repo.rglob(".ringbinder-*"))
+    assert in_env(image, "import sys; print(sys.prefix)") == str(entry_of(image).env.place)
+    assert (entry_of(image).repo.place / "told").read_text() == f"tool 3 in {entry_of(image).env.place}\n"
+    assert not list(entry_of(image).repo.place.rglob(".ringbinder-*"))
 
     launcher = embedded.launcher()
     async with launcher.lifespan():
@@ -74,7 +74,9 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
         assert await kernel.run("import alpha; print(alpha.__version__)") == "2.0\n"
         assert (await kernel.run("!ringbinder-tool")).startswith("tool 3 in ")
         prefix = await kernel.run("import sys; print(sys.prefix)")
-        assert prefix.strip() != str(entry_of(image).env), "a session installs into an overlay of its own"
+        assert prefix.strip() != str(entry_of(image).env.place), (
+            "a session installs into an overlay of its own"
+        )
         assert await kernel.run("import os; print(os.path.exists(sys.executable))") == "True\n"
         await kernel.close()
 

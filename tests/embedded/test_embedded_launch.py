@@ -111,7 +111,7 @@ async def test_a_notebook_from_start_to_stop(embedded: Embedded, monkeypatch: py
 async def test_what_is_installed_in_a_notebook_stays_in_it(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan(FILES))
     assert image.path is not None
-    packages = next((Entry(image.path).env / "lib").glob("python3.*/site-packages"))
+    packages = next((Entry(image.path).env.place / "lib").glob("python3.*/site-packages"))
     before = {path.name for path in packages.iterdir()}
     launcher = embedded.launcher()
     async with launcher.lifespan():
@@ -154,7 +154,8 @@ async def test_changed_files_are_kept(embedded: Embedded) -> None:
     assert facts["changed"] == ["data.txt", "home/found.txt", "new.txt", "remove.txt"]
     assert (facts["reason"], facts["ended"] > facts["started"]) == ("stopped", True)
     assert (work / "data.txt").read_text() == "data\nx"
-    assert sorted(path.name for path in work.parent.iterdir()) == ["home", "session.json", "work"]
+    assert sorted(path.name for path in work.parent.iterdir()) == ["home", "work"]
+    assert sorted(path.name for path in work.parents[1].iterdir()) == ["box", "session.json"]
     assert await launcher.stop(server), "ending an ended one is no error"
 
 
@@ -239,14 +240,14 @@ async def test_a_cancelled_launch_leaves_nothing(embedded: Embedded) -> None:
     launcher = embedded.launcher()
     launching = asyncio.create_task(launcher.launch(image, request(), embedded.log))
     deadline = time.monotonic() + PATIENCE
-    while not list((embedded.state / "sessions").glob("*/work/started")):
+    while not list((embedded.state / "sessions").glob("*/box/work/started")):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     launching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await launching
     assert await left_over(before) == []
-    assert not list((embedded.state / "sessions").glob("*/work/started"))
+    assert not list((embedded.state / "sessions").glob("*/box/work/started"))
     await no_session_left(embedded, launcher, image)
 
 

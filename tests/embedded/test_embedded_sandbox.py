@@ -12,10 +12,11 @@ import pytest
 from ringbinder.errors import UserError
 from ringbinder.testing.context import descendants, left_over
 from ringbinder.testing.kernel import api, open_kernel
+from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import memory
 from ringbinder_embedded.relay import Relay
 
-from .conftest import Embedded, request
+from .conftest import Embedded, place_of, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -49,7 +50,7 @@ async def test_a_notebook_in_bubblewrap(embedded: Embedded, tmp_path: Path) -> N
             work = Path(server.extra["work_folder"])
             kernel = await open_kernel(server)
             code = LOOK.format(
-                secret=str(secret), outside=str(image.path / "outside"), other=str(embedded.sources)
+                secret=str(secret), outside=str(place_of(image, "outside")), other=str(embedded.sources)
             )
             assert await kernel.run(code) == f"{seen}\n"
             assert await kernel.run("import six; print(six.__version__)") == "1.16.0\n"
@@ -85,9 +86,9 @@ async def test_a_build_in_bubblewrap(apart: Embedded, tmp_path: Path) -> None:
         image = await apart.build(plan, sandbox=mode)
         assert image.path is not None
         for name in ("by-setup.txt", "by-post.txt"):
-            assert (image.path / "repo" / name).read_text().startswith(seen), name
-        assert (image.path / "home" / "mine.txt").read_text() == "mine"
-        assert not (image.path / "tmp").exists()
+            assert (place_of(image, "repo") / name).read_text().startswith(seen), name
+        assert (place_of(image, "home") / "mine.txt").read_text() == "mine"
+        assert not place_of(image, "tmp").exists()
         assert (cache / "outside").exists() == (mode == "off")
     (cache / "outside").unlink()
     assert "runs in a sandbox (bubblewrap)" in apart.log.text
@@ -120,7 +121,7 @@ async def test_a_notebook_without_network_is_reached_by_its_page_alone(embedded:
 
 async def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"too long a path.*sandbox_network"):
-        await Relay.start(0, tmp_path / ("long" * 30))
+        await Relay.start(0, UntrustedTree(tmp_path / ("long" * 30)), "s")
 
 
 async def test_without_bubblewrap_it_is_said_or_refused(

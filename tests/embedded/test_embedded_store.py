@@ -14,9 +14,10 @@ from ringbinder.bases import NoOptions
 from ringbinder.errors import UserError
 from ringbinder.model import Image, Plan
 from ringbinder.testing import RecordingLog, folder_plan, make_context
+from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import store as store_module
 from ringbinder_embedded.registry import LocalRegistry
-from ringbinder_embedded.store import Entry, Store, remove_tree, tree_size
+from ringbinder_embedded.store import Entry, Store, remove_tree
 
 LOCKER = """
 import asyncio, sys
@@ -34,6 +35,7 @@ def whole(entry: Entry, name: str = "image") -> Entry:
     """An entry that has what `read` looks for."""
     entry.python.parent.mkdir(parents=True)
     entry.python.symlink_to(sys.executable)
+    entry.note_interpreter()
     entry.finish({"name": name})
     return entry
 
@@ -52,8 +54,15 @@ def test_an_entry_exists_once_it_is_published(tmp_path: Path) -> None:
 def test_an_entry_that_lost_its_interpreter_is_not_there(tmp_path: Path) -> None:
     entry = whole(Store(tmp_path).entry("image"))
     entry.publish()
+    uninstalled = tmp_path / "uninstalled" / "python"
     entry.python.unlink()
-    entry.python.symlink_to(tmp_path / "uninstalled" / "python")
+    entry.python.symlink_to(uninstalled)
+    entry.note_interpreter()
+    assert entry.read() is None
+    uninstalled.parent.mkdir()
+    uninstalled.touch()
+    assert entry.read() == {"name": "image"}
+    entry.python.unlink()
     assert entry.read() is None
 
 
@@ -116,7 +125,7 @@ def test_clearing_removes_even_read_only_folders(tmp_path: Path) -> None:
 async def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (tmp_path / ".trash-0" / "x").mkdir(parents=True)
-    store.entry("half").repo.mkdir(parents=True)
+    store.entry("half").repo.place.mkdir(parents=True)
     (tmp_path / "removed-0123.lock").touch()
     kept = [whole(store.entry("published")), whole(store.entry("about to be published"))]
     kept[0].publish()
@@ -124,7 +133,7 @@ async def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     old = whole(store.entry("never published"))
     os.utime(old.folder / "image.json.new", (0, 0))
     async with store.entry("being made").locked():
-        store.entry("being made").repo.mkdir(parents=True)
+        store.entry("being made").repo.place.mkdir(parents=True)
         await store.sweep()
         left = {path.name for path in tmp_path.iterdir()}
     making = store.entry("being made").folder.name
@@ -144,15 +153,15 @@ def test_names_are_folders_of_their_own(names: list[str]) -> None:
         assert len(folder.name.encode()) < 100
 
 
-def test_tree_size_counts_a_file_with_two_names_once(tmp_path: Path) -> None:
+def test_the_size_counts_a_file_with_two_names_once(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file:
         file.write(b"x" * 1_000_000)
         os.fsync(file.fileno())
-    before = tree_size(tmp_path)
+    before = UntrustedTree(tmp_path).size()
     (tmp_path / "b").hardlink_to(tmp_path / "a")
     (tmp_path / "c").symlink_to(tmp_path)
     assert before >= 1_000_000
-    assert before <= tree_size(tmp_path) < before + 100_000
+    assert before <= UntrustedTree(tmp_path).size() < before + 100_000
 
 
 async def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ringbinder.errors import UserError
 from ringbinder.model import Image, Server
 from ringbinder_embedded.launcher import LocalLauncher
 
-from .conftest import Embedded, request
+from .conftest import Embedded, place_of, request
 
 pytestmark = pytest.mark.real("git", "uv", "jupyterlab")
 
@@ -79,7 +79,7 @@ async def test_listed_taken_away_and_discarded(apart: Embedded, tmp_path: Path) 
             assert (tmp_path / name).stat().st_mode & 0o077 == 0
         assert (tmp_path / "ended.patch").read_bytes() == (tmp_path / "running.patch").read_bytes()
         assert image.path is not None
-        subprocess.run(["cp", "-a", str(image.path / "repo"), str(tmp_path / "fresh")], check=True)
+        subprocess.run(["cp", "-a", str(place_of(image, "repo")), str(tmp_path / "fresh")], check=True)
         subprocess.run(["git", "apply", str(tmp_path / "ended.patch")], cwd=tmp_path / "fresh", check=True)
         assert content(tmp_path / "fresh") == content(work)
 

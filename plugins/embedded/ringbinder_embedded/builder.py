@@ -17,14 +17,16 @@ from ringbinder.errors import BuildError, UserError
 from ringbinder.events import Log
 from ringbinder.model import Diagnosis, Failure, Image, ImageKind, Plan, Target
 from ringbinder.options import ByteSize, Duration, option
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from . import causes, recipe, scripts
 from .environment import CondaSettings, Environment
 from .limits import LimitedBuild
 from .sandbox import Mode, Sandbox, interpreters
-from .store import Entry, remove_tree, tree_size
+from .store import Entry
 from .uv import Uv
 
+_ATTRIBUTES_BYTES: Final = 1024**2
 _LEAST_BYTES: Final = 256 * 1024
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
 _LFS_NOTICE: Final = (
@@ -106,14 +108,14 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
     async def _make(self, plan: Plan, entry: Entry, log: Log) -> None:
         build = LimitedBuild(
-            entry.folder, log,
+            entry.box, log,
             timeout=self.config.build_timeout,
             output_limit=self.config.build_output_limit,
             disk_limit=self.config.build_disk_limit,
             nice=self.config.build_nice,
         )  # fmt: skip
-        for folder in (entry.repo, entry.home, entry.folder / "tmp"):
-            folder.mkdir(parents=True)
+        for tree in (entry.repo, entry.home, entry.scratch):
+            tree.place.mkdir(parents=True)
         facts: dict[str, object] = {
             "name": plan.image,
             "repo_url": plan.repo.url,
@@ -123,7 +125,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
         async def work() -> None:
             log.line(f"Fetching {plan.repo.url} at {plan.repo.ref}\n", "fetching")
-            await self.context.services.fetch(plan.repo, entry.repo, log)
+            await self.context.services.fetch(plan.repo, entry.repo.place, log)
             if _uses_lfs(entry.repo):
                 log.line(_LFS_NOTICE, "fetching")
             facts["start"] = await self._install(entry, build, log)
@@ -150,13 +152,13 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             readable = [*interpreters(entry), Path(self._uv.command()[0])]
             if config := env.get("XDG_CONFIG_HOME"):
                 readable.append(Path(config, "uv", "uv.toml"))
-            return self._sandbox.wrapper(entry.folder, readable, cwd, env)
+            return self._sandbox.wrapper(entry.box.root, readable, cwd, env)
 
         return wrapper
 
     async def _install(self, entry: Entry, build: LimitedBuild, log: Log) -> str:
         """Makes the environment; returns the path of the repository's start script, or nothing."""
-        plan = recipe.read(entry.repo)
+        plan = recipe.read(entry.repo.place)
         log.line(f"Building from {plan.source}\n", "building")
         build.sandbox = await self._sandbox_for(entry, log)
         conda = CondaSettings(
@@ -164,36 +166,38 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         )
         await Environment(entry, plan, build, self._uv, conda).make()
         if plan.post_build:
-            await self._run_post_build(entry, entry.repo / plan.post_build, plan.post_build, build)
+            await self._run_post_build(entry, plan.post_build, build)
         return plan.start
 
-    async def _run_post_build(self, entry: Entry, script: Path, name: str, build: LimitedBuild) -> None:
+    async def _run_post_build(self, entry: Entry, script: str, build: LimitedBuild) -> None:
         env = scripts.environment(
-            (entry.env / "bin", entry.home / ".local" / "bin"), self.config.pass_environment
+            (entry.env.place / "bin", entry.home.place / ".local" / "bin"), self.config.pass_environment
         ) | {
-            "HOME": str(entry.home),
-            "TMPDIR": str(entry.folder / "tmp"),
-            "REPO_DIR": str(entry.repo),
-            ("CONDA_PREFIX" if entry.is_conda else "VIRTUAL_ENV"): str(entry.env),
-            "UV_CACHE_DIR": str(entry.folder / "tmp" / "uv"),
+            "HOME": str(entry.home.place),
+            "TMPDIR": str(entry.scratch.place),
+            "REPO_DIR": str(entry.repo.place),
+            ("CONDA_PREFIX" if entry.is_conda else "VIRTUAL_ENV"): str(entry.env.place),
+            "UV_CACHE_DIR": str(entry.scratch.place / "uv"),
             "PIP_NO_CACHE_DIR": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        await build.run(name, scripts.command(script), cwd=entry.repo, env=env, foreign=True)
+        await build.run(
+            script, scripts.command(entry.repo, script), cwd=entry.repo.place, env=env, foreign=True
+        )
 
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
-    remove_tree(entry.folder / "tmp")
-    size = tree_size(entry.folder)
+    entry.scratch.remove_tree()
+    size = entry.box.size()
     build.check_size(size)
     entry.finish(facts | {"size": size, "built_at": time.time()})
 
 
-def _uses_lfs(repo: Path) -> bool:
+def _uses_lfs(repo: UntrustedTree) -> bool:
     try:
-        return b"filter=lfs" in (repo / ".gitattributes").read_bytes()
-    except OSError:
+        return b"filter=lfs" in repo.read(".gitattributes", _ATTRIBUTES_BYTES)
+    except (OSError, UntrustedError):
         return False
 
 

@@ -50,12 +50,12 @@ class Environment:
         """Raises `UserError`; `BuildError` if a tool fails."""
         recipe = self.recipe
         if recipe.conda:
-            path = self.entry.repo / recipe.conda
+            path = self.entry.repo.place / recipe.conda
             await self._make_conda(condafile.read(path, recipe.conda), recipe.conda)
         elif recipe.pixi.endswith(".lock"):
             await self._make_from_pixi_lock()
         elif recipe.pixi:
-            path = self.entry.repo / recipe.pixi
+            path = self.entry.repo.place / recipe.pixi
             await self._make_conda(pixi.read(path, recipe.pixi, _conda_platform()), recipe.pixi)
         elif recipe.pipfile:
             await self._make_from_pipfile()
@@ -75,25 +75,30 @@ class Environment:
         system = ["--break-system-packages"] if self.entry.is_conda else []
         command = self.uv.command("pip", "install", "--python", self.entry.python, *system, *arguments)
         await self.build.run(
-            f"`uv pip install` of {what}", command, cwd=cwd or self.entry.repo, env=self._env(), foreign=True
+            f"`uv pip install` of {what}",
+            command,
+            cwd=cwd or self.entry.repo.place,
+            env=self._env(),
+            foreign=True,
         )
 
     def _env(self) -> dict[str, str]:
-        scratch = self.entry.folder / "tmp"
+        scratch = self.entry.scratch.place
         # What a source distribution puts into the cache is installed for others: in a sandbox it has one of its own.
         own = {"UV_CACHE_DIR": str(scratch / "uv")} if self.build.sandbox else {}
-        return self.uv.env(self.entry.home) | {"TMPDIR": str(scratch)} | own
+        return self.uv.env(self.entry.home.place) | {"TMPDIR": str(scratch)} | own
 
     async def _make_venv(self, version: str, specifier: str = "", file: str = "") -> None:
         python = self.uv.python_for(version, specifier)
-        venv = self.uv.command("venv", "--no-project", "--python", python, self.entry.env)
+        venv = self.uv.command("venv", "--no-project", "--python", python, self.entry.env.place)
         try:
             await self.build.run("`uv venv`", venv, cwd=self.entry.folder, env=self._env())
+            self.entry.note_interpreter()
         except BuildError as error:
             wanted = version or specifier
             if not wanted:
                 raise
-            there = ", ".join(await self.uv.pythons_there(self.entry.home)) or "none"
+            there = ", ".join(await self.uv.pythons_there(self.entry.home.place)) or "none"
             file = file or ("runtime.txt" if version else "pyproject.toml")
             raise UserError(
                 "python-not-available",
@@ -104,15 +109,15 @@ class Environment:
     async def _make_from_uv_lock(self) -> None:
         await self._make_venv(self.recipe.python, self.recipe.requires_python)
         sync = self.uv.command("sync", "--frozen", "--no-editable", "--python", self.entry.python)
-        env = {"UV_PROJECT_ENVIRONMENT": str(self.entry.env), "VIRTUAL_ENV": str(self.entry.env)}
+        env = {"UV_PROJECT_ENVIRONMENT": str(self.entry.env.place), "VIRTUAL_ENV": str(self.entry.env.place)}
         await self.build.run(
-            "`uv sync` of uv.lock", sync, cwd=self.entry.repo, env=self._env() | env, foreign=True
+            "`uv sync` of uv.lock", sync, cwd=self.entry.repo.place, env=self._env() | env, foreign=True
         )
         await self.install("ipykernel", *_ALWAYS)
 
     async def _make_from_pipfile(self) -> None:
         file = self.recipe.pipfile
-        found = pipfile.read(self.entry.repo / file, file)
+        found = pipfile.read(self.entry.repo.place / file, file)
         await self._make_venv(found.python, file=file)
         await self._install_lines(file, found.lines, complete=found.locked)
         await self.install("ipykernel", *_ALWAYS)
@@ -126,8 +131,8 @@ class Environment:
 
     async def _make_from_pixi_lock(self) -> None:
         file = self.recipe.pixi
-        lines = self.entry.folder / "tmp" / "pypi.txt"
-        await self._run_conda(file, {"lock": str(self.entry.repo / file), "pip": str(lines)})
+        lines = self.entry.scratch.place / "pypi.txt"
+        await self._run_conda(file, {"lock": str(self.entry.repo.place / file), "pip": str(lines)})
         if not self.entry.python.exists():
             raise UserError("bad-file", f"{file} has no Python in its default environment.")
         await self._install_lines(f"the PyPI part of {file}", lines.read_text().splitlines(), complete=True)
@@ -135,13 +140,13 @@ class Environment:
 
     async def _run_conda(self, file: str, what: dict[str, object]) -> None:
         # Through a file: a channel's address may hold a password.
-        job = self.entry.folder / "tmp" / "conda.json"
+        job = self.entry.scratch.place / "conda.json"
         job.touch(mode=0o600)
         settings = {
-            "prefix": str(self.entry.env),
+            "prefix": str(self.entry.env.place),
             "cache": str(self.conda.cache),
             "alias": self.conda.alias,
-            "root": str((self.entry.repo / file).parent),
+            "root": str((self.entry.repo.place / file).parent),
         }
         job.write_text(json.dumps(settings | what))
         command = [sys.executable, "-I", str(_CONDA_PROGRAM), str(job)]
@@ -152,7 +157,7 @@ class Environment:
         if not lines:
             return
         recipe = self.recipe
-        place = (self.entry.repo / (recipe.conda or recipe.pipfile or recipe.pixi)).parent
+        place = (self.entry.repo.place / (recipe.conda or recipe.pipfile or recipe.pixi)).parent
         file = place / _LINES
         file.write_text("".join(f"{line}\n" for line in lines))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from ringbinder.errors import TransientError, UserError
 from ringbinder.events import Log
 from ringbinder.secret import Secret, redact
 from ringbinder.services import Services
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from .causes import telling_line
 from .relay import Relay
@@ -38,6 +40,8 @@ _LEFT_OUT: Final = (
 _POLL_SECONDS: Final = 0.02
 _LAST_LINES: Final = 20
 _SOCKET: Final = "s"
+_MAX_NAMES: Final = 1000
+_SMALL_BYTES: Final = 64 * 1024
 _ATTEMPTS: Final = 3
 _CORS: Final = "{'headers': {'Access-Control-Allow-Origin': '*'}}"
 _PORT_TAKEN: Final = re.compile(
@@ -87,9 +91,12 @@ class SharedServer:
             if entry.read() is not None:
                 return
             await entry.start_over()
-            home = entry.folder / "home"
+            home = entry.home.place
             home.mkdir(parents=True)
-            await self._run(home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env)
+            await self._run(
+                home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env.place
+            )
+            entry.note_interpreter()
             overrides = home / "overrides.txt"
             overrides.write_text("".join(f"{package} ; sys_platform == 'never'\n" for package in _LEFT_OUT))
             await self._run(
@@ -103,13 +110,13 @@ class SharedServer:
     async def _settle(self) -> None:
         entry = self.entry
         if not entry.is_settled():
-            await self._run_python("-m", "compileall", "-q", "-j", "0", entry.env / "lib")
+            await self._run_python("-m", "compileall", "-q", "-j", "0", entry.env.place / "lib")
             await asyncio.to_thread(entry.settle)
 
     async def _run_python(self, *arguments: str | Path) -> None:
         """Gives way to the build and the notebook. What it does may fail: it only saves time later."""
         argv = [str(self.entry.python), *(str(argument) for argument in arguments)]
-        home = self.entry.folder / "home"
+        home = self.entry.home.place
         env = process.minimal_env() | {"HOME": str(home)}
         command = await process.start(argv, cwd=home, env=env, nice=_NICE)
         try:
@@ -181,21 +188,23 @@ async def start(
     wrapper: list[str],
     cwd: Path,
     env: Mapping[str, str],
-    runtime: Path,
+    runtime: UntrustedTree,
+    settings: Path,
     token: Secret,
     patience: float,
     network: bool,
 ) -> Jupyter:
     """Starts JupyterLab from the environment of `server` on a free loopback port; returns when it answers.
 
-    `wrapper` comes before the command; `runtime` is an empty folder for Jupyter's own use; `patience` is in
-    seconds. Without `network` the port is ours, and leads to the server's socket in `runtime`.
+    `wrapper` comes before the command; `runtime` is an empty folder for Jupyter's own use, `settings` one that
+    `write_settings` has made; `patience` is in seconds. Without `network` the port is ours, and leads to the
+    server's socket in `runtime`.
     Raises `UserError`: ``server-died`` with its last lines, ``server-slow``, ``path-too-long``.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with asyncio.timeout(patience):
-                return await _start_once(server, wrapper, cwd, env, runtime, token, network)
+                return await _start_once(server, wrapper, cwd, env, runtime, settings, token, network)
         except _DiedError as died:
             if attempt == _ATTEMPTS or not _PORT_TAKEN.search(died.said):
                 raise UserError("server-died", died.message) from None
@@ -212,23 +221,24 @@ async def _start_once(
     wrapper: list[str],
     cwd: Path,
     env: Mapping[str, str],
-    runtime: Path,
+    runtime: UntrustedTree,
+    settings: Path,
     token: Secret,
     network: bool,
 ) -> Jupyter:
     tail: deque[str] = deque(maxlen=_LAST_LINES)
     # The token goes through the environment: a command line can be read by every user of the machine.
-    own = {"JUPYTER_TOKEN": token.reveal(), "JUPYTER_RUNTIME_DIR": str(runtime)}
+    own = {"JUPYTER_TOKEN": token.reveal(), "JUPYTER_RUNTIME_DIR": str(runtime.place)}
     own["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-        filter(None, (_settings(runtime), env.get("JUPYTER_CONFIG_PATH")))
+        filter(None, (str(settings), env.get("JUPYTER_CONFIG_PATH")))
     )
     port = _Port.found()
-    place = _on_port(port.number) if network else [f"--ServerApp.sock={runtime / _SOCKET}"]
+    place = _on_port(port.number) if network else [f"--ServerApp.sock={runtime.place / _SOCKET}"]
     argv = [*wrapper, *_arguments(server, cwd), *place]
     relay: Relay | None = None
     try:
         if not network:
-            relay = await Relay.start(port.number, runtime / _SOCKET)
+            relay = await Relay.start(port.number, runtime, _SOCKET)
         command = await process.start(argv, cwd=cwd, env={**env, **own}, on_line=tail.append)
     except OSError as error:
         port.free()
@@ -239,7 +249,7 @@ async def _start_once(
     try:
         while command.running:
             # Jupyter writes this file when it has bound its port: before, the port could be somebody else's.
-            if _is_bound(runtime) and await jupyter.ask("api/status") is not None:
+            if await asyncio.to_thread(_is_bound, runtime) and await jupyter.ask("api/status") is not None:
                 return jupyter
             await asyncio.sleep(_POLL_SECONDS)
     except BaseException:
@@ -254,12 +264,11 @@ async def _start_once(
     )
 
 
-def _settings(runtime: Path) -> str:
-    """A folder of configuration: a session is new every time, and its first page must not ask about news."""
-    file = runtime / "config" / "labconfig" / "default_setting_overrides.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
+def write_settings(folder: Path) -> None:
+    """Makes a folder of configuration: a session is new every time, and its first page must not ask about news."""
+    file = folder / "labconfig" / "default_setting_overrides.json"
+    file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}))
-    return str(file.parents[1])
 
 
 def _on_port(port: int) -> list[str]:
@@ -314,14 +323,16 @@ class _Port:
             self._guard.close()
 
 
-def _is_bound(runtime: Path) -> bool:
+def _is_bound(runtime: UntrustedTree) -> bool:
     """Jupyter has written, whole, where it listens."""
-    for file in runtime.glob("jpserver-*.json"):
-        try:
-            json.loads(file.read_bytes())["port"]
-        except (OSError, ValueError, LookupError):
-            continue  # it is being written
-        return True
+    try:
+        for name in runtime.names(limit=_MAX_NAMES):
+            if name.startswith("jpserver-") and name.endswith(".json"):
+                with contextlib.suppress(ValueError, LookupError, TypeError):  # it is being written
+                    json.loads(runtime.read(name, _SMALL_BYTES))["port"]
+                    return True
+    except (OSError, UntrustedError, RecursionError):
+        return False
     return False
 
 

@@ -19,12 +19,13 @@ from ringbinder.hookspecs import Ticket
 from ringbinder.model import Image, ImageKind, LaunchRequest, Server, Work
 from ringbinder.options import ByteSize, Duration, option
 from ringbinder.secret import Secret
+from ringbinder.untrusted import UntrustedError
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer
 from .sandbox import Mode, Sandbox, interpreters
 from .sessions import Session, all_sessions, image_of, summary
-from .store import Entry, images, remove_tree
+from .store import Entry, images, sweep
 from .uv import Uv
 from .watch import Ending, Watch
 
@@ -193,36 +194,49 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             await session.copy(entry)
             await asyncio.to_thread(session.overlay.make, entry, session.work, session.home)
             session.tell_stop(None)
-            session.write(image=image.name, repo_url=facts.get("repo_url", ""), started=time.time())
+            jupyter.write_settings(session.settings)
+            # It reaches the disk later: that would wait for all that the image's build has written.
+            session.write(
+                sync=False, image=image.name, repo_url=facts.get("repo_url", ""), started=time.time()
+            )
             token = Secret(secrets.token_urlsafe(32))
             start = str(facts.get("start") or "")
             env = self._env(session, entry, server, facts, request)
-            wrapper = scripts.command(session.work / start) if start else []
+            wrapper = scripts.command(session.work, start) if start else []
             wrapper = await self._confined(session, (entry, server), group, wrapper, env, log)
             process = await jupyter.start(
                 server,
                 wrapper=wrapper,
-                cwd=session.work,
+                cwd=session.work.place,
                 env=env,
                 runtime=session.runtime,
+                settings=session.settings,
                 token=token,
                 patience=self.config.start_timeout,
                 network=self._sandbox.network or bool(await self._sandbox.lack()),
             )
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(remove_tree, session.folder))
+        except BaseException as error:
+            await asyncio.shield(asyncio.to_thread(session.remove))
             if group:
                 group.remove()
+            if isinstance(error, UntrustedError):
+                raise UserError(
+                    "bad-image",
+                    f"The image cannot be used, since code of the repository has changed it: {error}.",
+                ) from error
             raise
         if server is not entry:
             self._shared.settle()
-        extra = {"work_folder": str(session.work)}
+        extra = {"work_folder": str(session.work.place)}
         running = _Running(
             Server(session_id, process.url, token, image.name, extra),
             session, entry, Watch(process, session, self.config.idle_timeout, self.config.max_age),
             group, holds.pop_all(),
         )  # fmt: skip
         self._running[session_id] = running
+        self.context.tasks.start(
+            asyncio.to_thread(session.sync), f"bring the record of {session_id} to the disk"
+        )
         running.ended = self.context.tasks.start(self._tend(running), f"notebook {session_id}")
         return running
 
@@ -250,22 +264,24 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 "The notebook runs in a sandbox (bubblewrap): no home folder, only its own files to write, "
                 f"{network}.\n"
             )
-            readable = [path for entry in seen for path in (entry.folder, *interpreters(entry))]
-            command = self._sandbox.wrapper(session.folder, readable, session.work, env) + command
+            readable = [path for entry in seen for path in (entry.box.root, *interpreters(entry))]
+            readable += session.readable
+            command = self._sandbox.wrapper(session.box.root, readable, session.work.place, env) + command
         return (group.wrapper() if group else []) + command
 
     def _env(
         self, session: Session, image: Entry, server: Entry, facts: dict[str, Any], request: LaunchRequest
     ) -> dict[str, str]:
         overlay = session.overlay
-        path = (overlay.folder / "bin", session.home / ".local/bin", image.env / "bin", server.env / "bin")
-        data = (overlay.jupyter, overlay.folder / "share/jupyter", image.env / "share/jupyter")
+        home, env = session.home.place, image.env.place
+        path = (overlay.folder.place / "bin", home / ".local/bin", env / "bin", server.env.place / "bin")
+        data = (overlay.jupyter, overlay.folder.place / "share/jupyter", env / "share/jupyter")
         return scripts.environment(path, self.config.pass_environment) | {
-            "HOME": str(session.home),
+            "HOME": str(home),
             "SHELL": shutil.which("bash") or "/bin/sh",
-            "REPO_DIR": str(session.work),
-            "VIRTUAL_ENV": str(overlay.folder),
-            **({"CONDA_PREFIX": str(image.env)} if image.is_conda else {}),
+            "REPO_DIR": str(session.work.place),
+            "VIRTUAL_ENV": str(overlay.folder.place),
+            **({"CONDA_PREFIX": str(env)} if image.is_conda else {}),
             "JUPYTER_PATH": ":".join(map(str, data)),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "BINDER_LAUNCH_HOST": request.launch_host,
@@ -297,26 +313,40 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 self.context.services.server_stopped(server.id, ending.reason, seconds, ending.told)
                 del self._running[server.id]
                 await running.holds.aclose()
-            kept = {"kept": str(running.session.work), "changed": len(changed)} if changed else {}
+            kept = {"kept": str(running.session.work.place), "changed": len(changed)} if changed else {}
             self.context.log.info("notebook ended", id=server.id, reason=ending.reason, **kept)
 
     async def _end_orphans(self) -> None:
         """Ends the sessions of a Ringbinder that was killed, whose processes went with it and folders not."""
         state = self.context.paths.state
-        for session in all_sessions(state):
-            facts = summary(state, session.id)
-            if facts.get("ended"):
-                continue
+        await asyncio.to_thread(sweep, state / "sessions")
+        for session in await asyncio.to_thread(all_sessions, state):
             try:
-                async with Entry(session.folder).locked():
-                    from . import leftovers
-
-                    await leftovers.end(session.folder)
-                    memory.remove(session.id)
-                    # Without an image it was killed while the session was copied: nobody has worked in it.
-                    if facts.get("image"):
-                        await asyncio.to_thread(session.end, image_of(state, facts), "killed")
-                    else:
-                        await asyncio.to_thread(remove_tree, session.folder)
+                await self._end_orphan(session, await asyncio.to_thread(summary, state, session.id))
             except BlockingIOError:
                 continue  # another process runs it
+            except Exception as error:  # one session's trouble is not the others'
+                self.context.log.warning(
+                    "session not ended, its files are kept", id=session.id, error=str(error)
+                )
+
+    async def _end_orphan(self, session: Session, facts: dict[str, Any]) -> None:
+        if facts.get("ended") and not facts.get("damaged"):
+            return
+        async with Entry(session.folder).locked():
+            from . import leftovers
+
+            await leftovers.end(session.folder)
+            memory.remove(session.id)
+            if facts.get("damaged"):
+                self.context.log.warning(
+                    "record of a session is damaged, its files are kept",
+                    id=session.id,
+                    folder=str(session.folder),
+                )
+            elif facts.get("started"):
+                image = image_of(self.context.paths.state, facts)
+                await asyncio.to_thread(session.end, image, "killed")
+            else:
+                # It was killed while the repository was copied: nobody has worked in it.
+                await asyncio.to_thread(session.remove)

@@ -13,9 +13,9 @@ from attrs import define, field
 from ringbinder import process
 from ringbinder.errors import BuildError
 from ringbinder.events import Log
+from ringbinder.untrusted import UntrustedTree
 
 from .causes import telling_line
-from .store import tree_size
 
 _TAIL: Final = 200
 _DISK_LOOK_SECONDS: Final = 1.0
@@ -25,7 +25,7 @@ _DISK_LOOK_SECONDS: Final = 1.0
 class LimitedBuild:
     """Runs commands one after another; the first limit that is passed ends everything."""
 
-    folder: Path
+    folder: UntrustedTree
     log: Log
     timeout: float
     """Seconds; 0: no limit. So with the others, in bytes."""
@@ -71,7 +71,7 @@ class LimitedBuild:
         self._step = f"{step} was running"
         tail: deque[str] = deque(maxlen=_TAIL)
 
-        root = f"{self.folder / 'repo'}/"
+        root = f"{self.folder.place / 'repo'}/"
 
         def on_line(line: str) -> None:
             self._output += len(line) + 1
@@ -115,7 +115,7 @@ class LimitedBuild:
     async def _watch_disk(self) -> None:
         while self.disk_limit:
             began = time.monotonic()
-            if too_much := self._over(await asyncio.to_thread(tree_size, self.folder)):
+            if too_much := self._over(await asyncio.to_thread(self.folder.size)):
                 self._pass(too_much)
                 return
             # A big tree takes long to add up: looking must stay a small part of the work.

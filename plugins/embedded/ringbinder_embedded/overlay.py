@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
+from ringbinder.statefile import write_state
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
-from .store import Entry
+from .store import Entry, remove_tree
 
+_KERNELS: Final = "share/jupyter/kernels"
+_USER_KERNELS: Final = (".local/share/jupyter/kernels", "Library/Jupyter/kernels")
+_KERNEL_BYTES: Final = 16 * 1024**2
+"""Of all files of one kernelspec: its icons, and what else it brings."""
+_KERNEL_FILES: Final = 1000
+_SMALL_BYTES: Final = 1024**2
+_MAX_NAMES: Final = 10_000
 _HEAD_BYTES: Final = 1024  # more than the lines in which a console script names its interpreter
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
 _HOOK: Final = '''\
@@ -34,69 +41,90 @@ sys.path[:] = [
 
 @frozen
 class Overlay:
-    """`folder` is the environment, `jupyter` a folder for Jupyter's data path, with the kernelspecs."""
+    """`folder` is the environment, `jupyter` a folder of ours for Jupyter's data path, with the kernelspecs."""
 
-    folder: Path
+    folder: UntrustedTree
     jupyter: Path
 
     @property
     def python(self) -> Path:
-        return self.folder / "bin" / "python"
+        """Its interpreter, for the arguments of commands."""
+        return self.folder.place / "bin" / "python"
 
-    def make(self, image: Entry, work: Path, home: Path) -> None:
+    def make(self, image: Entry, work: UntrustedTree, home: UntrustedTree) -> None:
         """Writes it; blocks. `work` and `home` are the session's copies of the image's folders."""
         self._make_venv(image, work)
-        for spec in _kernelspecs(image, home):
-            self._add_kernel(spec, image)
+        kernels = self.jupyter / "kernels"
+        kernels.mkdir(parents=True, mode=0o700)
+        for tree, folder in (*((home, folder) for folder in _USER_KERNELS), (image.env, _KERNELS)):
+            for name in _names(tree, folder):
+                if tree.is_folder(f"{folder}/{name}"):
+                    self._add_kernel(tree, f"{folder}/{name}", kernels / name.lower(), image)
 
-    def _make_venv(self, image: Entry, work: Path) -> None:
-        scripts = self.folder / "bin"
-        scripts.mkdir(parents=True)
+    def _make_venv(self, image: Entry, work: UntrustedTree) -> None:
+        for folder in (".", "bin"):
+            self.folder.make_folder(folder)
         if image.is_conda:
-            (self.folder / "pyvenv.cfg").write_text(f"home = {image.env / 'bin'}\n")
+            self.folder.write("pyvenv.cfg", f"home = {image.env.place / 'bin'}\n".encode())
         else:
-            shutil.copyfile(image.env / "pyvenv.cfg", self.folder / "pyvenv.cfg")
+            self.folder.write("pyvenv.cfg", image.env.read("pyvenv.cfg", _SMALL_BYTES))
         ours, theirs = str(self.python).encode(), str(image.python).encode()
-        for program in (image.env / "bin").iterdir():
-            if image.is_conda and _PYTHON.fullmatch(program.name):
-                (scripts / program.name).symlink_to(program)
-            elif program.is_symlink() and not image.is_conda:
-                (scripts / program.name).symlink_to(program.readlink())
-            elif program.is_file():
-                content = program.read_bytes()
-                head = content[:_HEAD_BYTES]
-                if head.startswith(b"#!") and theirs in head:
-                    copy = scripts / program.name
-                    copy.write_bytes(head.replace(theirs, ours) + content[_HEAD_BYTES:])
-                    copy.chmod(0o755)
-        for library in (image.env / "lib").glob("python3.*"):
-            packages = self.folder / "lib" / library.name / "site-packages"
-            packages.mkdir(parents=True)
-            hook = _HOOK.format(packages=str(library / "site-packages"), repo=str(image.repo), work=str(work))
-            (packages / "_ringbinder_image.py").write_text(hook)
-            (packages / "_ringbinder_image.pth").write_text("import _ringbinder_image\n")
+        for name in _names(image.env, "bin"):
+            program = f"bin/{name}"
+            kind = image.env.kind(program)
+            if image.is_conda and _PYTHON.fullmatch(name):
+                self.folder.make_link(program, str(image.env.place / program))
+            elif kind == "link" and not image.is_conda:
+                self.folder.make_link(program, image.env.link(program))
+            elif kind == "file":
+                self._add_script(image.env, program, ours, theirs)
+        for packages in image.site_packages():
+            folder = ""
+            for part in packages.split("/"):
+                folder = f"{folder}/{part}".lstrip("/")
+                self.folder.make_folder(folder)
+            hook = _HOOK.format(
+                packages=str(image.env.place / packages), repo=str(image.repo.place), work=str(work.place)
+            )
+            self.folder.write(f"{packages}/_ringbinder_image.py", hook.encode(), 0o644)
+            self.folder.write(f"{packages}/_ringbinder_image.pth", b"import _ringbinder_image\n", 0o644)
 
-    def _add_kernel(self, spec: Path, image: Entry) -> None:
-        target = self.jupyter / "kernels" / spec.name.lower()
-        if target.exists():
-            return
+    def _add_script(self, env: UntrustedTree, program: str, ours: bytes, theirs: bytes) -> None:
+        with env.open(program) as file:
+            head = file.read(_HEAD_BYTES)
+            if not head.startswith(b"#!") or theirs not in head:
+                return
+            rest = file.read(_SMALL_BYTES)
+            if file.read(1):
+                return  # no console script is so long
+        self.folder.write(program, head.replace(theirs, ours) + rest, 0o755)
+
+    def _add_kernel(self, tree: UntrustedTree, spec: str, target: Path, image: Entry) -> None:
         try:
-            kernel = json.loads((spec / "kernel.json").read_text())
+            kernel = json.loads(tree.read(f"{spec}/kernel.json", _SMALL_BYTES))
             program = kernel["argv"][0]
-        except (OSError, ValueError, LookupError, TypeError):
+            # A bare "python" would become the python of the server, and an absolute one is the image's.
+            if Path(program).name.startswith("python") and Path(program).parent in (
+                Path(),
+                image.env.place / "bin",
+            ):
+                kernel["argv"][0] = str(self.python)
+            content = json.dumps(kernel).encode()
+        except (OSError, UntrustedError, ValueError, LookupError, TypeError, RecursionError):
             return  # Jupyter would not take it either
-        # A bare "python" would become the python of the server, and an absolute one is the image's.
-        if Path(program).name.startswith("python") and Path(program).parent in (Path(), image.env / "bin"):
-            kernel["argv"][0] = str(self.python)
-        shutil.copytree(spec, target)
-        (target / "kernel.json").write_text(json.dumps(kernel))
+        try:
+            tree.copy_tree(spec, target, _KERNEL_BYTES, _KERNEL_FILES)
+        except FileExistsError:
+            return  # the first of a name is taken
+        except (OSError, UntrustedError):
+            remove_tree(target)
+            return
+        write_state(target / "kernel.json", content, sync=False)
 
 
-def _kernelspecs(image: Entry, home: Path) -> Iterator[Path]:
-    for folder in (
-        home / ".local/share/jupyter/kernels",
-        home / "Library/Jupyter/kernels",
-        image.env / "share/jupyter/kernels",
-    ):
-        if folder.is_dir():
-            yield from (spec for spec in folder.iterdir() if spec.is_dir())
+def _names(tree: UntrustedTree, folder: str) -> list[str]:
+    """The names in `folder`; none if it is no folder, or has too many."""
+    try:
+        return tree.names(folder, _MAX_NAMES)
+    except (OSError, UntrustedError):
+        return []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
+import errno
+import os
+import stat
 from typing import Final
 
 from attrs import define, field
 from ringbinder.errors import UserError
+from ringbinder.untrusted import UntrustedTree
 
 _CHUNK: Final = 65536
 _LONGEST_PATH: Final = 100
@@ -17,26 +20,38 @@ _LONGEST_PATH: Final = 100
 
 @define(eq=False)
 class Relay:
-    """Made by `start`."""
+    """Made by `start`.
 
-    socket: Path
+    The notebook makes the socket, and can put anything into its place at any time, such as a link to a socket of
+    another program of this machine. So it is reached through a handle of its folder that was taken before any of
+    the notebook's code ran, and never through a link: whatever is connected to was made within the sandbox.
+    """
+
+    _folder: int
+    _socket: str
     _server: asyncio.Server = field(init=False)
     _connections: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     @classmethod
-    async def start(cls, port: int, socket: Path) -> Relay:
-        """Listens on `port` of 127.0.0.1; what comes before `socket` is there is refused.
+    async def start(cls, port: int, folder: UntrustedTree, socket: str) -> Relay:
+        """Listens on `port` of 127.0.0.1; what comes before `socket` is in `folder` is refused.
 
         Raises `UserError` (``path-too-long``), and OSError if the port is taken.
         """
-        if len(str(socket).encode()) > _LONGEST_PATH:
+        place = folder.place / socket
+        if len(str(place).encode()) > _LONGEST_PATH:
             raise UserError(
                 "path-too-long",
-                f"A notebook without network is reached through a socket, and {socket} is too long a path for one: "
+                f"A notebook without network is reached through a socket, and {place} is too long a path for one: "
                 "put Ringbinder.state_folder elsewhere, or allow the network (LocalLauncher.sandbox_network).",
             )
-        relay = cls(socket)
-        relay._server = await asyncio.start_server(relay._accept, "127.0.0.1", port)
+        with folder.handle() as handle:
+            relay = cls(os.dup(handle), socket)
+        try:
+            relay._server = await asyncio.start_server(relay._accept, "127.0.0.1", port)
+        except BaseException:
+            os.close(relay._folder)
+            raise
         return relay
 
     def close(self) -> None:
@@ -44,6 +59,9 @@ class Relay:
         self._server.close()
         for connection in self._connections:
             connection.cancel()
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.create_task(self._connect(reader, writer), name="relay")
@@ -52,7 +70,7 @@ class Relay:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            inner_reader, inner_writer = await asyncio.open_unix_connection(self.socket)
+            inner_reader, inner_writer = await self._open()
         except OSError:
             writer.close()
             return
@@ -61,6 +79,16 @@ class Relay:
         finally:
             writer.close()
             inner_writer.close()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # O_PATH opens nothing: it holds what is there now, be it a link or a socket.
+        held = os.open(self._socket, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            if not stat.S_ISSOCK(os.fstat(held).st_mode):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "the notebook's socket is no socket")
+            return await asyncio.open_unix_connection(f"/proc/self/fd/{held}")
+        finally:
+            os.close(held)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

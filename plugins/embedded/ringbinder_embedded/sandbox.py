@@ -87,8 +87,4 @@ async def _trial(base: Sequence[str]) -> str:
 
 def interpreters(entry: Entry) -> Iterator[Path]:
     """The installations behind the environment's python: by the name that it was made with, and the real one."""
-    program = entry.python
-    while program.is_symlink():
-        program = program.parent / program.readlink()
-        yield program.parent.parent
-    yield Path(os.path.realpath(program)).parent.parent
+    return (program.parent.parent for program in entry.interpreter())

@@ -8,16 +8,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ringbinder import process
+from ringbinder.errors import UserError
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 
-def command(script: Path) -> list[str]:
-    """How to run `script`. As in repo2docker it need not have the executable bit.
+def command(tree: UntrustedTree, script: str) -> list[str]:
+    """How to run `script` of `tree`. As in repo2docker it need not have the executable bit.
 
-    Without a first line that names its interpreter it is the shell's, as in a Dockerfile's RUN.
+    Without a first line that names its interpreter it is the shell's, as in a Dockerfile's RUN. Raises `UserError`
+    (``bad-file``) if it is no regular file.
     """
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    with script.open("rb") as file:
-        return [str(script)] if file.read(2) == b"#!" else ["/bin/sh", str(script)]
+    try:
+        with tree.open(script) as file:
+            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) | stat.S_IXUSR)
+            interpreted = file.read(2) == b"#!"
+    except (UntrustedError, FileNotFoundError) as error:
+        reason = error.reason if isinstance(error, UntrustedError) else "is not there any more"
+        raise UserError("bad-file", f"{script} {reason}, so it cannot be run.") from None
+    place = str(tree.place / script)
+    return [place] if interpreted else ["/bin/sh", place]
 
 
 def environment(path: Iterable[Path], passed: Iterable[str]) -> dict[str, str]:

@@ -1,33 +1,49 @@
-"""The folder of one session: its copy of the repository, and what is kept of it at its end."""
+"""The folder of one session: its copy of the repository, and what is kept of it at its end.
+
+Everything that the notebook can write is in `Session.box`; the rest of the folder is Ringbinder's own.
+"""
 
 from __future__ import annotations
 
-import filecmp
 import json
+import math
 import os
 import shutil
+import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import process
+from ringbinder.errors import UserError
+from ringbinder.statefile import read_state, sync_state, write_state
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from .overlay import Overlay
-from .store import Entry, Store, remove_tree
+from .store import Entry, Store
 
 _COPY_SECONDS: Final = 600.0
 _EXTENSION: Final = Path(__file__).with_name("ringbinder-idle")
+_RECORD: Final = "session.json"
 # What programs leave behind without being asked.
 _NOISE: Final = frozenset(
     {
-        ".ipynb_checkpoints", "__pycache__", ".ipython", ".jupyter", ".cache", ".local", ".config", ".npm",
-        ".mypy_cache", ".pytest_cache", ".ruff_cache", ".virtual_documents", ".jupyter_ystore.db",
-        ".jupyter-server-log.txt", ".DS_Store",
+        ".ipynb_checkpoints", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".virtual_documents",
+        ".jupyter_ystore.db", ".jupyter-server-log.txt", ".DS_Store",
     }
 )  # fmt: skip
-_GIT_INDEX: Final = os.path.join(".git", "index")  # noqa: PTH118 - rewritten by `git status`
+_GIT_INDEX: Final = ".git/index"  # rewritten by `git status`
+_CHUNK: Final = 1 << 20
+_MAX_FILES: Final = 500_000
+"""Files and folders of a session that are compared with its image's; of more, all is kept."""
+_COMPARED_BYTES: Final = 4 * 1024**3
+"""Bytes of files that are compared at a time, whose sizes are equal and times are not; the others count as changed."""
+_LISTED_NAMES: Final = 20_000
+"""Changed files that the record of a session names, each with 4 kB at most."""
+_UNCOMPARED: Final = "."
+"""Stands for all files, in place of their names."""
 
 
 @frozen
@@ -38,17 +54,39 @@ class Session:
     folder: Path
 
     @property
-    def work(self) -> Path:
-        return self.folder / "work"
+    def box(self) -> UntrustedTree:
+        """All that the notebook can write."""
+        box = self.folder / "box"
+        # Where there was no such folder yet, in sessions that ended long ago, all was in `folder`.
+        return UntrustedTree(self.folder if not box.exists() and (self.folder / "work").exists() else box)
 
     @property
-    def home(self) -> Path:
-        return self.folder / "home"
+    def work(self) -> UntrustedTree:
+        return self.box.subtree("work")
 
     @property
-    def runtime(self) -> Path:
+    def home(self) -> UntrustedTree:
+        return self.box.subtree("home")
+
+    @property
+    def runtime(self) -> UntrustedTree:
         """Jupyter's runtime folder."""
-        return self.folder / "runtime"
+        return self.box.subtree("runtime")
+
+    @property
+    def jupyter(self) -> Path:
+        """A folder for Jupyter's data path: kernelspecs, and the extension that shows when this session ends."""
+        return self.folder / "jupyter"
+
+    @property
+    def settings(self) -> Path:
+        """A folder for Jupyter's configuration path."""
+        return self.folder / "settings"
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """What the notebook reads beside `box`."""
+        return self.jupyter, self.settings
 
     @property
     def kept_awake(self) -> Path:
@@ -65,73 +103,134 @@ class Session:
 
     @property
     def overlay(self) -> Overlay:
-        return Overlay(self.folder / "overlay", self.folder / "jupyter")
+        return Overlay(self.box.subtree("overlay"), self.jupyter)
 
     async def copy(self, image: Entry) -> None:
-        """Brings the image's content into this new session."""
-        self.runtime.mkdir(parents=True, mode=0o700)
+        """Brings the image's content into this new session. Raises `UserError` (``bad-image``)."""
+        if not (image.box.is_folder("repo") and image.box.is_folder("home")):
+            raise UserError(
+                "bad-image",
+                "The image has lost the folder of its repository or its home folder. Remove it with "
+                "`ringbinder images rm`, and launch again to have it built.",
+            )
+        root = self.folder / "box"
+        root.mkdir(parents=True, mode=0o700)
         # cp shares the blocks where the file system can, and keeps times, by which changes are found.
         copied = await process.run(
-            ["cp", "-a", str(image.repo), str(image.home), str(self.folder)], timeout=_COPY_SECONDS
+            ["cp", "-a", str(image.repo.place), str(image.home.place), str(root)], timeout=_COPY_SECONDS
         )
         if copied.returncode:
-            raise OSError(f"the repository could not be copied to {self.folder}: {copied.errors.strip()}")
-        (self.folder / image.repo.name).rename(self.work)
+            raise OSError(f"the repository could not be copied to {root}: {copied.errors.strip()}")
+        with self.box.handle() as box:
+            os.rename("repo", "work", src_dir_fd=box, dst_dir_fd=box)
+        self.box.make_folder("runtime")
 
     def tell_stop(self, stops_at: float | None) -> None:
         """Lets the pages of this session know when it will be stopped, in Unix seconds; None: not soon.
 
         The first call adds to JupyterLab the extension that shows it.
         """
-        folder = self.overlay.jupyter / "labextensions" / _EXTENSION.name
+        folder = self.jupyter / "labextensions" / _EXTENSION.name
         if not folder.exists():
             shutil.copytree(_EXTENSION, folder)
-        new = folder / "stops.json.new"
-        new.write_text(json.dumps({"stops_at": stops_at}))
-        new.replace(folder / "stops.json")
+        write_state(folder / "stops.json", json.dumps({"stops_at": stops_at}).encode(), sync=False)
 
-    def write(self, **facts: Any) -> None:
-        """Adds `facts` to what is known of this session."""
-        file = self.folder / "session.json"
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(_facts(self) | facts))
-        new.replace(file)
+    def write(self, *, sync: bool = True, **facts: Any) -> None:
+        """Adds `facts` to what is known of this session. Raises ValueError if that is damaged."""
+        known = read_state(self.folder / _RECORD) or {}
+        write_state(self.folder / _RECORD, json.dumps(known | facts).encode(), sync=sync)
+
+    def sync(self) -> None:
+        """Brings what `write` wrote to the disk. Blocks."""
+        sync_state(self.folder / _RECORD)
+        sync_state(self.folder)
 
     def end(self, image: Entry, reason: str) -> list[str]:
         """Removes what need not be kept: all, if no file was changed. Returns the changed files. Blocks."""
-        changed = changed_files(self, image)
+        try:
+            self._unlock()
+            changed = changed_files(self, image)
+        except UntrustedError:
+            changed = [_UNCOMPARED]  # too many files, or too deep
         if not changed:
-            remove_tree(self.folder)
+            self.remove()
             return []
-        for part in (self.overlay.folder, self.overlay.jupyter, self.runtime):
-            remove_tree(part)
-        if not any(name.startswith("home/") for name in changed):
-            remove_tree(self.home)
-        self.write(ended=time.time(), reason=reason, changed=changed)
+        for part in ("overlay", "runtime"):
+            self.box.remove_tree(part)
+        for folder in self.readable:
+            UntrustedTree(folder).remove_tree()
+        if not any(name == _UNCOMPARED or name.startswith("home/") for name in changed):
+            self.home.remove_tree()
+        self.write(ended=time.time(), reason=reason, changed=changed[:_LISTED_NAMES])
         return changed
+
+    def remove(self) -> None:
+        """Removes all of it. Blocks."""
+        Entry(self.folder).clear()
+
+    def has_begun(self) -> bool:
+        """Code may have run in it: it was not killed while the repository was being copied."""
+        return (self.folder / _RECORD).exists() or self.jupyter.exists()
+
+    def _unlock(self) -> None:
+        for folder in (".", "work", "home"):
+            try:
+                self.box.unlock(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # nothing there is compared
 
 
 def all_sessions(state: Path) -> list[Session]:
     """Every session of which there is a folder, running or kept."""
     root = state / "sessions"
-    return (
-        [Session(path.name, path) for path in sorted(root.iterdir()) if path.is_dir()]
-        if root.is_dir()
-        else []
-    )
+    if not root.is_dir():
+        return []
+    folders = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [Session(path.name, path) for path in sorted(folders)]
 
 
 def summary(state: Path, server_id: str) -> dict[str, Any]:
     """What became of a session.
 
     ``id``, ``kept`` (the folder with its files, or None), ``changed`` (names of files) and what else is
-    known: ``image``, ``repo_url``, ``started``, ``ended``, ``reason``. One that ended unchanged leaves
-    nothing behind.
+    known: ``image``, ``repo_url``, ``started``, ``ended``, ``reason``; ``damaged`` if its record cannot be read.
+    One that ended unchanged leaves nothing behind.
     """
     session = Session(server_id, state / "sessions" / Path(server_id).name)
-    facts = _facts(session)
-    kept = str(session.work) if facts.get("ended") else None
+    try:
+        facts = _checked(read_state(session.folder / _RECORD), session)
+    except ValueError:
+        facts = _unknown(session)
+    kept = str(session.work.place) if facts.get("ended") else None
     return {"changed": [], **facts, "id": server_id, "kept": kept}
+
+
+def _checked(facts: dict[str, Any] | None, session: Session) -> dict[str, Any]:
+    if facts is None:
+        if session.folder.exists() and session.has_begun():
+            raise ValueError("its record is not there")
+        return {}
+    for name in ("image", "repo_url", "reason"):
+        if not isinstance(facts.get(name, ""), str):
+            raise ValueError(f"{name} is no text")  # noqa: TRY004 - so with all that is wrong in a file
+    for name in ("started", "ended"):
+        value = facts.get(name)
+        if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+            raise ValueError(f"{name} is no time")
+    changed = facts.get("changed", [])
+    if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):
+        raise ValueError("changed is no list of names")
+    return facts
+
+
+def _unknown(session: Session) -> dict[str, Any]:
+    """Facts in the place of a record that cannot be read: nothing of the session is removed for that."""
+    running = Entry(session.folder).in_use()
+    return {
+        "damaged": True,
+        "ended": None if running else session.folder.stat().st_ctime,
+        "reason": "" if running else "its record is damaged",
+    }
 
 
 def image_of(state: Path, facts: Mapping[str, Any]) -> Entry:
@@ -142,49 +241,70 @@ def changed_files(session: Session, image: Entry) -> list[str]:
     """New, changed and deleted files, relative to the session's work folder; ``home/...`` for those in
     home.
 
-    Hidden files of the home folder, and what programs leave behind, do not count.
+    Hidden files of the home folder, and what programs leave behind, do not count. Blocks; raises `UntrustedError`
+    if there are too many files.
     """
-    work = _changes(image.repo, session.work)
-    home = (name for name in _changes(image.home, session.home) if not name.startswith("."))
+    work, home = changed_work(session, image), changed_home(session, image)
     return sorted([*work, *(f"home/{name}" for name in home)])
 
 
-def changed_in(before: Path, after: Path) -> list[str]:
-    """Files that are new, changed or deleted in `after`, but for what programs leave behind. Blocks."""
-    return sorted(_changes(before, after))
+def changed_work(session: Session, image: Entry) -> list[str]:
+    """So for the work folder alone, with names relative to it."""
+    return sorted(_changes(image.repo, session.work, {_GIT_INDEX}))
 
 
-def _facts(session: Session) -> dict[str, Any]:
-    try:
-        facts = json.loads((session.folder / "session.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+def changed_home(session: Session, image: Entry) -> list[str]:
+    """So for the home folder alone, with names relative to it."""
+    return sorted(_changes(image.home, session.home, (), hidden=False))
 
 
-def _changes(before: Path, after: Path) -> Iterator[str]:
-    old, new = dict(_files(before)), dict(_files(after))
+def _changes(
+    before: UntrustedTree, after: UntrustedTree, skipped: Collection[str], *, hidden: bool = True
+) -> Iterator[str]:
+    def skip(path: str) -> bool:
+        return path.rpartition("/")[2] in _NOISE or path in skipped or (not hidden and path.startswith("."))
+
+    old, new = dict(_files(before, skip)), dict(_files(after, skip))
+    compared = 0
     for name in old.keys() | new.keys():
-        if name not in old or name not in new or _differ(old[name], new[name]):
+        if name not in old or name not in new or old[name].kind != new[name].kind:
             yield name
+        elif old[name] != new[name]:
+            compared += new[name].size
+            if (
+                old[name].size != new[name].size
+                or compared > _COMPARED_BYTES
+                or not _same(before, after, name)
+            ):
+                yield name
 
 
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in _NOISE]
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in [*files, *links]:
-            path = Path(folder, name)
-            relative = str(path.relative_to(root))
-            if name not in _NOISE and relative != _GIT_INDEX:
-                yield relative, path
+@frozen
+class _Facts:
+    kind: int
+    size: int
+    time: int
 
 
-def _differ(before: Path, after: Path) -> bool:
-    if before.is_symlink() or after.is_symlink():
-        links = before.is_symlink() and after.is_symlink()
-        return not links or before.readlink() != after.readlink()
-    old, new = before.stat(), after.stat()
-    if (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
+def _files(tree: UntrustedTree, skip: Callable[[str], bool]) -> Iterator[tuple[str, _Facts]]:
+    """Regular files and links below `tree`, if it is there."""
+    for path, facts in tree.walk(limit=_MAX_FILES, skip=skip) if tree.is_folder(".") else ():
+        if stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode):
+            yield path, _Facts(stat.S_IFMT(facts.st_mode), facts.st_size, facts.st_mtime_ns)
+
+
+def _same(before: UntrustedTree, after: UntrustedTree, name: str) -> bool:
+    """Whether two files of the same size, or two links, have the same content; what cannot be read has not."""
+    try:
+        if before.kind(name) == "link":
+            return before.link(name) == after.link(name)
+        with before.open(name) as old, after.open(name) as new:
+            left = os.fstat(old.fileno()).st_size
+            while left > 0:
+                content = old.read(min(_CHUNK, left))
+                if content != new.read(len(content)) or not content:
+                    return False
+                left -= len(content)
+            return not new.read(1)
+    except (OSError, UntrustedError):
         return False
-    return not filecmp.cmp(before, after, shallow=False)

@@ -16,8 +16,6 @@ import json
 import os
 import re
 import secrets
-import shutil
-import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,10 +23,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
+from ringbinder.statefile import read_state, write_state
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 _MARKER: Final = "image.json"
 _DRAFT: Final = "image.json.new"
 _TRASH: Final = ".trash-"
+_INTERPRETER: Final = "interpreter.json"
+_MAX_LINKS: Final = 40
+_BOX: Final = "box"
+_LIBRARY: Final = re.compile(r"python3\.\d+t?")
+_MAX_NAMES: Final = 10_000
 _LOCK_POLL_SECONDS: Final = 0.1
 _DRAFT_SECONDS: Final = 3600.0
 _USED: Final = b"used\n"  # a lock file that has it was used when it was written last
@@ -39,46 +44,98 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 @frozen
 class Entry:
-    """One folder of a store, and its lock file beside it."""
+    """One folder of a store, and its lock file beside it.
+
+    What the repository's code may write is in `box`; what else is in `folder` is Ringbinder's own.
+    """
 
     folder: Path
 
     @property
-    def env(self) -> Path:
+    def box(self) -> UntrustedTree:
+        """All that the code of the repository can write."""
+        return UntrustedTree(self.folder / _BOX)
+
+    @property
+    def env(self) -> UntrustedTree:
         """Its virtual environment."""
-        return self.folder / "env"
+        return self.box.subtree("env")
 
     @property
     def python(self) -> Path:
-        return self.env / "bin" / "python"
+        """Its interpreter, for the arguments of commands."""
+        return self.env.place / "bin" / "python"
 
     @property
-    def repo(self) -> Path:
+    def repo(self) -> UntrustedTree:
         """The repository's content in an image."""
-        return self.folder / "repo"
+        return self.box.subtree("repo")
 
     @property
-    def home(self) -> Path:
+    def home(self) -> UntrustedTree:
         """The home folder of an image, to which postBuild may have added."""
-        return self.folder / "home"
+        return self.box.subtree("home")
+
+    @property
+    def scratch(self) -> UntrustedTree:
+        """Temporary files of a build."""
+        return self.box.subtree("tmp")
 
     @property
     def is_conda(self) -> bool:
         """Its environment is one of conda, not a virtual environment."""
-        return (self.env / "conda-meta").is_dir()
+        return self.env.is_folder("conda-meta")
 
     def has_package(self, name: str) -> bool:
         """Its environment has the package that is imported as `name`."""
-        return any(self.env.glob(f"lib/python3.*/site-packages/{name}/__init__.py"))
+        return any(self.env.is_file(f"{packages}/{name}/__init__.py") for packages in self.site_packages())
+
+    def site_packages(self) -> list[str]:
+        """Folders of packages, relative to `env`; one, unless its author has seen to it otherwise."""
+        try:
+            names = self.env.names("lib", _MAX_NAMES)
+        except (OSError, UntrustedError):
+            return []
+        return [f"lib/{name}/site-packages" for name in names if _LIBRARY.fullmatch(name)]
 
     def read(self) -> dict[str, Any] | None:
         """What the marker says, if the entry is whole; None if it is not there or lost its interpreter."""
         facts = _read_marker(self.folder / _MARKER)
-        return facts if facts is not None and self.python.exists() else None
+        return facts if facts is not None and self._has_python() else None
 
     def finished(self) -> bool:
         """It was made to its end, though nobody has published it yet."""
-        return _read_marker(self.folder / _DRAFT) is not None and self.python.exists()
+        return _read_marker(self.folder / _DRAFT) is not None and self._has_python()
+
+    def note_interpreter(self) -> None:
+        """Records the programs that `python` is a link to, for `interpreter`.
+
+        Call it once the environment is made, before any code of the repository has run: such code can let the
+        links lead elsewhere, and what is recorded is shown to it and its notebooks.
+        """
+        programs: list[str] = []
+        program = self.python
+        while program.is_symlink() and len(programs) < _MAX_LINKS:
+            program = program.parent / program.readlink()
+            programs.append(os.path.normpath(program))
+        if programs:
+            programs.append(os.path.realpath(program))
+        write_state(self.folder / _INTERPRETER, json.dumps({"programs": programs}).encode(), sync=False)
+
+    def interpreter(self) -> list[Path]:
+        """The programs behind `python` outside of this entry, as `note_interpreter` found them."""
+        try:
+            programs = (read_state(self.folder / _INTERPRETER) or {}).get("programs", [])
+            return [Path(program) for program in programs]
+        except (ValueError, TypeError):
+            return []
+
+    def _has_python(self) -> bool:
+        try:
+            there = self.env.kind("bin/python") in ("file", "link")
+            return there and all(program.exists() for program in self.interpreter())
+        except (OSError, UntrustedError):
+            return False
 
     def is_fresh_draft(self) -> bool:
         """It was finished not long ago."""
@@ -244,8 +301,7 @@ class Store:
         An entry that was made to its end is left for a while, since its maker may be about to publish it; one
         that was published and did not reach the disk is brought there.
         """
-        for trash in self.root.glob(f"{_TRASH}*"):
-            await asyncio.to_thread(remove_tree, trash)
+        await asyncio.to_thread(sweep, self.root)
         names = {path.name.removesuffix(".lock") for path in self.root.glob("[!.]*")}
         for entry in (Entry(self.root / name) for name in sorted(names)):
             with contextlib.suppress(BlockingIOError):  # a living process has it
@@ -259,41 +315,20 @@ def images(state: Path) -> Store:
     return Store(state / "images")
 
 
+def sweep(root: Path) -> None:
+    """Removes the rest of entries that a killed process was removing. Blocks."""
+    for trash in root.glob(f"{_TRASH}*"):
+        remove_tree(trash)
+
+
 def remove_tree(folder: Path) -> None:
-    """Removes a folder whatever the modes of its files; one that is gone already is fine."""
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        shutil.rmtree(folder, ignore_errors=True)
-    except PermissionError:
-        for root, _, _ in os.walk(folder):  # read-only folders, as some packages install them
-            Path(root).chmod(stat.S_IRWXU)
-        shutil.rmtree(folder)
-
-
-def tree_size(folder: Path) -> int:
-    """Bytes that a folder takes on disk; a file with several names in it counts once."""
-    total = 0
-    seen: set[int] = set()
-    level = [os.fspath(folder)]
-    while level:
-        with contextlib.suppress(OSError), os.scandir(level.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    facts = entry.stat(follow_symlinks=False)
-                    if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
-                        if facts.st_ino in seen:
-                            continue
-                        seen.add(facts.st_ino)
-                    total += facts.st_blocks * 512
-                    if stat.S_ISDIR(facts.st_mode):
-                        level.append(entry.path)
-    return total
+    """Removes a folder of ours whatever strangers have put into it; one that is gone already is fine. Blocks."""
+    UntrustedTree(folder.parent).subtree(folder.name).remove_tree()
 
 
 def _exists(entry: Entry) -> bool:
     # Not `read`: an image whose interpreter is gone for now, on a disk not mounted, is not removed for that.
-    return _read_marker(entry.folder / _MARKER) is not None
+    return _read_marker(entry.folder / _MARKER) is not None and entry.box.root.is_dir()
 
 
 def _read_marker(path: Path) -> dict[str, Any] | None:

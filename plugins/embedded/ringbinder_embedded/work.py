@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,23 +10,27 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from ringbinder import process
 from ringbinder.errors import UserError
 from ringbinder.model import Work
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
-from .sessions import Session, all_sessions, changed_in, image_of, summary
-from .store import Entry, remove_tree
+from .sessions import Session, all_sessions, changed_home, changed_work, image_of, summary
+from .store import Entry
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _DIFF_SECONDS: Final = 300.0
 # Nothing of the person's own settings of git, some of which run programs.
 _GIT_ENV: Final = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C.UTF-8"}
 
-Part = tuple[str, Path, list[str]]
+_EXPORT_BYTES: Final = 64 * 1024**3
+"""Of all files that are taken away at a time: a file can be said to be of any size, and take no disk."""
+
+Part = tuple[str, UntrustedTree, list[str]]
 """Name in the archive, folder, changed files below it."""
 
 
@@ -38,13 +43,13 @@ def find(state: Path, id: str) -> Session | None:
 def all_work(state: Path) -> list[Work]:
     """Every session, the oldest first."""
     known = [_record(session, summary(state, session.id)) for session in all_sessions(state)]
-    return sorted(known, key=lambda work: work.started or 0.0)
+    return sorted(known, key=lambda work: work.started or work.ended or 0.0)
 
 
 def _record(session: Session, facts: dict[str, Any]) -> Work:
     return Work(
         session.id,
-        session.work,
+        session.work.place,
         str(facts.get("repo_url", "")),
         facts.get("started"),
         facts.get("ended"),
@@ -73,60 +78,76 @@ async def export(state: Path, session: Session, into: Path, in_thread: Callable[
                 "The image that this session began with was removed, so its changes cannot be told: "
                 "take an archive (.zip or .tar.gz), which then holds all files.",
             )
-        await _write_patch(image, session, into, in_thread)
+        try:
+            await _write_patch(image, session, into, in_thread)
+        except UntrustedError as error:
+            raise _not_taken(session, error) from error
         return
-    parts = await in_thread(_parts, session, image)
-    if not any(names for _, _, names in parts):
-        raise UserError("nothing-changed", "No file was changed in this session.")
-    await in_thread(
-        _complete, into, lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip")
-    )
+    try:
+        parts = await in_thread(_parts, session, image)
+        if not any(names for _, _, names in parts):
+            raise UserError("nothing-changed", "No file was changed in this session.")
+        await in_thread(
+            _complete, into, lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip")
+        )
+    except UntrustedError as error:
+        raise _not_taken(session, error) from error
 
 
 def discard(session: Session) -> None:
     """Removes the folder of an ended session; its lock must be held. Blocks."""
-    remove_tree(session.folder)
+    session.remove()
+
+
+def _not_taken(session: Session, error: UntrustedError) -> UserError:
+    return UserError(
+        "work-not-taken",
+        f"The files of this session cannot be taken away ({error}); they are in {session.work.place}.",
+    )
 
 
 def _parts(session: Session, image: Entry) -> list[Part]:
     """The changed files of both folders; all of them if the image is gone."""
     return [
-        ("work", session.work, changed_in(image.repo, session.work)),
-        (
-            "home",
-            session.home,
-            [name for name in changed_in(image.home, session.home) if not name.startswith(".")],
-        ),
+        ("work", session.work, changed_work(session, image)),
+        ("home", session.home, changed_home(session, image)),
     ]
 
 
 async def _write_patch(image: Entry, session: Session, into: Path, in_thread: Callable[..., Any]) -> None:
-    names = await in_thread(changed_in, image.repo, session.work)
+    names = await in_thread(changed_work, session, image)
     names = [name for name in names if name.partition("/")[0] != ".git"]
     if not names:
         raise UserError("nothing-changed", "No file of the repository was changed in this session.")
     with tempfile.TemporaryDirectory(prefix="ringbinder-") as scratch:
-        for side, root in (("a", image.repo), ("b", session.work)):
-            await in_thread(_copy, root, names, Path(scratch, side))
+        for side, tree in (("a", image.repo), ("b", session.work)):
+            await in_thread(_copy, tree, names, Path(scratch, side))
         # Not from its output, which would be taken for text.
         patch = Path(scratch, "patch")
         done = await process.run(
             ["git", "-c", "core.attributesFile=", "diff", "--no-index", "--binary", "--no-prefix", "--no-color",
              "--no-ext-diff", "--no-textconv", f"--output={patch}", "a", "b"],
-            cwd=Path(scratch), env=process.minimal_env() | _GIT_ENV, timeout=_DIFF_SECONDS,
+            cwd=Path(scratch), timeout=_DIFF_SECONDS,
+            env=process.minimal_env() | _GIT_ENV | {"GIT_CEILING_DIRECTORIES": str(Path(scratch).parent)},
         )  # fmt: skip
         if done.returncode not in (0, 1):
             raise UserError("patch-failed", f"git could not write the patch: {done.errors.strip()}")
         await in_thread(_complete, into, lambda new: shutil.copyfile(patch, new))
 
 
-def _copy(root: Path, names: list[str], to: Path) -> None:
+def _copy(tree: UntrustedTree, names: list[str], to: Path) -> None:
     to.mkdir()
+    left = _EXPORT_BYTES
     for name in names:
-        source, target = root / name, to / name
-        if source.is_symlink() or source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+        target = to / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if tree.kind(name) == "link":
+                target.symlink_to(tree.link(name))
+            else:
+                left -= tree.copy_file(name, target, left)
+        except FileNotFoundError:
+            continue  # deleted
 
 
 def _complete(into: Path, write: Callable[[Path], Any]) -> None:
@@ -148,25 +169,59 @@ def _complete(into: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _write_archive(parts: list[Part], top: str, file: Path, zipped: bool) -> None:
-    members = _members(parts, top)
-    if not zipped:
-        with tarfile.open(file, "w:gz") as tar:
-            for path, name in members:
-                tar.add(path, name, recursive=False)
-        return
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        for path, name in members:
-            if path.is_symlink():
-                link = zipfile.ZipInfo(name)
-                link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
-                archive.writestr(link, str(path.readlink()))
-            else:
-                archive.write(path, name)
+    left = _EXPORT_BYTES
+    with tempfile.TemporaryDirectory(prefix="ringbinder-") as scratch, _archive(file, zipped) as archive:
+        copy = Path(scratch, "file")
+        for part, tree, names in parts:
+            for name in names:
+                member = f"{top}/{part}/{name}"
+                try:
+                    if tree.kind(name) == "link":
+                        archive.add_link(member, tree.link(name))
+                        continue
+                    left -= tree.copy_file(name, copy, left)  # first, since it may be written to meanwhile
+                except FileNotFoundError:
+                    continue  # deleted
+                archive.add_file(member, copy)
+                copy.unlink()
 
 
-def _members(parts: list[Part], top: str) -> Iterator[tuple[Path, str]]:
-    for part, root, names in parts:
-        for name in names:
-            path = root / name
-            if path.is_symlink() or path.is_file():  # else it was deleted
-                yield path, f"{top}/{part}/{name}"
+class _Zip:
+    def __init__(self, file: Path) -> None:
+        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False)
+
+    def add_file(self, name: str, file: Path) -> None:
+        self._zip.write(file, _printable(name))
+
+    def add_link(self, name: str, target: str) -> None:
+        link = zipfile.ZipInfo(_printable(name))
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        self._zip.writestr(link, os.fsencode(target))
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+class _Tar:
+    def __init__(self, file: Path) -> None:
+        self._tar = tarfile.open(file, "w:gz")  # noqa: SIM115 - closed by `close`
+
+    def add_file(self, name: str, file: Path) -> None:
+        self._tar.add(file, name, recursive=False)
+
+    def add_link(self, name: str, target: str) -> None:
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname, link.mode = tarfile.SYMTYPE, target, 0o777
+        self._tar.addfile(link)
+
+    def close(self) -> None:
+        self._tar.close()
+
+
+def _archive(file: Path, zipped: bool) -> contextlib.closing[_Zip | _Tar]:
+    return contextlib.closing(_Zip(file) if zipped else _Tar(file))
+
+
+def _printable(name: str) -> str:
+    """A file's name as it can stand in a zip file, where names are text."""
+    return os.fsencode(name).decode(errors="replace")
