@@ -110,7 +110,7 @@ async def test_a_server_that_is_killed_takes_its_notebooks_along(
 
 def _sessions(place: Place) -> list[Path]:
     """The folders in which notebooks work."""
-    return list(place.state.glob("sessions/*/work"))
+    return list(place.state.glob("sessions/*/box/work"))
 
 
 async def _answers(site: Site, ready: dict[str, Any]) -> None:
