@@ -199,7 +199,7 @@ class Ringbinder:
             return Health(plugin, ok=False, detail={"message": str(error)})
 
         lines = [line for _, line in await self.plugins.hooks.every("health", on_error=unwell)]
-        return lines + self.delivery.health()
+        return lines + self.plugins.health() + self.delivery.health()
 
     async def kept_log(self, id: str) -> KeptLog | None:
         """The log of a finished build, to whoever knows its id."""

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from . import hookspecs
 from .errors import PluginError, Refused, RingbinderError, TransientError, UserError
+from .hookspecs import GUARDS
 from .implementations import SPECS, Spec, check, hooks_in, options
 from .services import Logger
 from .suggest import did_you_mean
@@ -61,10 +62,11 @@ class HookCaller:
         self._manager = _PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs.Hooks)
         self._general: set[str] = set()
+        self._refusing: set[str] = set()
         self._plans: dict[tuple[str, str | None], _Plan] = {}
 
     def register(self, plugin: object, name: str, *, general: bool = False) -> None:
-        """Takes in a plugin; `general` is one of the group ``ringbinder.plugins``.
+        """Takes in a plugin; `general` is one that is asked at every stage.
 
         The one that is registered last is called first. Raises PluginError, naming plugin and hook, if a
         method does not fit its hook; nothing is registered then.
@@ -82,6 +84,12 @@ class HookCaller:
         """Takes out a plugin. Raises PluginError if there is none of that name."""
         self._manager.unregister(self._plugin(name), name)
         self._general.discard(name)
+        self._refusing.discard(name)
+        self._plans.clear()
+
+    def refuse(self, name: str) -> None:
+        """Plugin `name` works no more: from now on its `admit` and `authenticate` let nobody in."""
+        self._refusing.add(name)
         self._plans.clear()
 
     def implements(self, name: str, hook: str) -> bool:
@@ -197,6 +205,7 @@ class HookCaller:
             _Implementation(
                 made.plugin_name, spec, made.function, made.wrapper,
                 tuple(inspect.signature(made.function).parameters), limit, self._on_failure,
+                spec.name in GUARDS and made.plugin_name in self._refusing,
             )
             for made in reversed(caller.get_hookimpls())
         ]  # fmt: skip
@@ -228,8 +237,11 @@ class _Implementation:
     arguments: tuple[str, ...]
     limit: float | None
     on_failure: Callable[[str, str], None]
+    refuses: bool = False
 
     def begin(self, arguments: Mapping[str, Any]) -> Any:
+        if self.refuses:
+            raise TransientError(f"{self.plugin} has stopped working, and nobody is let in without it")
         return self.function(**{name: arguments[name] for name in self.arguments})
 
     async def call(self, arguments: Mapping[str, Any]) -> Any:

@@ -5,9 +5,9 @@ A plugin is a class with some of these methods. All are `async` but `describe` a
 with `ringbinder.hookimpl` only to give options (`tryfirst`, `trylast`, `wrapper`). A method may leave out arguments
 that it does not need.
 
-For a stage (`resolve` to `launch`), plugins of the group ``ringbinder.plugins`` are asked first, `None` meaning "go
-on", then the one chosen plugin of the kind. A wrapper (``@hookimpl(wrapper=True)`` on a plain generator) goes around
-all of it: what its `yield` gives is the awaited result.
+For a stage (`resolve` to `launch`), plugins of the groups ``ringbinder.plugins`` and ``ringbinder.policies`` are asked
+first, `None` meaning "go on", then the one chosen plugin of the kind. A wrapper (``@hookimpl(wrapper=True)`` on a plain
+generator) goes around all of it: what its `yield` gives is the awaited result.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ class Hooks:
     async def admit(self, ticket: Ticket) -> AbstractAsyncContextManager[None] | None:
         """Everybody, before resolve, before build and before launch.
 
+        A plugin with this hook or `authenticate` works, or nobody is let in: its group is `ringbinder.policies`.
         May raise `Refused`, may wait and say its position; leaving the context manager frees the slot.
         Take the slot when the context manager is entered, not before: another plugin may refuse in between.
         What waits does so there too. A launch is admitted before its image is built or said to be there, so
@@ -238,3 +239,6 @@ class Hooks:
 
 PLAIN: frozenset[str] = frozenset({"describe", "recognize", "lifespan"})
 """The hooks that are not `async`."""
+
+GUARDS: frozenset[str] = frozenset({"admit", "authenticate"})
+"""The hooks that keep people out: a plugin with one of them works, or the server does not start (see `Row.guards`)."""

@@ -13,12 +13,17 @@ import pluggy
 from attrs import frozen
 
 from .errors import PluginError
-from .hookspecs import PLAIN, PROJECT, Hooks
+from .hookspecs import GUARDS, PLAIN, PROJECT, Hooks
 from .promise import warn_of_hook
 from .services import Logger
 from .suggest import did_you_mean
 
 _MARK: Final = f"{PROJECT}_impl"
+_ONE_SLIP: Final = 0.8
+"""Least likeness of two names: `exit` is no slip of `emit`."""
+_TWO_SLIPS: Final = 0.9
+_WORDS: Final = frozenset({"login", "logout"})
+"""Names of helpers, one slip away from hooks that only their absence would show: nobody could log in."""
 
 
 @frozen
@@ -72,10 +77,23 @@ def hooks_in(plugin: object) -> tuple[str, ...]:
     return tuple(name for name in SPECS if name in found)
 
 
+def guards(plugin: object) -> bool:
+    """Whether a plugin or a plugin class lets people in or keeps them out, or was meant to.
+
+    So it does if a hook of `GUARDS` is marked, misspelt or of a form in which it cannot be called.
+    """
+    for attribute in _names(plugin):
+        given = options(plugin, attribute)
+        hook = (given and given["specname"]) or attribute
+        if hook in GUARDS or (_is_method(plugin, attribute) and any(_misspells(hook, g) for g in GUARDS)):
+            return True
+    return False
+
+
 def check(plugin: object, name: str, log: Logger) -> None:
     """Raises PluginError for the first method that would not work as the hook that it claims to be.
 
-    A method whose name is nearly that of a hook that the plugin does not have is only worth a warning.
+    So it does for one whose name is a misspelt hook; one that only resembles a hook is worth a warning.
     """
     there = hooks_in(plugin)
     missing = [hook for hook in SPECS if hook not in there]
@@ -85,8 +103,8 @@ def check(plugin: object, name: str, log: Logger) -> None:
             _Method(name, attribute, given, getattr(plugin, attribute)).check()
         elif attribute in SPECS:
             _check_other(plugin, name, attribute)
-        elif not attribute.startswith("_"):
-            _warn_if_near(plugin, name, attribute, missing, log)
+        elif not attribute.startswith("_") and _is_method(plugin, attribute):
+            _check_helper(plugin, name, attribute, missing, log)
 
 
 @frozen
@@ -224,16 +242,59 @@ def _check_other(plugin: object, name: str, hook: str) -> None:
         )
 
 
-def _warn_if_near(plugin: object, name: str, attribute: str, missing: Collection[str], log: Logger) -> None:
-    function = _function(inspect.getattr_static(plugin, attribute, None))
-    if function is None:
-        return
-    plain = not inspect.iscoroutinefunction(function)
-    candidates = [hook for hook in missing if SPECS[hook].plain is plain]
-    if near := difflib.get_close_matches(attribute, candidates, n=1, cutoff=0.8):
+def _depth(plugin: object, attribute: str) -> int:
+    """How far up among the classes of a plugin `attribute` is defined; -1 if it is nowhere."""
+    return next((n for n, names in enumerate(_namespaces(plugin)) if attribute in names), -1)
+
+
+def _is_method(plugin: object, attribute: str) -> bool:
+    return _function(inspect.getattr_static(plugin, attribute, None)) is not None
+
+
+def _check_helper(plugin: object, name: str, attribute: str, missing: Collection[str], log: Logger) -> None:
+    """Refuses a method that is no hook if its name is a misspelt one."""
+    plain = not inspect.iscoroutinefunction(_function(inspect.getattr_static(plugin, attribute)))
+    candidates = [hook for hook in SPECS if SPECS[hook].plain is plain or hook in GUARDS]
+    depth = _depth(plugin, attribute)
+    for hook in candidates:
+        # What a class inherits is no answer of its own: its base class may do nothing in that hook.
+        if (hook in missing or _depth(plugin, hook) > depth) and _misspells(attribute, hook):
+            raise PluginError(
+                name,
+                f"the name of its method {attribute!r} is this hook's, misspelt; call it {hook!r}, or, if it is no "
+                "hook, give it another name or an underscore at its beginning",
+                hook,
+            )
+    resembled = [hook for hook in candidates if hook in missing]
+    if near := difflib.get_close_matches(attribute, resembled, n=1, cutoff=0.8):
         log.warning(
             "a method of a plugin is nearly named as a hook, and will not be called as one",
             plugin=name,
             method=attribute,
             hook=near[0],
         )
+
+
+def _misspells(word: str, hook: str) -> bool:
+    """Whether `word` is the name of `hook` with a slip or with other capitals, and not a word that is made of it.
+
+    A slip is a letter too many, too few or another, or two that are swapped; two slips in a long name. Words that are
+    made of it are `builds`, `resolved`, `image`; a plural of a hook that keeps people out is a slip as well.
+    """
+    if word.startswith("_") or word == hook:
+        return False
+    word = word.lower()
+    made_of_it = {f"{hook}d", f"{hook}r", f"{hook}y"}
+    if hook not in GUARDS:
+        made_of_it |= {f"{hook}s", hook[:-1] if hook.endswith("s") else ""}
+    if word in made_of_it | _WORDS:
+        return False
+    likeness = difflib.SequenceMatcher(None, word, hook).ratio()
+    if likeness >= _TWO_SLIPS:
+        return True
+    if len(word) == len(hook):
+        wrong = [at for at, letters in enumerate(zip(word, hook, strict=True)) if letters[0] != letters[1]]
+        swapped = len(wrong) == 2 and wrong[1] == wrong[0] + 1 and sorted(word) == sorted(hook)
+        return swapped or (likeness >= _ONE_SLIP and len(wrong) == 1)
+    short, long = sorted((word, hook), key=len)
+    return len(short) > 3 and short in {long[:at] + long[at + 1 :] for at in range(len(long))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -18,9 +19,16 @@ class Life:
     It is entered and left in one task of its own: a task group in it that fails cancels no other task.
     """
 
-    def __init__(self, span: AbstractAsyncContextManager[None], log: Logger) -> None:
+    def __init__(
+        self,
+        span: AbstractAsyncContextManager[None],
+        log: Logger,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_end` is called if it ends by itself after it has started."""
         self._span = span
         self._log = log
+        self._on_end = on_end
         self._started = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
         self._task = asyncio.create_task(self._live())
@@ -72,6 +80,9 @@ class Life:
             self._log.error("a plugin takes no notice of being cancelled; it is left behind", seconds=_GRACE)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            when = "stopping" if self._leave.is_set() else "running"
-            self._log.error(f"a plugin failed while {when}", exc_info=error)
+        error = None if task.cancelled() else task.exception()
+        if not self._leave.is_set():
+            self._log.error("a plugin failed while running", exc_info=error)
+            self._on_end()
+        elif error is not None:
+            self._log.error("a plugin failed while stopping", exc_info=error)

@@ -17,9 +17,10 @@ from packaging.version import Version
 
 from .bases import NoOptions
 from .errors import ConfigError, PluginError
+from .hookspecs import GUARDS
 from .implementations import check, hooks_in
 from .model import Finding, ImageKind
-from .plugins import BASES, FIT, import_plugin
+from .plugins import BASES, FIT, NO_GUARD, import_plugin
 from .promise import check_api
 from .schema import CORE_SECTIONS
 from .selection import GROUPS, Found, Row, installed
@@ -89,6 +90,15 @@ def _kind(found: Found, plugin: Any) -> Iterator[Finding]:
         yield Finding("error", f"a {found.kind} must have the hooks {', '.join(missing)}")
     if not hooks_in(plugin):
         yield Finding("error", "it has no hook, so nothing ever calls it")
+    keeps_out = not GUARDS.isdisjoint(hooks_in(plugin))
+    if found.kind == "policy" and not keeps_out:
+        yield Finding("error", NO_GUARD)
+    if found.kind == "plugin" and keeps_out:
+        yield Finding(
+            "warning",
+            f"it keeps people out, and its group is {GROUPS['plugin']}: should it not be importable, it is left out",
+            f"name it in the group {GROUPS['policy']}, of which nothing is left out",
+        )
     attribute = FIT.get(found.kind)
     kinds = get_args(ImageKind)
     if attribute and getattr(plugin, attribute, None) not in kinds:

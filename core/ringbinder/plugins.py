@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, get_args
 
 from attrs import evolve
@@ -14,12 +15,13 @@ from .config import Config
 from .errors import ConfigError, PluginError, RingbinderError
 from .event_settings import DeliverySettings
 from .hooks import HookCaller, timeout_problems
-from .implementations import hooks_in
+from .hookspecs import GUARDS
+from .implementations import guards, hooks_in
 from .lifespans import Life
-from .model import ImageKind
+from .model import Health, ImageKind
 from .promise import check_api, importing
 from .secret import redact
-from .selection import GROUPS, EntryPoints, Found, Row, installed, select
+from .selection import GENERAL, GROUPS, EntryPoints, Found, Row, installed, select
 from .services import Services
 from .suggest import did_you_mean
 
@@ -35,6 +37,7 @@ BASES: Final[Mapping[str, type]] = {
 """The base class of each kind, whose abstract methods a plugin of it must have."""
 FIT: Final[Mapping[str, str]] = {"builder": "makes", "registry": "holds", "launcher": "runs"}
 """The attribute that says which kind of image a plugin deals with."""
+NO_GUARD: Final = f"a policy must have the hook {' or '.join(sorted(GUARDS))}"
 
 
 class Plugins:
@@ -59,6 +62,7 @@ class Plugins:
         self._services = services
         self._selection = select(installed(entry_points), settings)
         self._delivery: dict[str, DeliverySettings] = {}
+        self._stopped: list[Found] = []
 
     @property
     def found(self) -> list[Found]:
@@ -108,14 +112,15 @@ class Plugins:
     def load(self) -> None:
         """Imports, configures and makes what the configuration wants.
 
-        Raises ConfigError or PluginError if something that it needs fails or does not fit; what it does not
-        need is left out, with a warning.
+        Raises ConfigError or PluginError if something that it needs, or that admits or authenticates, fails or
+        does not fit; what else fails is left out, with a warning.
         """
         selection = self._selection
         log = self._services.log
         for warning in selection.warnings:
             log.warning(warning)
         problems = [*selection.problems, *timeout_problems(self._config.settings.hook_timeouts)]
+        problems += dict.fromkeys(self._guards_of_one_name())
         problems += [
             f"EventLog.delivery.{name}: no sink of this name stands in Ringbinder.sinks."
             + did_you_mean(name, self._config.settings.sinks)
@@ -136,10 +141,10 @@ class Plugins:
     ) -> AsyncIterator[None]:
         """Starts the active plugins one after another, and stops them in reverse.
 
-        General plugins start first, then sinks, registry, builder, launcher, providers. `after_sinks` is
-        entered after the sinks, hence left when only sinks and general plugins still run. Raises
-        PluginError or ConfigError if one does not start that the configuration needs; another is left out,
-        with a warning.
+        General plugins start first, then policies, sinks, registry, builder, launcher, providers. `after_sinks`
+        is entered after the sinks, hence left when only sinks and those before them still run. Raises
+        PluginError or ConfigError if one does not start that the configuration needs, or that admits or
+        authenticates; another is left out, with a warning.
         """
         limit = self._config.settings.lifespan_timeout or None
         lives: list[Life] = []
@@ -162,30 +167,56 @@ class Plugins:
         """
         return [_inspected(row) for row in self._selection.rows]
 
+    def health(self) -> list[Health]:
+        """A line for each plugin that admits or authenticates and does not work, and for others that may fail."""
+        left_out = [row.found for row in self._selection.rows if row.may_fail and row.found.state == "failed"]
+        return [
+            *(Health(found.key, ok=False, detail={"message": found.reason}) for found in self._stopped),
+            *(
+                Health(found.key, ok=False, detail={"message": found.reason}, ignore_failure=True)
+                for found in left_out
+            ),
+        ]
+
     def _active(self, kind: str) -> dict[str, Found]:
         return {found.name: found for found in self.found if found.kind == kind and found.state == "active"}
 
     def _works(self, step: Callable[[Row], None], row: Row, errors: list[RingbinderError]) -> bool:
-        """Whether `step` succeeds; a failure of what is needed goes to `errors`."""
+        """Whether `step` succeeds; a failure of what must work goes to `errors`."""
         try:
             step(row)
         except RingbinderError as error:
-            self._fail(row, error)
-            if row.needed:
-                errors.append(error)
+            failure = _advised(row, error)
+            self._fail(row, failure)
+            if row.must_work:
+                errors.append(failure)
             return False
         return True
 
+    def _guards_of_one_name(self) -> Iterator[str]:
+        """What is wrong with general plugins of one name of which one keeps people out, none being loaded."""
+        for row in self._selection.rows:
+            if row.found.kind == "plugin" and row.found.state == "failed" and not row.guards:
+                with suppress(PluginError):
+                    row.guards = guards(import_plugin(row))
+                if row.must_work:
+                    yield row.found.reason
+
     def _register(self, row: Row) -> None:
-        self.hooks.register(row.found.instance, row.found.key, general=row.found.kind == "plugin")
+        found = row.found
+        self.hooks.register(found.instance, found.key, general=found.kind in GENERAL)
+        if found.kind == "policy" and GUARDS.isdisjoint(found.hooks):
+            self.hooks.unregister(found.key)
+            raise PluginError(found.key, f"{NO_GUARD} ({found.origin})")
 
     def _make(self, row: Row) -> None:
         found = row.found
         plugin = import_plugin(row)
+        row.guards |= guards(plugin)
         check_api(plugin, found.key)
-        found.sections = _sections(plugin)
         log = self._services.log.bind(plugin=found.key)
         try:
+            found.sections = _sections(plugin)
             config: Any = self._config.fill(
                 getattr(plugin, "Config", NoOptions), found.sections, extra=row.extra, where=row.where
             )
@@ -204,6 +235,7 @@ class Plugins:
             raise
         except (Exception, SystemExit) as error:
             raise PluginError(found.key, f"it cannot be made ({found.origin}): {_words(error)}") from error
+        row.guards |= guards(found.instance)
         found.hooks = hooks_in(found.instance)
         _check_kind(found)
         found.state = "active"
@@ -211,7 +243,7 @@ class Plugins:
     def _fail(self, row: Row, error: RingbinderError) -> None:
         found = row.found
         found.state, found.reason, found.instance = "failed", redact(str(error)), None
-        if not row.needed:
+        if not row.must_work:
             self._services.log.warning(
                 "a plugin is left out", plugin=found.key, distribution=found.origin, reason=found.reason,
                 exc_info=error.__cause__,
@@ -222,15 +254,30 @@ class Plugins:
         try:
             if (span := self.hooks.lifespan(found.key)) is None:
                 return
-            life = Life(span, self._services.log.bind(plugin=found.key))
+            log = self._services.log.bind(plugin=found.key)
+            life = Life(span, log, partial(self._ended, row))
             await life.start(limit)
             lives.append(life)
         except Exception as error:
-            failure = error if isinstance(error, ConfigError | PluginError) else _not_started(found, error)
+            failure = _advised(
+                row, error if isinstance(error, RingbinderError) else _not_started(found, error)
+            )
             self.hooks.unregister(found.key)
             self._fail(row, failure)
-            if row.needed:
+            if row.must_work:
                 raise failure from failure.__cause__
+
+    def _ended(self, row: Row) -> None:
+        """A life span has ended while all others go on: what kept people out must not let them in now."""
+        if not row.guards:
+            return
+        row.found.reason = "it has stopped working (its lifespan has ended); the log tells why"
+        if row.may_fail:
+            self.hooks.unregister(row.found.key)
+            row.found.state, row.found.instance = "failed", None
+        else:
+            self.hooks.refuse(row.found.key)
+            self._stopped.append(row.found)
 
     def _check_fit(self) -> None:
         chosen = [self.get(kind, getattr(self, kind)) for kind in FIT]
@@ -270,6 +317,23 @@ def _not_started(found: Found, error: Exception) -> PluginError:
     failure = PluginError(found.key, f"it did not start ({found.origin}): {_words(error)}", "lifespan")
     failure.__cause__ = error
     return failure
+
+
+def _advised(row: Row, error: RingbinderError) -> RingbinderError:
+    """`error`, with what to do about a plugin without which nothing starts though no option names it."""
+    if row.needed or not row.must_work:
+        return error
+    advice = (
+        f"plugin {row.found.key!r} of {row.found.origin} admits or authenticates, and nobody is let in without it: "
+        f"set it right, turn it off with Ringbinder.disabled_plugins: [{row.found.name}], or have it left out while "
+        f"it fails with Ringbinder.may_fail: [{row.found.name}]"
+    )
+    if isinstance(error, ConfigError):
+        advised: RingbinderError = ConfigError([*error.problems, advice])
+        advised.__cause__ = error.__cause__
+        return advised
+    error.args = (f"{error}; {advice}",)
+    return error
 
 
 def import_plugin(row: Row) -> Any:

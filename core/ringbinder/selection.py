@@ -15,6 +15,7 @@ from .suggest import did_you_mean
 
 GROUPS: Final[Mapping[str, str]] = {
     "plugin": "ringbinder.plugins",
+    "policy": "ringbinder.policies",
     "sink": "ringbinder.sinks",
     "registry": "ringbinder.registries",
     "builder": "ringbinder.builders",
@@ -26,7 +27,10 @@ GROUPS: Final[Mapping[str, str]] = {
 OPT_IN: Final = frozenset({"fake"})
 """Test doubles: off unless named."""
 
-_ALWAYS_ON: Final = ("plugin", "provider")
+GENERAL: Final = frozenset({"plugin", "policy"})
+"""The kinds that are asked at every stage, besides the one plugin that is chosen for it."""
+
+_ALWAYS_ON: Final = ("plugin", "policy", "provider")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 State = Literal["active", "available", "disabled", "failed"]
@@ -73,7 +77,16 @@ class Row:
     """Where those stand."""
     needed: str = ""
     """The option that names it, if one does: its failure is then an error."""
+    guards: bool = False
+    """It admits or authenticates, as far as is known: its failure must not let people in."""
+    may_fail: bool = False
+    """`Ringbinder.may_fail` names it."""
     wanted: bool = False
+
+    @property
+    def must_work(self) -> bool:
+        """Nothing starts without it."""
+        return not self.may_fail and (bool(self.needed) or self.guards)
 
     def rule_out(self, state: State, reason: str) -> None:
         self.found.state, self.found.reason = state, reason
@@ -101,7 +114,8 @@ def _rank(row: Row) -> tuple[bool, str]:
 
 def _row(kind: str, point: EntryPoint) -> Row:
     distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-    return Row(Found(point.name, kind, distribution or "", version or "", point.value), point)
+    found = Found(point.name, kind, distribution or "", version or "", point.value)
+    return Row(found, point, guards=kind == "policy")
 
 
 @define(eq=False)
@@ -124,6 +138,7 @@ def select(rows: Sequence[Row], settings: RingbinderSettings) -> Selection:
     selection = Selection(list(rows), settings, [], [])
     _disable(selection)
     _add_instances(selection)
+    _let_fail(selection)
     _rule_out_duplicates(selection)
     for kind in ("registry", "builder", "launcher"):
         _need(selection, (kind,), getattr(settings, kind), f"Ringbinder.{kind}")
@@ -134,7 +149,7 @@ def select(rows: Sequence[Row], settings: RingbinderSettings) -> Selection:
     for row in selection.rows:
         found = row.found
         if found.kind in _ALWAYS_ON and found.state == "available" and not row.wanted:
-            row.wanted = found.name not in OPT_IN or settings.builder == found.name
+            row.wanted = row.guards or found.name not in OPT_IN or settings.builder == found.name
             found.reason = "" if row.wanted else "off unless named"
     return selection
 
@@ -147,6 +162,28 @@ def _disable(selection: Selection) -> None:
         if not matching and entry not in selection.settings.instances:
             hint = did_you_mean(entry, {row.found.name for row in selection.rows})
             selection.warnings.append(f'Ringbinder.disabled_plugins: no plugin "{entry}" is installed.{hint}')
+        policies = [row.found for row in matching if row.found.kind == "policy"]
+        if policies and len(matching) > 1:
+            origin = policies[0].distribution or "distribution"
+            selection.warnings.append(
+                f'Ringbinder.disabled_plugins: "{entry}" turns off several plugins, the policy of this name '
+                f"among them; name only those that you mean, as distribution:name (the policy is {origin}:{entry})"
+            )
+
+
+def _let_fail(selection: Selection) -> None:
+    for entry in selection.settings.may_fail:
+        matching = [
+            row for row in selection.rows if row.found.kind in _ALWAYS_ON and _matches(entry, row.found)
+        ]
+        for row in matching:
+            row.may_fail = True
+        if not matching:
+            names = {row.found.name for row in selection.rows if row.found.kind in _ALWAYS_ON}
+            selection.problems.append(
+                f'Ringbinder.may_fail: no policy, general plugin or provider "{entry}" is installed.'
+                + _hint(entry, names)
+            )
 
 
 def _matches(entry: str, found: Found) -> bool:
@@ -209,9 +246,8 @@ def _instance(selection: Selection, name: str, mapping: Mapping[str, Any], where
     if len(rows) > 1:
         return _twice(rows)
     extra = {key: value for key, value in mapping.items() if key not in ("plugin", "kind")}
-    return Row(
-        evolve(rows[0].found, name=name, state="available", reason=""), rows[0].entry_point, extra, where
-    )
+    found = evolve(rows[0].found, name=name, state="available", reason="")
+    return Row(found, rows[0].entry_point, extra, where, guards=rows[0].guards)
 
 
 def _rule_out_duplicates(selection: Selection) -> None:
@@ -223,7 +259,9 @@ def _rule_out_duplicates(selection: Selection) -> None:
         if len(rows) > 1:
             for row in rows:
                 row.rule_out("failed", _twice(rows))
-            if rows[0].found.kind in _ALWAYS_ON:
+            if any(row.must_work for row in rows):
+                selection.problems.append(_twice(rows))
+            elif rows[0].found.kind in _ALWAYS_ON:
                 selection.warnings.append(f"none of them is loaded: {_twice(rows)}")
 
 

@@ -58,6 +58,11 @@ class RingbinderSettings:
     disabled_plugins: tuple[str, ...] = option(
         (), help="Plugins that are not loaded, as `name` or `distribution:name`."
     )
+    may_fail: tuple[str, ...] = option(
+        (),
+        help="Policies without which the server starts nevertheless, and lets everybody past them, if they cannot "
+        "be loaded, configured or started; as `name` or `distribution:name`. `/health` then shows it.",
+    )
     extra_plugins: tuple[str, ...] = option(
         (), help="Providers and general plugins that are off unless named, such as `fake`."
     )

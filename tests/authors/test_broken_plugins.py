@@ -30,6 +30,11 @@ class WrongColour(Shelf):
         return None
 
 
+class Misspelt(Shelf):
+    async def fecth(self, repo: Repo, into: Path, log: Any) -> bool:
+        return True
+
+
 class Raising(Shelf):
     async def resolve(self, request: LaunchRequest) -> Repo | None:
         raise KeyError("a bug of the shelf")
@@ -79,6 +84,7 @@ async def healthy(app: MemoryApp) -> None:
 LEFT_OUT: dict[str, tuple[type[Any], str]] = {
     "wrong-colour": (WrongColour, "hook 'resolve': the method is plain, but this hook is awaited"),
     "cannot-be-made": (NotMade, "it cannot be made"),
+    "misspelt-hook": (Misspelt, "call it 'fetch'"),
 }
 FAILING: dict[str, tuple[type[Any], str]] = {
     "raises": (Raising, "provider:shelf"),
@@ -131,6 +137,7 @@ async def test_a_sink_that_fails_costs_no_launch(tmp_path: Path) -> None:
 
 
 TESTED_ELSEWHERE = {
+    "stops-while-running": "tests/attack/test_policies_fail_closed.py::test_policy_that_dies_while_running_refuses_all",
     "cannot-be-imported": "tests/core/test_plugins.py::test_a_broken_plugin_that_nothing_needs_is_left_out",
     "slow-import": "tests/cli/test_plugin_commands.py::test_check_says_what_is_wrong",
     "hangs-at-import": "tests/cli/test_plugin_commands.py::test_check_tells_of_a_plugin_that_hangs_at_import",

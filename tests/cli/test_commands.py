@@ -224,7 +224,7 @@ def test_plugins_list(ringbinder: Program, fakes: Sets) -> None:
     listed = json.loads(ringbinder("plugins", "list", "--json").stdout)
     assert {(row["kind"], row["name"]) for row in listed if row["state"] == "active"} == {
         ("provider", "gh"), ("provider", "gl"), ("provider", "git"), ("provider", "gist"), ("provider", "zenodo"),
-        ("plugin", "quota"), ("plugin", "ratelimit"),
+        ("policy", "quota"), ("policy", "ratelimit"),
         ("registry", "local"), ("builder", "local"), ("launcher", "local"),
     }  # fmt: skip
     sections = {(row["kind"], row["name"]): row["sections"] for row in listed}

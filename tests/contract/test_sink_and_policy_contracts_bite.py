@@ -289,7 +289,17 @@ class Guessing(Door):
         return "somebody"
 
 
-POLICIES: dict[str, tuple[type[Door], str, tuple[Any, ...]]] = {
+class Misspelt(Plugin[NoOptions]):
+    async def admitt(self, ticket: Ticket) -> Any: ...
+
+
+class Open(Plugin[NoOptions]):
+    async def permit(self, ticket: Ticket) -> Any: ...
+
+
+POLICIES: dict[str, tuple[type[Plugin[NoOptions]], str, tuple[Any, ...]]] = {
+    "test_its_hooks_are_called": (Misspelt, "call it 'admit'", ()),
+    "test_its_hooks_are_called at all": (Open, "the hook admit or authenticate", ()),
     "test_who_may_is_let_in": (Closed, "who may is let in", ("launch",)),
     "test_who_may_is_let_in with nothing": (NoManager, "async context manager", ("launch",)),
     "test_who_may_not_is_told_why": (Mute, "says why", ()),
@@ -302,12 +312,15 @@ POLICIES: dict[str, tuple[type[Door], str, tuple[Any, ...]]] = {
 }
 
 
+MakeCase = Callable[[type[Plugin[NoOptions]]], PolicyCase]
+
+
 @pytest.fixture
-async def policy_case(tmp_path: Any) -> AsyncIterator[Callable[[type[Door]], PolicyCase]]:
+async def policy_case(tmp_path: Any) -> AsyncIterator[MakeCase]:
     context = make_context(tmp_path, "door")
 
-    def case(kind: type[Door]) -> PolicyCase:
-        policy = kind(NoOptions(), context)
+    def case(kind: type[Plugin[NoOptions]]) -> PolicyCase:
+        policy: Any = kind(NoOptions(), context)
         who = LaunchRequest("gh", "a/b/c", client=_client("192.0.2.9"))
         return PolicyCase(policy=policy, refused=who, full=lambda: policy.place)
 
@@ -323,12 +336,12 @@ def _client(ip: str) -> Any:
 
 class TestDoor(PolicyContract):
     @pytest.fixture
-    async def case(self, policy_case: Callable[[type[Door]], PolicyCase]) -> PolicyCase:
+    async def case(self, policy_case: MakeCase) -> PolicyCase:
         return policy_case(Door)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-async def test_a_broken_policy_fails(name: str, policy_case: Callable[[type[Door]], PolicyCase]) -> None:
+async def test_a_broken_policy_fails(name: str, policy_case: MakeCase) -> None:
     kind, words, arguments = POLICIES[name]
     with pytest.raises(AssertionError, match=words):
         await getattr(PolicyContract(), name.partition(" ")[0])(policy_case(kind), *arguments)

@@ -360,10 +360,50 @@ def test_what_does_not_fit_is_refused(
 # -- what is odd ------------------------------------------------------------------------------------------
 
 
-def test_a_method_that_is_nearly_a_hook_is_worth_a_warning(hooks: HookCaller) -> None:
+MISSPELT = {
+    "admitt": "admit", "admits": "admit", "Admit": "admit", "amdit": "admit", "authentificate": "authenticate",
+    "reslove": "resolve", "chek": "check", "emti": "emit", "keepWork": "keep_work", "heath": "health",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", MISSPELT)
+def test_a_misspelt_hook_is_refused_with_its_right_name(hooks: HookCaller, method: str) -> None:
+    async def misspelt(self: object) -> None: ...
+
+    with pytest.raises(PluginError, match=f"{method!r} is this hook's, misspelt") as caught:
+        hooks.register(type("Near", (), {method: misspelt})(), "provider:x")
+    assert caught.value.hook == MISSPELT[method]
+
+
+def test_a_misspelt_plain_hook_is_refused(hooks: HookCaller) -> None:
     class Near:
-        async def reslove(self) -> None: ...
         def recognise(self) -> None: ...
+
+    with pytest.raises(PluginError, match="call it 'recognize'"):
+        hooks.register(Near(), "provider:x")
+
+
+def test_a_plain_helper_that_resembles_admit_is_refused(hooks: HookCaller) -> None:
+    class Near:
+        def admitt(self) -> None: ...
+
+    with pytest.raises(PluginError, match="call it 'admit'"):
+        hooks.register(Near(), "plugin:x")
+
+
+@pytest.mark.parametrize(
+    "method", ["builds", "resolved", "launcher", "image", "healthy", "login", "exit", "authenticated", "top"]
+)
+def test_a_helper_made_of_a_hooks_name_is_allowed(hooks: HookCaller, method: str) -> None:
+    async def helper(self: object) -> None: ...
+
+    hooks.register(type("Helpful", (), {method: helper})(), "provider:x")
+    assert hooks.hooks_of("provider:x") == ()
+
+
+def test_a_method_that_resembles_a_hook_is_worth_a_warning(hooks: HookCaller) -> None:
+    class Near:
+        async def resolved(self) -> None: ...
         def lauch(self) -> None: ...  # a helper: `launch` is awaited
         async def _launch(self) -> None: ...
         async def something(self) -> None: ...
@@ -371,8 +411,7 @@ def test_a_method_that_is_nearly_a_hook_is_worth_a_warning(hooks: HookCaller) ->
     with capture_logs() as logs:
         hooks.register(Near(), "provider:x")
     assert [(entry["plugin"], entry["method"], entry["hook"]) for entry in logs] == [
-        ("provider:x", "recognise", "recognize"),
-        ("provider:x", "reslove", "resolve"),
+        ("provider:x", "resolved", "resolve"),
     ]
     assert hooks.hooks_of("provider:x") == ()
 

@@ -283,6 +283,72 @@ def test_two_of_a_needed_name_are_an_error_that_names_both(site: Site) -> None:
         assert words in problem
 
 
+# -- policies ---------------------------------------------------------------------------------------------
+
+GUARD = "class Guard:\n    def __init__(self, config, context): ...\n    async def admit(self): ..."
+
+
+@pytest.mark.parametrize("kind", ["policies", "plugins"])
+def test_two_policies_of_one_name_are_an_error(site: Site, kind: str) -> None:
+    for name in ("rb-x", "rb-y"):
+        site.install(name, GUARD, {kind: {"mine": "Guard"}})
+    with pytest.raises(ConfigError, match=r'"mine" is offered more than once, by rb-x 1\.0 and rb-y 1\.0'):
+        site.loaded()
+    plugins = site.loaded(disabled_plugins=["rb-x:mine"])
+    (active,) = [found for found in plugins.found if found.name == "mine" and found.state == "active"]
+    assert active.distribution == "rb-y"
+
+
+def test_two_policies_of_one_name_that_may_fail_are_left_out(site: Site) -> None:
+    for name in ("rb-x", "rb-y"):
+        site.install(name, GUARD, {"policies": {"mine": "Guard"}})
+    with capture_logs() as logs:
+        plugins = site.loaded(may_fail=["mine"])
+    assert "none of them is loaded" in logs[0]["event"]
+    assert [line.service for line in plugins.health()] == ["policy:mine", "policy:mine"]
+
+
+def test_a_policy_that_cannot_be_imported_is_an_error(site: Site) -> None:
+    site.install("rb-x", "import no_such_module", {"policies": {"mine": "Guard"}})
+    with pytest.raises(PluginError, match=r"rb_x:Guard of rb-x 1\.0 cannot be imported.*may_fail: \[mine\]"):
+        site.loaded()
+    assert site.loaded(disabled_plugins=["mine"]).providers == ("gh", "git")
+    assert site.loaded(may_fail=["rb_x:mine"]).health()[0].service == "policy:mine"
+
+
+def test_a_policy_called_fake_is_loaded(site: Site) -> None:
+    site.install("rb-x", GUARD, {"policies": {"fake": "Guard"}})
+    assert states(site.loaded())["policy:fake"] == "active"
+
+
+def test_an_instance_of_a_policy_must_work(site: Site) -> None:
+    source = GUARD.replace("...", "context.no_such", 1)
+    site.install("rb-x", source, {"policies": {"mine": "Guard"}})
+    with pytest.raises(ConfigError, match="policy:other"):
+        site.loaded(instances={"other": {"plugin": "mine"}})
+    names = ["mine", "other"]
+    plugins = site.loaded(instances={"other": {"plugin": "mine"}}, may_fail=names)
+    assert [line.service for line in plugins.health()] == [f"policy:{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [("polcy", 'Did you mean "policy"'), ("local", "no policy, general plugin or provider")],
+)
+def test_may_fail_names_what_is_installed(site: Site, entry: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=r"Ringbinder\.may_fail") as caught:
+        site.loaded(may_fail=[entry])
+    assert words in str(caught.value)
+
+
+def test_turning_off_a_provider_and_a_policy_at_once_is_worth_a_warning(site: Site) -> None:
+    site.install("rb-x", GUARD, {"policies": {"gh": "Guard"}})
+    with capture_logs() as logs:
+        plugins = site.loaded(disabled_plugins=["gh"])
+    assert "the policy is rb-x:gh" in logs[0]["event"]
+    assert states(plugins)["policy:gh"] == "disabled"
+
+
 # -- what is turned off -----------------------------------------------------------------------------------
 
 
@@ -372,7 +438,7 @@ def test_an_instance_takes_the_place_of_what_bears_its_name(site: Site) -> None:
         ({"plugin": 5}, "Ringbinder.instances.lab: the option plugin is missing"),
         ({"plugin": "gth"}, 'no plugin "gth" is installed and not disabled. Did you mean "gh"?'),
         ({"plugin": "file", "kind": "provider"}, 'no provider "file" is installed'),
-        ({"plugin": "gh", "kind": "thing"}, "kind must be one of plugin, sink, registry"),
+        ({"plugin": "gh", "kind": "thing"}, "kind must be one of plugin, policy, sink"),
         ({"plugin": "local"}, "several kinds; say which with kind: builder or launcher or registry"),
         ({"plugin": "gh", "hostnam": "x"}, "Ringbinder.instances.lab.hostnam: unknown option"),
         ({"plugin": "gh", "hostname": 5}, "Ringbinder.instances.lab.hostname: expected text"),

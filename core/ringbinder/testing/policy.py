@@ -1,4 +1,4 @@
-"""What every policy, a plugin with `admit`, must do, as tests."""
+"""What every policy, a plugin with `admit` or `authenticate`, must do, as tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any, Final
 
 import pytest
+import structlog
 from attrs import define, field, frozen
 
-from ..errors import Refused
+from ..errors import PluginError, Refused
+from ..hookspecs import GUARDS
+from ..implementations import check, hooks_in
 from ..model import Allowance, Client, GitSource, LaunchRequest, Plan, Redirect, Repo, Stage, User
 from .context import PATIENCE
 from .rules import contract
@@ -66,7 +69,7 @@ class PolicyCase:
 
     async def admission(self, ticket: RecordingTicket) -> AbstractAsyncContextManager[None]:
         """What `admit` gives, None being the same as a context manager that does nothing."""
-        given = await self.policy.admit(ticket=ticket)
+        given = await self.policy.admit(ticket=ticket) if hasattr(self.policy, "admit") else None
         if given is None:
             return nullcontext()
         enterable = hasattr(type(given), "__aenter__") and hasattr(type(given), "__aexit__")
@@ -93,6 +96,15 @@ class PolicyContract:
     @pytest.fixture
     async def case(self) -> Any:
         raise NotImplementedError("give a fixture `case` that returns or yields a PolicyCase")
+
+    async def test_its_hooks_are_called(self, case: PolicyCase) -> None:
+        try:
+            check(case.policy, "policy:tested", structlog.get_logger())
+        except PluginError as error:
+            raise AssertionError(
+                f"Rule: a hook has its right name, arguments and form; nobody passes otherwise: {error}."
+            ) from error
+        assert GUARDS & set(hooks_in(case.policy)), "Rule: a policy has the hook admit or authenticate."
 
     @pytest.mark.parametrize("stage", ADMITTED)
     async def test_who_may_is_let_in(self, case: PolicyCase, stage: Stage) -> None:

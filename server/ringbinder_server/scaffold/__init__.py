@@ -87,7 +87,7 @@ class Project:
             camel=camel,
             env=self.name.replace("-", "_").upper(),
             plural=_PLURALS.get(self.kind, f"{self.kind}s"),
-            group=GROUPS.get(self.kind, GROUPS["plugin"]),
+            group=GROUPS[self.kind],
             about=_ABOUT[self.kind],
             example=_EXAMPLES[self.kind].format(name=self.name, camel=camel),
             choose=self.kind not in ("provider", "policy"),

@@ -93,7 +93,7 @@ async def test_without_a_list_nobody_gets_in_and_an_old_one_is_kept(
     ("text", "phase"), [("https://fake.invalid/*", "ready"), ("https://x.example", "failed")]
 )
 async def test_a_launch_with_the_installed_plugin(tmp_path: Path, text: str, phase: str) -> None:
-    assert [point.name for point in entry_points(group="ringbinder.plugins", name="allow_list")] == [
+    assert [point.name for point in entry_points(group="ringbinder.policies", name="allow_list")] == [
         "allow_list"
     ]
     section = {"url": OPTIONS.url}
