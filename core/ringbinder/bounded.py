@@ -7,6 +7,7 @@ most one short excerpt of it. All of them block, for a second at worst: call the
 from __future__ import annotations
 
 import json
+import reprlib
 import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -31,6 +32,10 @@ _TEXT_TAG: Final = "tag:yaml.org,2002:str"
 
 class MalformedError(RingbinderError):
     """A document is wrong or too large; the message goes after the name of its file."""
+
+
+class TooLargeError(MalformedError):
+    """A document is beyond a limit, whether it is well-formed or not."""
 
 
 def excerpt(value: object, limit: int = _EXCERPT) -> str:
@@ -103,7 +108,7 @@ def _survey(events: Iterable[Any], values: int, depth: int) -> None:
     count = level = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise MalformedError(f"has the alias *{excerpt(event.anchor)}: write out what it stands for")
+            raise TooLargeError(f"has the alias *{excerpt(event.anchor)}: write out what it stands for")
         if isinstance(event, yaml.NodeEvent):
             _require((count := count + 1) <= values, f"has more than {values} values")
             tag = getattr(event, "tag", None)
@@ -118,7 +123,7 @@ def _checked(build: Callable[[], Any], depth: int) -> Any:
     try:
         content = build()
     except RecursionError:
-        raise MalformedError(f"is nested more than {depth} levels deep") from None
+        raise TooLargeError(f"is nested more than {depth} levels deep") from None
     except json.JSONDecodeError as error:
         raise MalformedError(
             f"is no valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
@@ -148,13 +153,11 @@ def _text(content: bytes) -> str:
 
 def _require(fine: bool, otherwise: str) -> None:
     if not fine:
-        raise MalformedError(otherwise)
+        raise TooLargeError(otherwise)
 
 
 def _short_repr(value: object) -> str:
-    if isinstance(value, int) and value.bit_length() > _NUMBER:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # more digits than Python converts
         return "a large number"
-    if value is None or isinstance(value, int | float):
-        return str(value)
-    names = {"dict": "a mapping", "list": "a list"}
-    return names.get(type(value).__name__, f"a {type(value).__name__}")

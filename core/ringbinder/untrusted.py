@@ -31,6 +31,7 @@ MAX_ENTRIES: Final = 1_000_000
 _CHUNK: Final = 1 << 20
 _PASSES: Final = 10
 """Looks for what was added to a folder while it was emptied."""
+_MAX_HOPS: Final = 40  # as Linux
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a pipe that replaced a file a moment ago would wait for its writer.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -130,6 +131,39 @@ class UntrustedTree:
                 if error.errno != errno.EINVAL:
                     raise
                 raise UntrustedError(path, "is no link") from None
+
+    def resolve(self, path: str) -> str:
+        """Return the path without links that `path` leads to; all of them must stay in the tree, 40 at most.
+
+        For links that belong to the content, as those of a repository do; what is returned may not be there. What
+        is done with it follows no link, so that one which is put there meanwhile is refused.
+        """
+        if path.startswith("/"):
+            raise UntrustedError(path, "leads out of the folder")
+        waiting = path.split("/")[::-1]
+        resolved: list[str] = []
+        hops = 0
+        while waiting:
+            if (component := waiting.pop()) in ("", "."):
+                continue
+            if component == "..":
+                if not resolved:
+                    raise UntrustedError(path, "leads out of the folder")
+                resolved.pop()
+                continue
+            here = "/".join([*resolved, component])
+            if len(resolved) > MAX_DEPTH:
+                raise UntrustedError(path, f"lies more than {MAX_DEPTH} folders deep")
+            if self.kind(here) != "link":
+                resolved.append(component)
+                continue
+            target = self.link(here)
+            if (hops := hops + 1) > _MAX_HOPS:
+                raise UntrustedError(path, f"goes over more than {_MAX_HOPS} links")
+            if target.startswith("/"):
+                raise UntrustedError(path, "leads out of the folder")
+            waiting += target.split("/")[::-1]
+        return "/".join(resolved) or "."
 
     def names(self, path: str = ".", limit: int = MAX_ENTRIES) -> list[str]:
         """Return the names in the folder at `path`, sorted; there may be `limit` at most."""

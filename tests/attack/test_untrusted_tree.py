@@ -195,3 +195,58 @@ def test_no_path_of_any_shape_reaches_the_canary(parts: list[str]) -> None:
 
         assert content == b"own"
         assert all(not name.startswith("to-") for name in parts) or not tree.is_file("/".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("links", "path", "target"),
+    [
+        ({}, "folder/file", "folder/file"),
+        ({"link": "folder/file"}, "link", "folder/file"),
+        ({"folder/link": "../folder/./file"}, "folder/link", "folder/file"),
+        ({"one": "two", "two": "folder"}, "one/file", "folder/file"),
+        ({"one": "folder/"}, "one/../folder/file", "folder/file"),
+        ({"link": "absent/x"}, "link", "absent/x"),
+        ({"link": "."}, "link/link/link", "."),
+    ],
+)
+def test_links_that_stay_in_the_tree_are_resolved(
+    tree: UntrustedTree, links: dict[str, str], path: str, target: str
+) -> None:
+    for name, to in links.items():
+        (tree.place / name).symlink_to(to)
+    assert tree.resolve(path) == target
+
+
+@pytest.mark.parametrize(
+    ("links", "path"),
+    [
+        ({"link": "../outside/canary"}, "link"),
+        ({"link": "{tree}/folder/file"}, "link"),
+        ({"link": "/proc/self/environ"}, "link"),
+        ({"folder/link": "../../outside"}, "folder/link/canary"),
+        ({"one": "two", "two": "../outside"}, "one/canary"),
+        ({"one": "one"}, "one"),
+        ({"one": "two", "two": "one"}, "one/file"),
+        ({}, "../outside/canary"),
+        ({}, "folder/../../outside/canary"),
+        ({}, "/etc/passwd"),
+        ({"link": "folder/file"}, "link/below"),
+        ({}, "a/" * (MAX_DEPTH + 2)),
+    ],
+)
+def test_path_that_leads_out_of_the_tree_is_refused(
+    tree: UntrustedTree, outside: Path, links: dict[str, str], path: str
+) -> None:
+    for name, to in links.items():
+        (tree.place / name).symlink_to(to.replace("{tree}", str(tree.place)))
+    with pytest.raises(UntrustedError):
+        tree.resolve(path)
+
+
+def test_link_that_takes_the_place_of_a_resolved_path_is_refused(tree: UntrustedTree, outside: Path) -> None:
+    (tree.place / "link").symlink_to("folder")
+    resolved = tree.resolve("link/file")
+    (tree.place / "folder" / "file").unlink()
+    (tree.place / "folder" / "file").symlink_to(outside / "canary")
+    with pytest.raises(UntrustedError):
+        tree.read(resolved, 100)

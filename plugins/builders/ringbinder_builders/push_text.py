@@ -20,6 +20,9 @@ _STEP: Final = re.compile(r"#(\d+) (pushing \S.*|DONE\b.*|ERROR\b.*|CANCELED\b.*
 _STEP_LAYER: Final = re.compile(r"pushing layer (\S+)(?: (.*))?")
 _AMOUNTS: Final = re.compile(r"([\d.]+) ?([kMGT]?i?B) ?/ ?([\d.]+) ?([kMGT]?i?B)", re.IGNORECASE)
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_MAX_LAYERS: Final = 500
+"""An image has 127 at most; a repository's own commands may print the text of a push, too."""
+_STATE_LENGTH: Final = 200
 _STATES: Final = (
     "Preparing", "Waiting", "Pushing", "Pushed", "Layer already exists", "Mounted from", "Retrying", "Skipped",
 )  # fmt: skip
@@ -59,9 +62,14 @@ class PushText:
             self.digest, self._begun = found[1], False
             return True
         if (found := _LAYER.fullmatch(line)) and found[2].startswith(_STATES):
-            self._layers[found[1]] = _state(found[2])
-            return True
+            return self._note(found[1], _state(found[2]))
         return False
+
+    def _note(self, layer: str, state: Any) -> bool:
+        if layer not in self._layers and len(self._layers) == _MAX_LAYERS:
+            return False
+        self._layers[layer] = state
+        return True
 
     def _of_step(self, number: str, text: str) -> bool:
         if not text.startswith("pushing "):
@@ -72,7 +80,7 @@ class PushText:
         if found := _STEP_LAYER.fullmatch(text):
             rest = found[2] or ""
             done = rest.rstrip().endswith("done")
-            self._layers[found[1]] = "Pushed" if done else _state(rest or "Pushing")
+            self._note(found[1][:_STATE_LENGTH], "Pushed" if done else _state(rest or "Pushing"))
         return True
 
 
@@ -82,15 +90,14 @@ def _state(text: str) -> Any:
         if current is not None and total is not None:
             # The engine's figure for a layer's size is an estimate, and often too small.
             return {"current": current, "total": max(current, total)}
-    return text
+    return text[:_STATE_LENGTH]
 
 
 def _bytes(amount: str, unit: str) -> int | None:
     """Docker counts by powers of 1000, where a unit has no ``i``."""
-    try:
-        number = float(amount)
-    except ValueError:
-        return None
     lower = unit.lower().removesuffix("b")
     base = 1024 if lower.endswith("i") else 1000
-    return int(number * base ** _UNITS[lower.removesuffix("i")])
+    try:
+        return int(float(amount) * base ** _UNITS[lower.removesuffix("i")])
+    except (ValueError, OverflowError):
+        return None

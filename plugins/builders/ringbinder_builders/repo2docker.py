@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field, frozen
+from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.errors import UserError
 from ringbinder.events import Log, Phase
 from ringbinder.model import ArchiveSource, DoiSource, GitSource, Plan, Source
@@ -26,6 +27,8 @@ GIT_CREDENTIALS: Final = "GIT_CREDENTIAL_ENV"
 _PHASES: Final[Mapping[str, Phase]] = {
     "fetching": "fetching", "building": "building", "pushing": "pushing",
 }  # fmt: skip
+_LINE_VALUES: Final = 70_000
+"""More than a line of a build's output has bytes: the text in it may be full of commas."""
 _FAILED: Final = frozenset({"failed", "failure"})
 _COMMAND: Final = re.compile(r"Command '\[.*\]' returned non-zero exit status (-?\d+)\.?", re.DOTALL)
 
@@ -134,7 +137,7 @@ class LogReader:
     @property
     def reason(self) -> str:
         """Why it failed, in the words of the log, fit for a sentence; empty if it does not say."""
-        told = self.failure.partition("\n")[0].removeprefix("Error during build:").strip()
+        told = self.failure.partition("\n")[0].removeprefix("Error during build:").strip()[:4000]
         return _COMMAND.sub(r"a command ended with exit code \1", told)[:1000].rstrip(".")
 
 
@@ -142,7 +145,7 @@ def _record(line: str) -> Mapping[str, Any] | None:
     if not line.lstrip().startswith("{"):
         return None
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = parse_json(line.encode(errors="replace"), values=_LINE_VALUES)
+    except MalformedError:
         return None
     return record if isinstance(record, dict) and ("message" in record or "phase" in record) else None

@@ -19,6 +19,9 @@ _OVERLAP: Final = timedelta(seconds=2)
 """Lines that are asked for again after a break. The time stamps of two streams of one container are not quite in order,
 and the API server takes whole seconds."""
 
+_LINE_BYTES: Final = 65536
+"""What a line has beyond this is dropped: a container may print one that never ends."""
+
 
 @frozen
 class LogTimes:
@@ -120,6 +123,7 @@ class PodLog:
                 rest = b""
                 async for piece in response.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
+                    rest = rest[:_LINE_BYTES]
                     for raw in whole:
                         if (line := self._new(raw)) is not None:
                             yield line + "\n"
@@ -129,7 +133,7 @@ class PodLog:
             self.following = False
 
     def _new(self, raw: bytes) -> str | None:
-        stamp, _, text = raw.decode(errors="replace").partition(" ")
+        stamp, _, text = raw[:_LINE_BYTES].decode(errors="replace").partition(" ")
         at = _time(stamp)
         if at is None:  # the API server's own words, such as that a log file is gone
             return None
