@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Final
 
 from attrs import field, frozen
 
 from .model import Diagnosis
+from .patterns import Match, Regex
+
+LINE_BYTES: Final = 1024
+EXCERPT_BYTES: Final = 64 * 1024
+EXCERPT_LINES: Final = 1000
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+def excerpt(messages: Iterable[str]) -> tuple[str, ...]:
+    """What of a log is diagnosed: its newest lines, oldest first, each cut at 1 kB, 64 kB in all, no empty ones.
+
+    A message may be of many lines. Whatever looks for a cause in what strangers' programs have written looks at this.
+    """
+    newest: list[str] = []
+    left = EXCERPT_BYTES
+    for message in reversed(list(messages)):
+        for line in reversed(message[-EXCERPT_BYTES:].splitlines()):
+            cut = line.strip().encode("utf-8", "replace")[:LINE_BYTES]
+            left -= len(cut) + 1
+            if left < 0 or len(newest) == EXCERPT_LINES:
+                return tuple(reversed(newest))
+            if cut:
+                newest.append(cut.decode("utf-8", "ignore"))
+    return tuple(reversed(newest))
+
+
+def _multiline(pattern: str) -> Regex:
+    return Regex(f"(?m){pattern}")
 
 
 @frozen
 class Cause:
-    """A well-known reason. `cause` is a format string over the named groups of `pattern`.
+    """A well-known reason. `cause` is a format string over the named groups of `pattern`, which is RE2's.
 
     Where two alternatives of the pattern catch the same thing, the second one's group is ``name2``.
     """
 
-    pattern: re.Pattern[str] = field(converter=_compiled)
+    pattern: Regex = field(converter=_multiline)
     code: str
     cause: str
     advice: str
 
-    def told(self, match: re.Match[str]) -> str:
+    def told(self, match: Match) -> str:
         """The cause in words."""
         named = match.groupdict(default="")
         return self.cause.format(**named | {"name": named.get("name") or named.get("name2", "")})
 
 
-def first_known(causes: Iterable[Cause], lines: Sequence[str]) -> Diagnosis | None:
-    """The first of `causes` that a line tells of, the newest line first; None if none is told of."""
+def first_known(causes: Iterable[Cause], messages: Iterable[str]) -> Diagnosis | None:
+    """The first of `causes` that a line of the `excerpt` names, the newest line first; None if none does."""
+    lines = excerpt(messages)
+    text = "\n".join(lines)
     for known in causes:
+        if not known.pattern.search(text):  # usual, and far quicker than line by line
+            continue
         for line in reversed(lines):
             if match := known.pattern.search(line):
                 return Diagnosis(known.told(match), line, known.advice, known.code)

@@ -23,6 +23,8 @@ _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _ENCODE_URI = ";,/?:@&=+$-_.!~*'()#"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_QUERY = re.compile(r"[?#]")
+_ENCODED_DOT = re.compile("%2e", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HOST = re.compile(
     r"(?:https?://[^/?#\s]+|(?:localhost|[^/?#\s]+\.[^/?#\s.:]+|\[[0-9a-f:]+\])(?::\d+)?)/", re.IGNORECASE
@@ -109,9 +111,9 @@ def safe_urlpath(urlpath: str) -> str:
     """
     path = urlpath.strip(" /")
     depth = 0
-    for step in re.split(r"[?#]", path, maxsplit=1)[0].split("/"):
+    for step in _QUERY.split(path, maxsplit=1)[0].split("/"):
         # Browsers take %2e for a dot; some servers take // for one slash.
-        depth += {"..": -1, ".": 0, "": 0}.get(re.sub("%2e", ".", step, flags=re.IGNORECASE), 1)
+        depth += {"..": -1, ".": 0, "": 0}.get(_ENCODED_DOT.sub(".", step), 1)
         if depth < 0:
             break
     if depth < 0 or _SCHEME.match(path) or "\\" in path or _CONTROL.search(path):

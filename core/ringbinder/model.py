@@ -307,7 +307,10 @@ class Finding:
 
 @frozen
 class Failure:
-    """What `diagnose` is asked about. `tail` holds the last log lines, oldest first, already redacted."""
+    """What `diagnose` is asked about.
+
+    `tail` holds the last log lines, oldest first, already redacted: each cut at 1 kB, 64 kB in all, none empty.
+    """
 
     stage: Stage
     error: BaseException

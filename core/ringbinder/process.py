@@ -24,6 +24,7 @@ _CHUNK: Final = 65536
 _LINE_LIMIT: Final = 65536
 _RUN_GRACE: Final = 1.0
 _LINE_END: Final = re.compile(r"\r\n|\n|\r(?!\Z)")
+_USERINFO: Final = re.compile(r"//[^/\s]*@")
 _NEEDED: Final = frozenset(
     {
         "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SYSTEMROOT",
@@ -44,7 +45,7 @@ def minimal_env() -> dict[str, str]:
 
 def without_credentials(env: Mapping[str, str]) -> dict[str, str]:
     """`env` without the variables whose value is a URL with a user name or password in it."""
-    return {name: value for name, value in env.items() if not re.search(r"//[^/\s]*@", value)}
+    return {name: value for name, value in env.items() if not _USERINFO.search(value)}
 
 
 _held: set[asyncio.Task[int]] = set()

@@ -32,6 +32,7 @@ GENERAL: Final = frozenset({"plugin", "policy"})
 
 _ALWAYS_ON: Final = ("plugin", "policy", "provider")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SEPARATORS: Final = re.compile(r"[-_.]+")
 
 State = Literal["active", "available", "disabled", "failed"]
 EntryPoints = Callable[[str], Iterable[EntryPoint]]
@@ -193,7 +194,7 @@ def _matches(entry: str, found: Found) -> bool:
 
 def _normal(distribution: str) -> str:
     """The one spelling of a distribution's name (packaging's specification of names)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    return _SEPARATORS.sub("-", distribution).lower()
 
 
 def _add_instances(selection: Selection) -> None:

@@ -15,7 +15,7 @@ from .kubescript import Object
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _LABEL: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _SET: Final = re.compile(r"\s*(\S+)\s+(in|notin)\s+\(([^)]*)\)\s*")
-_TERM: Final = re.compile(r",(?![^(]*\))")
+_TERM: Final = re.compile(r"(?:[^,(]|\([^)]*\)?)+")
 
 
 def images(pod: Object) -> Iterator[str]:
@@ -38,7 +38,7 @@ def verb(request: web.Request, rest: Sequence[str]) -> str:
 def selects(request: web.Request, thing: Object) -> bool:
     """Whether the request's selectors match."""
     labels = thing["metadata"].get("labels") or {}
-    for term in filter(None, _TERM.split(request.query.get("labelSelector", ""))):
+    for term in _TERM.findall(request.query.get("labelSelector", "")):
         if found := _SET.fullmatch(term):
             among = {value.strip() for value in found[3].split(",")}
             if (labels.get(found[1]) in among) != (found[2] == "in"):

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from attrs import evolve
-from ringbinder.causes import Cause, first_known
+from ringbinder.causes import Cause, excerpt, first_known
 from ringbinder.errors import BuildError
 from ringbinder.model import Diagnosis, Failure
+from ringbinder.patterns import Regex
 
-_MARK: Final = re.compile(r"^\s*(?:#\d+\s+(?:[\d.]+\s+)?)?(?:ERROR: |Error: |error: |E: )?")
+_MARK: Final = Regex(r"^\s*(?:#\d+\s+(?:[\d.]+\s+)?)?(?:ERROR: |Error: |error: |E: )?")
 """What stands before a message: BuildKit's step and seconds, and the word error."""
-_TELLING: Final = re.compile(
+_TELLING: Final = Regex(
     r"(?:^|\s)(?:ERROR:|Error:|error:|E: |fatal:)\s*\S|\b\w+(?:Error|Exception|NotFound): |command not found"
     r"|No such file or directory|No space left on device|Permission denied|failed to solve"
 )
-_EMPTY_WORDS: Final = re.compile(
+_EMPTY_WORDS: Final = Regex(
     r"process \"|returned a non-zero code|exit code: \d+|executor failed running|Error during build:"
     r"|returned non-zero exit status|failed to solve with frontend|ERROR \[|^\s*------|\btime: [\d.]+$"
 )
 """They say that something failed, not why."""
 
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
-_OF_A_COMMAND: Final = re.compile(r"#\d+ \d+\.\d+ \S")
+_COLOUR: Final = Regex(r"\x1b\[[0-9;]*m")
+_OF_A_COMMAND: Final = Regex(r"#\d+ \d+\.\d+ \S")
 """What a command has printed, by BuildKit's marks."""
 
 
@@ -150,10 +150,9 @@ def telling_line(lines: Iterable[str]) -> str:
     return _plain(telling[-1]) if telling else ""
 
 
-def _lines(messages: Iterable[str]) -> Sequence[str]:
-    """A message may be of many lines, or a part of one; colours are left out."""
-    parts = (part for message in messages for part in re.split(r"[\r\n]", _COLOUR.sub("", message)))
-    return [line.strip() for line in parts if line.strip()]
+def _lines(messages: Iterable[str]) -> list[str]:
+    """Colours are left out."""
+    return [line for found in excerpt(messages) if (line := _COLOUR.sub("", found).strip())]
 
 
 def _plain(line: str) -> str:

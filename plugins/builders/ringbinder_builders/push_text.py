@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field
+from ringbinder.patterns import Regex
 
 _BEGINS: Final = re.compile(r"The push refers to (?:a )?repository \[[^\]]+\]")
 _LAYER: Final = re.compile(r"([0-9a-f]{12,64}): (\S.*)")
 _ENDS: Final = re.compile(r"\S+: digest: (sha256:[0-9a-f]{64}) size: \d+")
 _STEP: Final = re.compile(r"#(\d+) (pushing \S.*|DONE\b.*|ERROR\b.*|CANCELED\b.*)")
 _STEP_LAYER: Final = re.compile(r"pushing layer (\S+)(?: (.*))?")
-_AMOUNTS: Final = re.compile(r"([\d.]+) ?([kMGT]?i?B) ?/ ?([\d.]+) ?([kMGT]?i?B)", re.IGNORECASE)
+_AMOUNTS: Final = Regex(r"(?i)([\d.]+) ?([kMGT]?i?B) ?/ ?([\d.]+) ?([kMGT]?i?B)")
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _MAX_LAYERS: Final = 500
 """An image has 127 at most; a repository's own commands may print the text of a push, too."""

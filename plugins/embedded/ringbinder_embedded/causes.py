@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 from attrs import evolve
-from ringbinder.causes import Cause, first_known
+from ringbinder.causes import Cause, excerpt, first_known
 from ringbinder.model import Diagnosis
+from ringbinder.patterns import Regex
 
 # uv marks a chain of causes with "cause:" (since 0.12) or with box drawing before it.
-_MARK: Final = re.compile(r"^\s*(?:error:|cause:|Caused by:|[×╰─▶├│ ]+)\s*", re.IGNORECASE)
-_TELLING: Final = re.compile(
+_MARK: Final = Regex(r"(?i)^\s*(?:error:|cause:|Caused by:|[×╰─▶├│ ]+)\s*")
+_TELLING: Final = Regex(
     r"^\s*(?:error:|cause:|Caused by:|[×╰]|ERROR:|fatal:|\w+(?:\.\w+)*(?:Error|Exception)\b)"
     r"|command not found|No such file or directory|No space left on device|Permission denied",
 )
@@ -106,12 +106,12 @@ _CAUSES: Final = (
 
 def diagnose(lines: Iterable[str]) -> Diagnosis | None:
     """The first known cause, looked for from the last line upwards; None if nothing is known."""
-    found = first_known(_CAUSES, [line.strip() for line in lines])
+    found = first_known(_CAUSES, lines)
     return evolve(found, line=_MARK.sub("", found.line)) if found else None
 
 
 def telling_line(lines: Iterable[str]) -> str:
     """The line that tells most of why a command failed: an error's last cause, else the last line."""
-    said = [line.rstrip() for line in lines if line.strip()]
+    said = excerpt(lines)
     telling = [line for line in said if _TELLING.search(line)]
-    return _MARK.sub("", (telling or said or [""])[-1]).strip()
+    return _MARK.sub("", (telling or said or ("",))[-1]).strip()

@@ -33,6 +33,8 @@ _APT_ADVICE: Final = (
     "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as it is."
 )
 _ENVIRONMENTS: Final = ("environment.yml", "environment.yaml")
+_PYTHON_3: Final = re.compile(r"3(\.\d+){0,2}")
+_PYTHON_2: Final = re.compile(r"python-2(\.\d+)*")
 _PIPFILES: Final = ("Pipfile.lock", "Pipfile")
 _PIXI: Final = ("pixi.lock", "pixi.toml")
 
@@ -146,8 +148,8 @@ def _runtime(folder: str, place: Path) -> tuple[str, str]:
     name, _, rest = text.partition("-")
     if name.lower() == "r":
         return "r", ""
-    if name != "python" or not re.fullmatch(r"3(\.\d+){0,2}", rest):
-        if re.fullmatch(r"python-2(\.\d+)*", text):
+    if name != "python" or not _PYTHON_3.fullmatch(rest):
+        if _PYTHON_2.fullmatch(text):
             raise UserError(
                 "unsupported-file", f"{file} asks for {text}: this builder makes Python 3 environments."
             )

@@ -39,6 +39,7 @@ _DRAFT_SECONDS: Final = 3600.0
 _USED: Final = b"used\n"  # a lock file that has it was used when it was written last
 _BOOT: Final = "boot"
 _SETTLED: Final = b"\n"  # ends a marker of which everything has reached the disk
+_UNREADABLE: Final = re.compile(r"[^A-Za-z0-9.]+")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -284,7 +285,7 @@ class Store:
 
     def entry(self, name: str) -> Entry:
         """The place of `name`: a readable part, and a hash that tells apart what reads alike."""
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[-60:]
+        readable = _UNREADABLE.sub("-", name).strip("-.")[-60:]
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         return Entry(self.root / f"{readable}-{digest}")
 

@@ -61,6 +61,7 @@ _RUNS = 1.0
 _LAST_LINES = 20
 _LAST_CHARACTERS = 2000
 _BROKEN = 422
+_EXIT_CODE = re.compile(r"ExitCode=(-?\d+)|\Z")
 """The image is at fault, not the hub: of 4xx no hub ends itself after a few (`consecutive_failure_limit`)."""
 
 
@@ -174,7 +175,7 @@ class BinderSpawnerMixin(Configurable):
                 if (status := await super().poll()) is not None:
                     said = await self._last_words()
                     await self.stop(now=True)
-                    code = re.search(r"ExitCode=(-?\d+)|\Z", str(status))[1] or status
+                    code = _EXIT_CODE.search(str(status))[1] or status
                     told = f"The server ended with exit code {code} before it answered"
                     raise web.HTTPError(_BROKEN, f"{told}\n{said}" if said else told)
             await asyncio.sleep(_LISTENS)

@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from typing import Final
 
+from ringbinder.causes import excerpt
 from ringbinder.errors import RingbinderError, TransientError, UserError
+from ringbinder.patterns import Regex
 
 from ._address import SHORT_SHA, shown
 
-_DOWN: Final = re.compile(
-    r"could not resolve host|couldn't connect|failed to connect|connection (?:refused|timed out|reset|closed)"
+_DOWN: Final = Regex(
+    r"(?i)could not resolve host|couldn't connect|failed to connect|connection (?:refused|timed out|reset|closed)"
     r"|timed out|timeout|network is unreachable|no route to host|empty reply|temporary failure"
     r"|returned error: (?:408|429|5\d\d)|early eof|unexpected disconnect|rpc failed|too slow"
-    r"|hung up unexpectedly",
-    re.IGNORECASE,
+    r"|hung up unexpectedly"
 )
 _WHY: Final = (
-    (r"could not resolve host|temporary failure", "its host is not known here; check how it is spelled"),
     (
-        r"connection refused|failed to connect|couldn't connect|no route|unreachable",
+        Regex(r"(?i)could not resolve host|temporary failure"),
+        "its host is not known here; check how it is spelled",
+    ),
+    (
+        Regex(r"(?i)connection refused|failed to connect|couldn't connect|no route|unreachable"),
         "nobody can be reached there",
     ),
-    (r"timed out|timeout|too slow", "it took too long"),
-    (r"returned error: 429", "it says that it is asked too often"),
-    (r"returned error: (?P<status>\d+)", "it answers with HTTP status {status}"),
+    (Regex(r"(?i)timed out|timeout|too slow"), "it took too long"),
+    (Regex(r"(?i)returned error: 429"), "it says that it is asked too often"),
+    (Regex(r"(?i)returned error: (?P<status>\d+)"), "it answers with HTTP status {status}"),
 )
-_PREFIX: Final = re.compile(r"^(?:fatal|error): (?:unable to access '[^']*': )?")
-_CERTIFICATE: Final = re.compile(r"certificate|\bSSL\b|\bTLS\b", re.IGNORECASE)
-_ABSENT: Final = re.compile(
-    r"not found|returned error: 4\d\d|could not read (?:username|password)"
+_PREFIX: Final = Regex(r"^(?:fatal|error): (?:unable to access '[^']*': )?")
+_CERTIFICATE: Final = Regex(r"(?i)certificate|\bSSL\b|\bTLS\b")
+_ABSENT: Final = Regex(
+    r"(?i)not found|returned error: 4\d\d|could not read (?:username|password)"
     r"|authentication failed|permission denied|host key verification failed|is this a git repository"
     r"|does not appear to be a git repository"
-    r"|access denied|not exported|does not exist|dubious ownership|terminal prompts disabled|no such file",
-    re.IGNORECASE,
+    r"|access denied|not exported|does not exist|dubious ownership|terminal prompts disabled|no such file"
 )
-_NOT_ALONE: Final = re.compile(r"not our ref|unadvertised object|does not support shallow", re.IGNORECASE)
-_ELSEWHERE: Final = re.compile(r"returned error: 30[12378]")
-_REFUSED_PROTOCOL: Final = re.compile(r"transport '([^']*)' not allowed")
+_NOT_ALONE: Final = Regex(r"(?i)not our ref|unadvertised object|does not support shallow")
+_ELSEWHERE: Final = Regex(r"returned error: 30[12378]")
+_REFUSED_PROTOCOL: Final = Regex(r"transport '([^']*)' not allowed")
 _SUGGESTED: Final = 3
 
 
@@ -54,21 +56,21 @@ def down(errors: str) -> bool:
 
 
 def last_line(errors: str) -> str:
-    lines = [line for line in errors.splitlines() if line.strip()]
-    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return shown(_PREFIX.sub("", (fatal or lines or ["git gave no reason"])[-1])).rstrip(".")
+    lines = excerpt([errors])
+    fatal = tuple(line for line in lines if line.startswith(("fatal:", "error:")))
+    return shown(_PREFIX.sub("", (fatal or lines or ("git gave no reason",))[-1])).rstrip(".")
 
 
 def _why(errors: str) -> str:
     for pattern, words in _WHY:
-        if found := re.search(pattern, errors, re.IGNORECASE):
+        if found := pattern.search(errors):
             return words.format(**found.groupdict())
     return "the connection broke off"
 
 
 def explained(url: str, errors: str) -> RingbinderError:
     """git's stderr as an error."""
-    where = shown(url)
+    where, errors = shown(url), "\n".join(excerpt([errors]))
     if refused := _REFUSED_PROTOCOL.search(errors):
         return UserError("spec-invalid", f"{where}: the protocol {refused[1]} is not allowed here.")
     if not_alone(errors):

@@ -11,6 +11,7 @@ from attrs import frozen
 
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SCP: Final = re.compile(r"[\w.-]+@(?P<host>[\w.-]+):(?P<path>.+)", re.ASCII)
+_QUERY: Final = re.compile("[?#]")
 _VIEW: Final = re.compile(r"(?:lab/|doc/)?tree/")
 _LONGEST: Final = 4000
 
@@ -75,7 +76,7 @@ class Opened:
         found = _VIEW.match(urlpath)
         if found is None:
             return cls()
-        parts = re.split("[?#]", urlpath[found.end() :], maxsplit=1)[0].split("/")
+        parts = _QUERY.split(urlpath[found.end() :], maxsplit=1)[0].split("/")
         return cls(found[0], tuple(unquote(part) for part in parts if part))
 
     def without(self, count: int) -> str:

@@ -25,6 +25,7 @@ from ._backed import GitBacked
 from ._git import Access
 from ._policy import RepoOptions
 
+_NUMBER: Final = re.compile(r"\d+")
 _REMOTE: Final = re.compile(
     r"(?:https?|ssh|git)://[^/\s]+/[^\s?#]*[^/\s?#]|[\w-]+@[\w.-]+:[^\s?#]+", re.IGNORECASE
 )
@@ -144,7 +145,7 @@ class GitProvider(GitBacked[GitOptions]):
             return [Finding("error", "the command git was not found", "Install git.")]
         findings = [Finding("ok", "the command git is there")]
         done = await process.run(["git", "--version"], timeout=10.0)
-        version = tuple(int(number) for number in re.findall(r"\d+", done.output)[:2])
+        version = tuple(int(number) for number in _NUMBER.findall(done.output)[:2])
         if self.guard.on and version < _PINNING:
             findings.append(
                 Finding(

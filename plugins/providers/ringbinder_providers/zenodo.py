@@ -26,6 +26,7 @@ from ._record import Downloads, RecordFile, unpack
 
 _DOI: Final = re.compile(r"10\.\d+(?:\.\d+)*/[^\s\"<>#?%\\]+")
 _OWN: Final = re.compile(r"10\.\d+/zenodo\.(\d{1,15})", re.IGNORECASE)
+_RECORD_ID: Final = re.compile(r"\d{1,15}")
 _LANDING: Final = re.compile(r"/records?/(\d{1,15})(?:/.*)?")
 _REDIRECTS: Final = 5
 
@@ -121,7 +122,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
             wait = answer.headers.get("retry-after", "")
             seconds = float(wait) if wait.isdecimal() else None
             raise TransientError(f"Zenodo answered with HTTP status {answer.status}", seconds)
-        if not isinstance(record, dict) or not re.fullmatch(r"\d{1,15}", str(record.get("id", ""))):
+        if not isinstance(record, dict) or not _RECORD_ID.fullmatch(str(record.get("id", ""))):
             raise TransientError("Zenodo answered with something that is no record")
         return record
 

@@ -13,6 +13,7 @@ from typing import Final
 from attrs import field, frozen
 
 # Each part ends where the next cannot begin, so that reading takes time linear in the text.
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _ITEM: Final = re.compile(
     r"""
     (?P<name>[^\s,="]+)
@@ -46,6 +47,6 @@ def challenges(headers: Iterable[str]) -> list[Challenge]:
             if quoted is None and plain is None:
                 found.append((item["name"].lower(), {}))
             elif found:
-                value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+                value = plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
                 found[-1][1].setdefault(item["name"].lower(), value)
     return [Challenge(scheme, parameters) for scheme, parameters in found]
