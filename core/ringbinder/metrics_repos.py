@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from prometheus_client import Counter
+from attrs import frozen
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.samples import Sample
 
 from .secret import redact_encoded
 
@@ -49,3 +51,34 @@ class FrequentRepos:
         if self._limit:
             counts = self._counts.setdefault((counter, repo), {})
             counts[status, provider] = counts.get((status, provider), 0) + value
+
+
+@frozen
+class WithoutRepos:
+    """What a registry collects, with all repositories counted as one: the label `repo` is empty."""
+
+    registry: CollectorRegistry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            metric.samples = list(_without_repos(metric.samples))
+            yield metric
+
+
+def _without_repos(samples: Sequence[Sample]) -> Iterator[Sample]:
+    merged: dict[tuple[str, frozenset[tuple[str, str]]], Sample] = {}
+    for sample in samples:
+        if "repo" not in sample.labels:
+            yield sample
+            continue
+        labels = {**sample.labels, "repo": ""}
+        key = sample.name, frozenset(labels.items())
+        before = merged.get(key)
+        if before is None:
+            value = sample.value
+        elif sample.name.endswith("_created"):
+            value = min(before.value, sample.value)
+        else:
+            value = before.value + sample.value
+        merged[key] = Sample(sample.name, labels, value)
+    yield from merged.values()

@@ -17,6 +17,7 @@ from quart import Blueprint, Response, jsonify, request
 from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import UserError
 from ringbinder.links import split_spec, v2_path
+from ringbinder.metrics_repos import WithoutRepos
 from ringbinder.model import Health, Link
 from ringbinder.secret import redact
 
@@ -69,7 +70,9 @@ def routes(site: Site) -> Blueprint:
 
     @blueprint.get("/metrics")
     async def metrics() -> Response:
-        text = await asyncio.to_thread(generate_latest, registry)
+        # Who has logged in does not learn what others launch; a program with an account of its own may.
+        named = not site.settings.auth_enabled or (site.user is not None and site.user.service)
+        text = await asyncio.to_thread(generate_latest, registry if named else WithoutRepos(registry))
         return Response(text, content_type=CONTENT_TYPE_LATEST)
 
     @blueprint.get("/api/v1/link")

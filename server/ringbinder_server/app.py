@@ -23,6 +23,7 @@ from .proxies import Network, believe, networks
 from .site import Site, client_ip, scope
 
 _LONGEST_BODY = 64 * 1024
+_FOR_PROBES = frozenset({"api.health", "api.versions"})
 _FOR_PROGRAMS = frozenset({"api", "launches", "images", "builds"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _ADDRESS = re.compile(rb"\A[a-z][a-z0-9+.-]*://[^/?]*", re.IGNORECASE)
@@ -124,13 +125,24 @@ def create_app(binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0)
         app.register_blueprint(blueprint, **under_base)
     _handle_errors(app, site)
 
+    @app.before_request
+    async def refuse_unknown_host() -> None:
+        # A stream says it in an event. Probes and scrapers in a cluster use the address of a pod.
+        if request.blueprint == "wire" or request.endpoint in _FOR_PROBES:
+            return
+        asker = site.asker()
+        if request.endpoint == "api.metrics" and asker.by_address:
+            return
+        if reason := site.guard.unknown_host(asker):
+            abort(403, reason)
+
     if (token := binder.config.settings.access_token) is not None:
         access.demand(app, token, site.settings.base_url)
 
     @app.before_request
     async def refuse_banned() -> None:
         # A probe must not fail by it, and the stream says it in an event.
-        if request.blueprint == "wire" or request.endpoint in ("api.health", "api.versions"):
+        if request.blueprint == "wire" or request.endpoint in _FOR_PROBES:
             return
         if reason := site.bans.of_address(client_ip()):
             abort(403, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -35,6 +36,15 @@ class Asker:
         match = _HOST.fullmatch(self.host.lower())
         return match["name"].rstrip(".") if match else ""
 
+    @property
+    def by_address(self) -> bool:
+        """Whether it used an IP address: no name of a stranger's leads there."""
+        try:
+            ip_address(self.host_name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
 
 @frozen
 class Guard:
@@ -61,13 +71,19 @@ class Guard:
         origins = frozenset(_plain(origin) for origin in config.binderhub.allowed_origins)
         return cls(hosts, origins, _plain(f"{public.scheme}://{public.netloc}") if public.netloc else "")
 
+    def unknown_host(self, asker: Asker) -> str:
+        """Why `asker` gets nothing by the host name that it used, and what to configure; empty if it may ask."""
+        if "*" in self.hosts or asker.host_name in self.hosts:
+            return ""
+        return (
+            f"This server is not known by the host name {asker.host!r}, by which it was addressed. "
+            f"Whoever runs it can allow the name in the option Ringbinder.allowed_hosts."
+        )
+
     def refusal(self, asker: Asker) -> str:
         """Why `asker` may not start anything, and what to configure; empty if it may."""
-        if "*" not in self.hosts and asker.host_name not in self.hosts:
-            return (
-                f"This server is not known by the host name {asker.host!r}, by which it was addressed. "
-                f"Whoever runs it can allow the name in the option Ringbinder.allowed_hosts."
-            )
+        if unknown := self.unknown_host(asker):
+            return unknown
         if asker.by_cookie:
             return "" if self.is_own_page(asker) else _NOT_BY_COOKIE
         if "*" in self.origins:

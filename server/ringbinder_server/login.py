@@ -25,7 +25,7 @@ BACK: Final = "oauth_callback"
 
 _OPEN: Final = frozenset(
     {
-        "api.health", "api.versions", "api.metrics", "legacy.providers", "legacy.config", "launches.openapi",
+        "api.health", "api.versions", "legacy.providers", "legacy.config", "launches.openapi",
         "pages.static", "pages.badge", "pages.badge_logo", "pages.favicon", "pages.extra_static", "login.back",
     }
 )  # fmt: skip
@@ -49,6 +49,8 @@ def demand(app: Quart, site: Site) -> None:
         # What has no endpoint is not there, for nobody.
         if request.method == "OPTIONS" or request.endpoint in {None, *_OPEN} or request.blueprint == "robots":
             return None
+        if request.endpoint == "api.metrics" and "Authorization" not in request.headers:
+            return None  # without the names of repositories
         found, status, why = None, 401, _NEEDED
         try:
             found = await site.binder.authenticate(_headers(), _target())
