@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from ipaddress import ip_address
 from typing import Any, Final
 
 import attrs
@@ -16,7 +17,7 @@ from . import naming
 from .errors import PluginError, Refused, UserError
 from .events import Event, Log
 from .explain import Explainer
-from .model import Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
+from .model import Client, Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
 from .plugins import Plugins
 from .runs import LogWriter, Run, Runs
 from .secret import redact, redacted
@@ -35,6 +36,8 @@ _ANSWERS: Final[Mapping[str, type]] = {
 
 # What each session says: one object for all.
 _BUILD_TO_START: Final = Event("waiting", "Waiting for build to start...\n")
+_OF_THIS_MACHINE: Final = frozenset({"work_folder"})
+"""Keys of `Server.extra` that name its folders."""
 _LAUNCHING: Final = Event("launching", "Launching server...\n")
 
 
@@ -107,7 +110,7 @@ class Pipeline:
                     return
                 stage = "launch"
                 server = await self._launch(session, plan, image)
-            say(_ready(request, repo, image, server))
+            say(_ready(request, repo, image, server, public=self.services.public))
             self.told.launched(request, repo)
             done = True
         except Exception as error:
@@ -290,17 +293,19 @@ def _waiting(message: str, data: Mapping[str, Any] | None = None) -> Event:
     return Event("waiting", redact(str(message)).rstrip("\n") + "\n", redacted(data or {}))
 
 
-def _ready(request: LaunchRequest, repo: Repo, image: Image, server: Server) -> Event:
+def _ready(request: LaunchRequest, repo: Repo, image: Image, server: Server, *, public: bool) -> Event:
     """`ready` with all eight fields that BinderHub's clients read; `url` ends with a slash.
 
-    `urlpath` is there if the request said what to open.
+    `urlpath` is there if the request said what to open; folders of this machine, if it came from there.
     """
+    own = not public and request.user is None and _is_here(request.client)
+    extra = {key: value for key, value in server.extra.items() if own or key not in _OF_THIS_MACHINE}
     opened = request.urlpath if repo.urlpath is None else repo.urlpath
     return Event(
         "ready",
         f"server running at {server.url}\n",
         {
-            **server.extra,
+            **extra,
             **({"urlpath": opened} if request.urlpath else {}),
             "url": server.url,
             "token": server.token.reveal(),
@@ -312,6 +317,14 @@ def _ready(request: LaunchRequest, repo: Repo, image: Image, server: Server) -> 
             "binder_persistent_request": request.persistent(repo),
         },
     )
+
+
+def _is_here(client: Client) -> bool:
+    """Whether it is a program of this machine; one behind a trusted proxy has its own address."""
+    try:
+        return not client.ip or ip_address(client.ip).is_loopback
+    except ValueError:
+        return False
 
 
 def _right(answer: Any, plugin: str, hook: str) -> Any:

@@ -92,9 +92,8 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
                     if full:
                         raise UserError(
                             "disk-full",
-                            f"There is no room left on the disk: images are built in {entry.folder.parent}, "
-                            f"packages are kept in {self.context.paths.cache}. `ringbinder images prune` removes "
-                            "images, `ringbinder paths` says what is where.",
+                            "There is no room left on the disk for images and packages. `ringbinder images prune` "
+                            "removes images, `ringbinder paths` says what is where.",
                         ) from error
                     raise
         return Image(plan.image, self.makes, path=entry.folder)
