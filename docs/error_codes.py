@@ -21,6 +21,7 @@ _WHO: Final = {
 MEANINGS: Final = {
     "address-not-allowed": "The link leads to a private address, or to a host that this server may not ask.",
     "bad-file": "A file of the repository cannot be read as what its name says. The message names file and line.",
+    "bad-image": "Code of the repository has damaged its image while it was built; the message says what is wrong.",
     "base-image-not-found": "The image after `FROM` in a Dockerfile cannot be had.",
     "build-failed": "A step of the repository's own build failed; `line` is the line of the log that matters.",
     "build-idle": "The build wrote nothing for longer than it may, and was ended.",
@@ -82,6 +83,7 @@ MEANINGS: Final = {
     "unsupported-content": "The builder cannot fetch content of this kind.",
     "unsupported-file": "The repository has a file that this builder does not build from; the message names it.",
     "urlpath-not-allowed": "What to open after the launch is no path in the launched server.",
+    "work-not-taken": "`sessions keep`: the files are too many, too large or of a kind that cannot be taken away.",
     "wrong-python": "A package needs another Python than the environment has.",
 }
 

@@ -21,7 +21,13 @@ import psutil
 import pytest
 from ringbinder.testing.gitserver import GitServer
 
-pytest_plugins = ["realparts.fixtures", "realparts.npm", "realparts.program", "realparts.serving"]
+pytest_plugins = [
+    "realparts.embedded",
+    "realparts.fixtures",
+    "realparts.npm",
+    "realparts.program",
+    "realparts.serving",
+]
 
 _IN_CI: Final = os.environ.get("CI") == "true"
 _SECONDS_TO_VANISH: Final = 10.0

@@ -6,10 +6,13 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Any, Final
 
-_LIMIT: Final = 64 * 1024**2
+_LIMIT: Final = 256 * 1024**2
+# Should something else be in its place, opening it must neither wait nor lead elsewhere.
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def write_state(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -45,9 +48,10 @@ def sync_state(path: Path) -> None:
 def read_state(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in the file at `path`; None if it is not there. Raises ValueError if it is damaged."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_LIMIT + 1)
-        state = json.loads(content)
+        with os.fdopen(os.open(path, _READ_FLAGS), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is no regular file")  # noqa: TRY301 - said below, with its name
+            state = json.loads(file.read(_LIMIT))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError, OSError) as error:

@@ -292,10 +292,10 @@ class UntrustedTree:
     def unlock(self, path: str = ".") -> None:
         """Let the owner into the folder at `path`, should its permissions keep him out."""
         if not self._below and not _components(path):
-            _unlock(None, self.root, stat.S_IRWXU)
+            _unlock(None, self.root)
             return
         with self._parent(path) as (parent, name):
-            _unlock(parent, name, stat.S_IRWXU)
+            _unlock(parent, name)
 
     def size(self, path: str = ".", limit: int = MAX_ENTRIES) -> int:
         """Return the bytes on disk of all below `path`; a file with several names there counts once.
@@ -321,9 +321,8 @@ class UntrustedTree:
     def _entries(self, folder: str, *, top: bool, unlock: bool) -> list[tuple[str, os.stat_result]]:
         entries: list[tuple[str, os.stat_result]] = []
         try:
-            if unlock and not top:
-                with self._parent(folder) as (parent, name):
-                    _unlock(parent, name, stat.S_IRUSR | stat.S_IXUSR)
+            if unlock:
+                self.unlock(folder)
             with self._folder(folder) as descriptor, os.scandir(descriptor) as found:
                 for entry in found:
                     with contextlib.suppress(FileNotFoundError):
@@ -393,24 +392,24 @@ def _kind(facts: os.stat_result) -> Kind:
     return "link" if stat.S_ISLNK(facts.st_mode) else "other"
 
 
-def _unlock(parent: int | None, name: str | Path, wanted: int) -> None:
-    """Let the owner into a folder, by adding the permissions `wanted`; of a link or file it is an OSError."""
+def _unlock(parent: int | None, name: str | Path) -> None:
+    """Let the owner into a folder, whatever its permissions; of a link or file it is an OSError."""
     if sys.platform == "linux":
         # A handle that needs no permission on the folder itself; its modes cannot be changed by name without
         # following a link that has taken its place.
         folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             mode = stat.S_IMODE(os.fstat(folder).st_mode)
-            if mode & wanted != wanted:
-                os.chmod(f"/proc/self/fd/{folder}", mode | wanted)  # noqa: PTH101 - a path would do no more
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(f"/proc/self/fd/{folder}", mode | stat.S_IRWXU)  # noqa: PTH101 - a path would do no more
         finally:
             os.close(folder)
     else:
         mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
-        if mode & wanted != wanted:
-            os.chmod(name, stat.S_IMODE(mode) | wanted, dir_fd=parent, follow_symlinks=False)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(name, stat.S_IMODE(mode) | stat.S_IRWXU, dir_fd=parent, follow_symlinks=False)
 
 
 def _remove(parent: int | None, name: str | Path) -> None:
@@ -418,7 +417,7 @@ def _remove(parent: int | None, name: str | Path) -> None:
     if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=parent)
         return
-    _unlock(parent, name, stat.S_IRWXU)
+    _unlock(parent, name)
     top = _opened(os.fspath(name), name, _FOLDER_FLAGS, parent)
     try:
         moved = itertools.count()
@@ -444,13 +443,13 @@ def _remove(parent: int | None, name: str | Path) -> None:
 def _emptied(top: int, name: str, places: Iterator[str]) -> list[str]:
     """Remove the folder `name` of the folder `top`, once its own folders are in `top`, under names from `places`."""
     moved: list[str] = []
-    _unlock(top, name, stat.S_IRWXU)
+    _unlock(top, name)
     folder = _opened(name, name, _FOLDER_FLAGS, top)
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not _unlinked(folder, entry):
-                    _unlock(folder, entry.name, stat.S_IRWXU)  # to be moved, since its ".." changes
+                    _unlock(folder, entry.name)  # to be moved, since its ".." changes
                     moved.append(next(places))
                     os.rename(entry.name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
     finally:

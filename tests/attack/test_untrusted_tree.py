@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,116 @@ def test_link_that_takes_the_place_of_a_resolved_path_is_refused(tree: Untrusted
     (tree.place / "folder" / "file").symlink_to(outside / "canary")
     with pytest.raises(UntrustedError):
         tree.read(resolved, 100)
+
+
+def test_removing_a_tree_leaves_what_links_lead_to(tree: UntrustedTree, outside: Path) -> None:
+    (tree.place / "folder" / "link").symlink_to(outside)
+    (tree.place / "folder" / "file link").symlink_to(outside / "canary")
+    os.mkfifo(tree.place / "folder" / "pipe")
+
+    tree.remove_tree("folder")
+    tree.remove_tree("absent/too")
+
+    assert tree.names() == []
+    assert (outside / "canary").read_bytes() == CANARY
+
+
+def test_removing_a_link_to_a_tree_leaves_the_tree(tree: UntrustedTree, outside: Path) -> None:
+    (tree.place / "link").symlink_to(outside)
+
+    tree.subtree("link").remove_tree()
+
+    assert tree.names() == ["folder"]
+    assert (outside / "canary").read_bytes() == CANARY
+    with pytest.raises(UntrustedError):
+        tree.subtree("folder/file").remove_tree("below")
+
+
+def test_tree_of_any_depth_is_removed(tree: UntrustedTree) -> None:
+    with tree.handle("folder") as folder:
+        descriptors = [os.dup(folder)]
+    for _ in range(3000):
+        os.mkdir("deep", dir_fd=descriptors[-1])
+        inner = os.open("deep", os.O_RDONLY, dir_fd=descriptors[-1])
+        os.close(descriptors.pop())
+        descriptors.append(inner)
+    os.close(descriptors[0])
+
+    tree.remove_tree()
+
+    assert not tree.place.exists()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o300])
+def test_closed_folders_are_counted_and_removed(mode: int) -> None:
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    if (child := os.fork()) == 0:
+        # No folder is closed to root, so that another user does it.
+        os._exit(0 if _counts_and_removes(place, mode) else 1)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert not (place / "tree").exists()
+    finally:
+        shutil.rmtree(place)
+
+
+def _counts_and_removes(place: Path, mode: int) -> bool:
+    try:
+        if os.geteuid() == 0:
+            os.chown(place, 65534, 65534)
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        tree, inner = UntrustedTree(place / "tree"), place / "tree" / "folder" / "inner"
+        inner.mkdir(parents=True)
+        with (inner / "big").open("wb") as file:
+            file.write(os.urandom(300_000))
+            os.fsync(file.fileno())
+        for folder in (inner, inner.parent, tree.place):
+            folder.chmod(mode)
+        size = tree.size()
+        for folder in (inner, inner.parent, tree.place):
+            folder.chmod(mode)
+        tree.remove_tree()
+    except BaseException:
+        traceback.print_exc()
+        return False
+    return size >= 300_000
+
+
+def test_unlocking_does_not_follow_links(tree: UntrustedTree, outside: Path) -> None:
+    outside.chmod(0o500)
+    (tree.place / "link").symlink_to(outside)
+
+    with pytest.raises(NotADirectoryError):
+        tree.unlock("link")
+
+    assert outside.stat().st_mode & 0o777 == 0o500
+
+
+def test_size_counts_no_link_and_each_file_once(tree: UntrustedTree, outside: Path) -> None:
+    (outside / "big").write_bytes(os.urandom(1_000_000))
+    (tree.place / "big").write_bytes(os.urandom(500_000))
+    os.sync()
+    before = tree.size()
+    (tree.place / "again").hardlink_to(tree.place / "big")
+    (tree.place / "link").symlink_to(outside)
+
+    assert 500_000 <= before <= tree.size() < 700_000
+    with pytest.raises(UntrustedError, match="more than 3"):
+        tree.size(limit=3)
+
+
+def test_made_link_is_not_looked_at(tree: UntrustedTree, outside: Path) -> None:
+    tree.make_link("folder/link", str(outside / "canary"))
+
+    assert tree.link("folder/link") == str(outside / "canary")
+    with pytest.raises(FileExistsError):
+        tree.make_link("folder/link", "elsewhere")
+
+
+def test_walk_leaves_out_what_is_skipped(tree: UntrustedTree) -> None:
+    (tree.place / "skipped" / "below").mkdir(parents=True)
+
+    paths = [path for path, _ in tree.walk(skip=lambda path: path == "skipped")]
+
+    assert paths == ["folder", "folder/file"]

@@ -17,12 +17,14 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder import process
+from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.errors import TransientError, UserError
 from ringbinder.events import Log
 from ringbinder.secret import Secret, redact
 from ringbinder.services import Services
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
+from . import wholeness
 from .causes import telling_line
 from .relay import Relay
 from .store import Entry, Store
@@ -37,6 +39,10 @@ _LEFT_OUT: Final = (
     # it compiles a grammar, which takes longer than all else that JupyterLab does until it answers.
     "rfc3987-syntax",
 )
+_ANSWER_SECONDS: Final = 10.0
+_ANSWER_BYTES: Final = 256 * 1024
+"""As much as is parsed in a few milliseconds; a thousand kernels need no more."""
+_LINE_CHARACTERS: Final = 1000
 _POLL_SECONDS: Final = 0.02
 _LAST_LINES: Final = 20
 _SOCKET: Final = "s"
@@ -80,6 +86,27 @@ class SharedServer:
             await asyncio.shield(self._making)
         return self.entry
 
+    async def renew(self, log: Log) -> bool:
+        """Installs it again if something of it has gone since; False: it is whole, and nothing was done."""
+        entry = self.entry
+        lack = await self._damage()
+        if not lack:
+            return False
+        log.line(f"The shared JupyterLab is damaged: {lack}. It is installed again.\n")
+        self.services.log.warning("shared JupyterLab damaged, installing it again", damage=lack)
+        async with entry.locked(on_wait=lambda: None):
+            if await self._damage():  # not yet done by another launch
+                await entry.start_over()
+        self._settling = None
+        await self.get(log)
+        return True
+
+    async def _damage(self) -> str:
+        facts = self.entry.read()
+        if facts is None:
+            return "it is not there any more"
+        return await wholeness.damage(self.entry, facts.get("packages", ()))
+
     def settle(self) -> None:
         """Begins what the first notebook need not wait for: all is compiled, and reaches the disk."""
         if self._settling is None:
@@ -102,7 +129,7 @@ class SharedServer:
             await self._run(
                 home, "pip", "install", "--python", entry.python, "--override", overrides, *self.requirements
             )
-            entry.finish({"requirements": self.requirements})
+            entry.finish({"requirements": self.requirements, "packages": wholeness.packages(entry)})
             await asyncio.to_thread(entry.publish)
         # Compiles most of what a start imports, usually while the image is still being built.
         self.services.tasks.start(self._run_python("-c", "import jupyterlab.labapp"), "import JupyterLab")
@@ -166,19 +193,32 @@ class Jupyter:
         self.port.free()
 
     async def ask(self, path: str) -> Any:
-        """JSON answer of its REST API, or None if it does not answer; never counts as activity."""
+        """JSON answer of its REST API, or None if it gives none; never counts as activity.
+
+        Whatever it answers, which any code in it can decide, is read within bounds, and sends us nowhere.
+        """
         import aiohttp
 
         # Not the shared client, which honours proxies: none of them reaches this machine's loopback.
-        limit = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=limit) as client:
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Authorization": f"token {self.token.reveal()}", "Accept-Encoding": "identity"},
+        ) as client:
             try:
                 async with client.get(
-                    f"http://127.0.0.1:{self.port.number}/{path}?no_track_activity=1",
-                    headers={"Authorization": f"token {self.token.reveal()}"},
+                    f"http://127.0.0.1:{self.port.number}/{path}?no_track_activity=1", allow_redirects=False
                 ) as answer:
-                    return await answer.json() if answer.status == 200 else None
-            except (aiohttp.ClientError, TimeoutError, ValueError):
+                    if answer.status != 200:
+                        return None
+                    content = bytearray()
+                    async for chunk in answer.content.iter_any():
+                        content += chunk
+                        if len(content) > _ANSWER_BYTES:
+                            return None
+                    return await asyncio.to_thread(parse_json, bytes(content))
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError, MalformedError):
                 return None
 
 
@@ -232,6 +272,10 @@ async def _start_once(
     own["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
         filter(None, (str(settings), env.get("JUPYTER_CONFIG_PATH")))
     )
+
+    def on_line(line: str) -> None:
+        tail.append(line[:_LINE_CHARACTERS])
+
     port = _Port.found()
     place = _on_port(port.number) if network else [f"--ServerApp.sock={runtime.place / _SOCKET}"]
     argv = [*wrapper, *_arguments(server, cwd), *place]
@@ -239,7 +283,7 @@ async def _start_once(
     try:
         if not network:
             relay = await Relay.start(port.number, runtime, _SOCKET)
-        command = await process.start(argv, cwd=cwd, env={**env, **own}, on_line=tail.append)
+        command = await process.start(argv, cwd=cwd, env={**env, **own}, on_line=on_line)
     except OSError as error:
         port.free()
         if relay:
@@ -328,10 +372,10 @@ def _is_bound(runtime: UntrustedTree) -> bool:
     try:
         for name in runtime.names(limit=_MAX_NAMES):
             if name.startswith("jpserver-") and name.endswith(".json"):
-                with contextlib.suppress(ValueError, LookupError, TypeError):  # it is being written
-                    json.loads(runtime.read(name, _SMALL_BYTES))["port"]
+                with contextlib.suppress(MalformedError, LookupError, TypeError):  # it is being written
+                    parse_json(runtime.read(name, _SMALL_BYTES))["port"]
                     return True
-    except (OSError, UntrustedError, RecursionError):
+    except (OSError, UntrustedError):
         return False
     return False
 

@@ -47,6 +47,11 @@ class LocalLauncherOptions:
         help="Memory of a notebook, such as 4G: of all its processes together where a control group can be made, "
         "else address space of each of them; 0: no limit.",
     )
+    disk_limit: ByteSize = option(
+        20 * 1024**3,
+        help="How much disk the files of a notebook may take, its copy of the repository among them, before it is "
+        "stopped; they are kept. 0: no limit.",
+    )
     sandbox: Mode = option(
         "off",
         help="`auto`: notebooks run in bubblewrap where it is installed and works, without the home folder and "
@@ -204,17 +209,26 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             env = self._env(session, entry, server, facts, request)
             wrapper = scripts.command(session.work, start) if start else []
             wrapper = await self._confined(session, (entry, server), group, wrapper, env, log)
-            process = await jupyter.start(
-                server,
-                wrapper=wrapper,
-                cwd=session.work.place,
-                env=env,
-                runtime=session.runtime,
-                settings=session.settings,
-                token=token,
-                patience=self.config.start_timeout,
-                network=self._sandbox.network or bool(await self._sandbox.lack()),
-            )
+
+            async def serve() -> jupyter.Jupyter:
+                return await jupyter.start(
+                    server,
+                    wrapper=wrapper,
+                    cwd=session.work.place,
+                    env=env,
+                    runtime=session.runtime,
+                    settings=session.settings,
+                    token=token,
+                    patience=self.config.start_timeout,
+                    network=self._sandbox.network or bool(await self._sandbox.lack()),
+                )
+
+            try:
+                process = await serve()
+            except UserError as error:
+                if server is entry or error.code != "server-died" or not await self._shared.renew(log):
+                    raise
+                process = await serve()
         except BaseException as error:
             await asyncio.shield(asyncio.to_thread(session.remove))
             if group:
@@ -230,7 +244,9 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         extra = {"work_folder": str(session.work.place)}
         running = _Running(
             Server(session_id, process.url, token, image.name, extra),
-            session, entry, Watch(process, session, self.config.idle_timeout, self.config.max_age),
+            session, entry, Watch(
+                process, session, self.config.idle_timeout, self.config.max_age, self.config.disk_limit
+            ),
             group, holds.pop_all(),
         )  # fmt: skip
         self._running[session_id] = running

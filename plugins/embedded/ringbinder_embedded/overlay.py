@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
+from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.statefile import write_state
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
@@ -101,7 +102,7 @@ class Overlay:
 
     def _add_kernel(self, tree: UntrustedTree, spec: str, target: Path, image: Entry) -> None:
         try:
-            kernel = json.loads(tree.read(f"{spec}/kernel.json", _SMALL_BYTES))
+            kernel = parse_json(tree.read(f"{spec}/kernel.json", _SMALL_BYTES))
             program = kernel["argv"][0]
             # A bare "python" would become the python of the server, and an absolute one is the image's.
             if Path(program).name.startswith("python") and Path(program).parent in (
@@ -110,7 +111,7 @@ class Overlay:
             ):
                 kernel["argv"][0] = str(self.python)
             content = json.dumps(kernel).encode()
-        except (OSError, UntrustedError, ValueError, LookupError, TypeError, RecursionError):
+        except (OSError, UntrustedError, MalformedError, LookupError, TypeError):
             return  # Jupyter would not take it either
         try:
             tree.copy_tree(spec, target, _KERNEL_BYTES, _KERNEL_FILES)

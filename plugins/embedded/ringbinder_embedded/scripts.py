@@ -16,16 +16,17 @@ def command(tree: UntrustedTree, script: str) -> list[str]:
     """How to run `script` of `tree`. As in repo2docker it need not have the executable bit.
 
     Without a first line that names its interpreter it is the shell's, as in a Dockerfile's RUN. Raises `UserError`
-    (``bad-file``) if it is no regular file.
+    (``bad-file``) if it is no regular file, or a link that leads out of the tree.
     """
     try:
-        with tree.open(script) as file:
+        path = tree.resolve(script)
+        with tree.open(path) as file:
             os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) | stat.S_IXUSR)
             interpreted = file.read(2) == b"#!"
     except (UntrustedError, FileNotFoundError) as error:
         reason = error.reason if isinstance(error, UntrustedError) else "is not there any more"
         raise UserError("bad-file", f"{script} {reason}, so it cannot be run.") from None
-    place = str(tree.place / script)
+    place = str(tree.place / path)
     return [place] if interpreted else ["/bin/sh", place]
 
 

@@ -5,8 +5,8 @@ Everything that the notebook can write is in `Session.box`; the rest of the fold
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
 import shutil
 import stat
@@ -35,6 +35,7 @@ _NOISE: Final = frozenset(
     }
 )  # fmt: skip
 _GIT_INDEX: Final = ".git/index"  # rewritten by `git status`
+_YEAR_10000: Final = 253402300800
 _CHUNK: Final = 1 << 20
 _MAX_FILES: Final = 500_000
 """Files and folders of a session that are compared with its image's; of more, all is kept."""
@@ -161,7 +162,10 @@ class Session:
             UntrustedTree(folder).remove_tree()
         if not any(name == _UNCOMPARED or name.startswith("home/") for name in changed):
             self.home.remove_tree()
-        self.write(ended=time.time(), reason=reason, changed=changed[:_LISTED_NAMES])
+        with contextlib.suppress(
+            ValueError
+        ):  # a damaged record stays: it says that this session's files are kept
+            self.write(ended=time.time(), reason=reason, changed=changed[:_LISTED_NAMES])
         return changed
 
     def remove(self) -> None:
@@ -215,7 +219,7 @@ def _checked(facts: dict[str, Any] | None, session: Session) -> dict[str, Any]:
             raise ValueError(f"{name} is no text")  # noqa: TRY004 - so with all that is wrong in a file
     for name in ("started", "ended"):
         value = facts.get(name)
-        if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+        if value is not None and not (type(value) in (int, float) and 0 <= value < _YEAR_10000):
             raise ValueError(f"{name} is no time")
     changed = facts.get("changed", [])
     if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):

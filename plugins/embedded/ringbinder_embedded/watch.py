@@ -6,15 +6,17 @@ import asyncio
 import signal
 import time
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from attrs import define, field, frozen
+from ringbinder.untrusted import UntrustedError
 
 from .jupyter import Jupyter
 from .sessions import Session
 
 _LOOK_SECONDS: Final = 60.0
 _LEAST_SECONDS: Final = 0.1
+_DISK_LOOK_SECONDS: Final = 5.0
 _WARNING: Final = 300.0
 """Seconds before an idle server is stopped in which it is said, at most half of the idle time."""
 
@@ -29,12 +31,13 @@ class Ending:
 
 @define(eq=False)
 class Watch:
-    """Over one server. `idle_timeout` and `max_age` are in seconds; 0: no such limit."""
+    """Over one server. `idle_timeout` and `max_age` are in seconds, `disk_limit` in bytes; 0: no such limit."""
 
     jupyter: Jupyter
     session: Session
     idle_timeout: float
     max_age: float
+    disk_limit: int = 0
     stop: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set: somebody wants it to end."""
     started: float = field(factory=time.time, init=False)
@@ -44,16 +47,19 @@ class Watch:
         """Returns when the server must end, or has."""
         exited = asyncio.create_task(self.jupyter.command.wait())
         stopped = asyncio.create_task(self.stop.wait())
+        full = asyncio.create_task(self._until_full())
         told_stop: float | None = None
         try:
             while True:
                 await asyncio.wait(
-                    {exited, stopped}, timeout=self._look_seconds(), return_when=asyncio.FIRST_COMPLETED
+                    {exited, stopped, full}, timeout=self._look_seconds(), return_when=asyncio.FIRST_COMPLETED
                 )
                 if stopped.done():
                     return Ending("stopped")
                 if exited.done():
                     return Ending("exited", _how(exited.result(), self.jupyter.last_lines))
+                if full.done():
+                    return Ending("full", full.result())
                 if self.max_age and time.time() - self.started > self.max_age:
                     told = (
                         f"it ran for {_span(self.max_age)}, the longest that it may (LocalLauncher.max_age)"
@@ -66,8 +72,8 @@ class Watch:
                 if told_stop != (told_stop := self.stops_at):
                     await asyncio.to_thread(self.session.tell_stop, told_stop)
         finally:
-            exited.cancel()
-            stopped.cancel()
+            for task in (exited, stopped, full):
+                task.cancel()
 
     @property
     def stops_at(self) -> float | None:
@@ -83,15 +89,43 @@ class Watch:
             limits.append(max(stops_at - time.time(), _LEAST_SECONDS))
         return min([_LOOK_SECONDS, *limits])
 
+    async def _until_full(self) -> str:
+        """Returns, in words, that the limit of disk is passed, once it is."""
+        while self.disk_limit:
+            began = time.monotonic()
+            try:
+                size = await asyncio.to_thread(self.session.box.size)
+            except UntrustedError as error:
+                return f"its files cannot be counted ({error})"
+            except OSError as error:
+                return f"its files cannot be counted ({error.strerror})"
+            if size > self.disk_limit:
+                return f"its files take {size} bytes on disk, more than {self.disk_limit} (LocalLauncher.disk_limit)"
+            # A big tree takes long to add up: looking must stay a small part of the work.
+            await asyncio.sleep(max(_DISK_LOOK_SECONDS, 20 * (time.monotonic() - began)))
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
     async def _activity(self) -> float:
-        """Unix seconds; now while a page is connected to a kernel or a kernel is busy."""
+        """Unix seconds; now while a page is connected to a kernel or a kernel is busy, or if there is no telling."""
         status, kernels = await self.jupyter.ask("api/status"), await self.jupyter.ask("api/kernels")
-        if not isinstance(status, dict) or not isinstance(kernels, list) or status.get("connections"):
-            return time.time()
-        if any(kernel.get("execution_state") == "busy" for kernel in kernels):
-            return time.time()
-        last = datetime.fromisoformat(status["last_activity"]).timestamp()
-        return max(last, self.session.kept_awake_at)
+        last = last_activity(status, kernels)
+        return time.time() if last is None else max(last, self.session.kept_awake_at)
+
+
+def last_activity(status: Any, kernels: Any) -> float | None:
+    """Unix seconds of the last activity, after what a notebook's server says, which may be anything.
+
+    None: something goes on in it, or what it says is not understood.
+    """
+    if not isinstance(status, dict) or not isinstance(kernels, list) or status.get("connections"):
+        return None
+    if any(not isinstance(kernel, dict) or kernel.get("execution_state") == "busy" for kernel in kernels):
+        return None
+    try:
+        return datetime.fromisoformat(status["last_activity"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def _how(code: int, last_lines: str) -> str:
@@ -99,10 +133,17 @@ def _how(code: int, last_lines: str) -> str:
         return "it was shut down from within"
     how = f"JupyterLab ended with exit code {code}"
     if code < 0:
-        how = f"JupyterLab was ended by {signal.Signals(-code).name}"
+        how = f"JupyterLab was ended by {_signal(-code)}"
         if code == -signal.SIGKILL:
             how += ", which is what the system does when memory runs out"
     return f"{how}. Its last lines:\n{last_lines}" if last_lines else how
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal, which has no name
 
 
 def _span(seconds: float) -> str:

@@ -27,7 +27,8 @@ async def list_sessions(invocation: Invocation, *, as_json: bool) -> int:
     elif not known:
         click.echo("No session runs, and none has left changed files.", err=True)
     for work in () if as_json else known:
-        state = f"{work.reason}, {_files(len(work.changed))} changed" if work.ended else "runs"
+        changed = f", {_files(len(work.changed))} changed" if work.changed else ""
+        state = f"{work.reason}{changed}" if work.ended else "runs"
         click.echo(f"{work.id}  {_clock(work.ended or work.started)}  {state}")
         click.echo(f"    {redact(work.repo_url)}\n    {work.folder}")
     return ExitCode.OK
