@@ -58,6 +58,8 @@ class Completed:
     returncode: int
     output: str
     errors: str = ""
+    truncated: bool = False
+    """There was more `output` than the limit."""
 
 
 class Process:
@@ -251,7 +253,7 @@ async def run(
 
     async def talk() -> None:
         await asyncio.gather(
-            _read_bounded(streams.stdout, output, output_limit),
+            _read_bounded(streams.stdout, output, output_limit + 1),
             _read_bounded(streams.stderr, errors, output_limit),
             _write(streams.stdin, input),
         )
@@ -266,7 +268,9 @@ async def run(
     except asyncio.CancelledError:
         await process.stop(grace=_RUN_GRACE)
         raise
-    return Completed(code, output.decode(errors="replace"), errors.decode(errors="replace"))
+    truncated = len(output) > output_limit
+    text = output[:output_limit].decode(errors="replace")
+    return Completed(code, text, errors.decode(errors="replace"), truncated)
 
 
 class _Lines:

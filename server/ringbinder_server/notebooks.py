@@ -6,10 +6,9 @@ For a person's own machine (`Site.is_own_machine`): elsewhere, who looks is not 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from quart import Blueprint, Response, abort, redirect, render_template, request
 from ringbinder.errors import UserError
 from ringbinder.model import Server, Work
 from ringbinder.secret import redact
+from ringbinder.tempfolder import temporary_folder
 from werkzeug.wrappers import Response as Redirect
 
 from .site import Site
@@ -86,10 +86,9 @@ def routes(site: Site) -> Blueprint:
     async def take_away(id: str, kind: str) -> Response:
         if kind not in _ARCHIVES:
             abort(404)
-        with ExitStack() as holds:
-            file = Path(
-                holds.enter_context(tempfile.TemporaryDirectory(prefix="ringbinder-work-")), f"{id}.{kind}"
-            )
+        async with AsyncExitStack() as holds:
+            scratch = temporary_folder(binder.services.paths.cache / "tmp")
+            file = await holds.enter_async_context(scratch) / f"{id}.{kind}"
             try:
                 if not await binder.export_work(id, file):
                     return await shown(_UNKNOWN, 404)
@@ -121,9 +120,10 @@ def routes(site: Site) -> Blueprint:
     return blueprint
 
 
-async def _content(file: Path, holds: ExitStack) -> AsyncGenerator[bytes, None]:
+async def _content(file: Path, holds: AsyncExitStack) -> AsyncGenerator[bytes, None]:
     """What `file` holds; `holds`, the folder in which it is, is left afterwards."""
-    with holds, file.open("rb") as opened:
+    async with holds:
+        opened = holds.enter_context(file.open("rb"))
         while chunk := await asyncio.to_thread(opened.read, _CHUNK):
             yield chunk
 

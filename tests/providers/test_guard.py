@@ -40,8 +40,8 @@ GUARD = Guard(on=True, look_up=look_up, allows=lambda address: address == "127.0
 
 
 @pytest.fixture
-def remote(clock: TurnedClock) -> Remote:
-    return Remote(Git("git", Patience(clock, 0, 0.01), GUARD), 60.0, 60.0)
+def remote(clock: TurnedClock, tmp_path: Path) -> Remote:
+    return Remote(Git("git", Patience(clock, 0, 0.01), GUARD, tmp_path / "scratch"), 60.0, 60.0)
 
 
 def named(server: GitServer, name: str, host: str = "git.example.test") -> str:
@@ -116,7 +116,7 @@ async def test_a_redirect_is_not_followed(server: GitServer, remote: Remote, clo
             await remote.resolve(f"{front.address}/r", "main", Access())
         assert not server.requests
         trusting = Guard(on=True, trusted=frozenset({"127.0.0.1"}))
-        trusted = Remote(Git("git", Patience(clock, 0, 0.01), trusting), 60.0, 60.0)
+        trusted = Remote(Git("git", Patience(clock, 0, 0.01), trusting, remote.git.scratch), 60.0, 60.0)
         assert (await trusted.resolve(f"{front.address}/r", "main", Access())).commit == sha
 
 

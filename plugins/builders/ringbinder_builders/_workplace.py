@@ -6,23 +6,19 @@ variable: those other processes can see.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
 from ringbinder.errors import ConfigError
-from ringbinder.filelock import file_locked
 from ringbinder.secret import Secret
+from ringbinder.tempfolder import temporary_folder
 
-_LOCK: Final = "lock"
 _NOT_FOR_BUILDS: Final = frozenset({"currentContext", "credHelpers", "credsStore"})
 _IDENTITY: Final = "<token>"
 """The user name that says, by docker's convention, that the password is an identity token."""
@@ -80,25 +76,8 @@ class Workplace:
 @asynccontextmanager
 async def workplace(parent: Path) -> AsyncIterator[Workplace]:
     """A new folder in `parent` that only this user can look into, removed in the end."""
-    parent.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - as quick as a look
-    with ExitStack() as holds:
-        with file_locked(parent / _LOCK):
-            folder = Path(tempfile.mkdtemp(dir=parent))
-            holds.enter_context(file_locked(folder / _LOCK))
-        try:
-            yield Workplace(folder)
-        finally:
-            await asyncio.shield(asyncio.to_thread(_remove, folder))
-
-
-def clean(parent: Path) -> None:
-    """Removes what builds of a process that was killed have left in `parent`; the folders of living ones stay."""
-    if not parent.is_dir():
-        return
-    with file_locked(parent / _LOCK):
-        for folder in parent.glob("*/"):
-            with suppress(BlockingIOError), file_locked(folder / _LOCK, wait=False):
-                _remove(folder)
+    async with temporary_folder(parent) as folder:
+        yield Workplace(folder)
 
 
 def docker_settings(path: Path, *, logins: bool) -> dict[str, Any]:
@@ -125,7 +104,3 @@ def _auth(login: Mapping[str, str]) -> dict[str, str]:
     if username == _IDENTITY:
         return {"identitytoken": password}
     return {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

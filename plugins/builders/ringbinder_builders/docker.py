@@ -29,12 +29,13 @@ from ringbinder.model import (
     Target,
 )
 from ringbinder.secret import Secret
+from ringbinder.tempfolder import sweep
 
 from . import _docker_doctor, _limited, causes
 from ._docker_engine import DockerEngine, address
 from ._docker_options import DockerBuilderOptions
 from ._image_cleaner import ImageCleaner
-from ._workplace import Workplace, clean, docker_settings, workplace
+from ._workplace import Workplace, docker_settings, workplace
 from .repo2docker import LogReader, command
 
 _TAIL: Final = 200
@@ -78,7 +79,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             # repo2docker itself passes over a file that is not there.
             raise ConfigError([f"LocalRepo2dockerBuild.repo2docker_config: there is no file {file}"])
         self._docker_settings()
-        await asyncio.to_thread(clean, self._folder)
+        await asyncio.to_thread(sweep, self._folder)
         self._version = await _docker_doctor.version([str(self._program())], process.minimal_env())
         if self.config.every:
             self.context.tasks.start(self._clean_for_ever(), "image cleaner")

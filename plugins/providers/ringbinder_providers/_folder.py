@@ -1,33 +1,42 @@
-"""Folders of this machine as they are now: what belongs to them, its digest, and a copy of it."""
+"""Folders of this machine as they are now: what belongs to them, its digest, and a copy of it.
+
+Strangers may have written them, as those that a notebook has left: see `UntrustedTree` and `_mirror`.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import os
-import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from attrs import frozen
-from ringbinder import process
+from attrs import evolve, frozen
 from ringbinder.errors import UserError
 from ringbinder.model import FolderSource
+from ringbinder.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
 
+from . import _mirror
 from ._address import shown
+from ._git import Access, Git, quoted
+from ._patience import TooLate
 from ._threads import Stopped, in_thread
 
 SKIPPED: Final = frozenset({".git", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})
 """Not part of a folder that git does not look after."""
 
 _SECONDS: Final = 60.0
-_OUTPUT: Final = 200_000_000
+_LINK: Final = "160000 "
+_CHUNK: Final = 2**20
 _DIGEST_CHARACTERS: Final = 40
 
 T = TypeVar("T")
+Ask = Callable[..., Awaitable[str | None]]
 
 
 @frozen
@@ -50,48 +59,84 @@ class WorkTree:
     """What belongs to the folder; None if git does not look after it."""
 
 
-async def inspect(folder: Path) -> WorkTree:
-    """Asks the person's own git, under their own configuration, what `folder` is."""
-    bare = await _git(folder, "rev-parse", "--is-bare-repository")
-    if bare is None:
+async def inspect(folder: Path, git: Git) -> WorkTree:
+    """Return what `folder` is, by a copy of its repository without its configuration. Raises UserError."""
+    folder, found = await in_thread(lambda stop: (folder.resolve(), _mirror.find(folder.resolve())))
+    if found is None or not git.is_installed():
         return WorkTree()
-    if bare.strip() == "true":
+    if found.top is None:
         return WorkTree(bare=True)
-    listed = await _git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "--", ".")
-    paths = sorted({_unquoted(line) for line in (listed or "").splitlines()})
-    top = await _git(folder, "rev-parse", "--show-cdup") == "\n"
-    return WorkTree(top=top, commit=await _whole_commit(folder) if top else None, paths=paths or None)
+    async with _opened(git, found.top, folder) as ask:
+        listed = await ask("ls-files", "--cached", "--others", "--exclude-standard", "--", ".")
+        if listed is None:
+            raise UserError(
+                "folder-unreadable",
+                f"git cannot read the index of the repository in {shown(str(found.top))}.",
+            )
+        paths = await _read(lambda stop: sorted({_unquoted(line) for line in listed.splitlines()}))
+        top = folder == found.top
+        return WorkTree(
+            top=top, commit=await _whole_commit(folder, ask) if top else None, paths=paths or None
+        )
 
 
-async def _whole_commit(folder: Path) -> str | None:
+async def _whole_commit(folder: Path, ask: Ask) -> str | None:
     # Files that a filter keeps elsewhere (Git LFS) and submodules are here, but not in the commit.
-    elsewhere = await _git(folder, "ls-files", "--", ".", ":(exclude,attr:!filter)")
-    if elsewhere != "" or (folder / ".gitmodules").exists():
+    filtered = await ask("ls-files", "--", ".", ":(exclude,attr:!filter)")
+    staged = await ask("ls-files", "--stage")
+    if filtered != "" or staged is None or UntrustedTree(folder).kind(".gitmodules"):
         return None
-    if await _git(folder, "status", "--porcelain") != "":
+    # Git would look into submodules, by their own configuration.
+    if staged.startswith(_LINK) or f"\n{_LINK}" in staged or await ask("status", "--porcelain") != "":
         return None
-    commit = await _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    return commit.strip() if commit else None
+    commit = await ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    return commit.strip() if commit and await _is_complete("HEAD", ask) else None
 
 
-async def has_commit(folder: Path, sha: str) -> bool:
-    return await _git(folder, "cat-file", "-e", f"{sha}^{{commit}}") is not None
+async def _is_complete(commit: str, ask: Ask) -> bool:
+    """Whether the repository itself has all that `commit` holds."""
+    return await ask("rev-list", "--objects", "--no-walk", "--quiet", commit) is not None
 
 
-async def _git(folder: Path, *arguments: str) -> str | None:
-    """The output, or None if git says no or is not installed."""
-    env = process.minimal_env() | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    env |= {name: os.environ[name] for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ}
-    argv = ["git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", *arguments]
-    try:
-        done = await process.run(argv, cwd=folder, env=env, timeout=_SECONDS, output_limit=_OUTPUT)
-    except (FileNotFoundError, PermissionError):
-        return None
-    except TimeoutError:
-        raise UserError(
-            "folder-too-large", f"git needs too long to look through {shown(str(folder))}."
-        ) from None
-    return done.output if done.returncode == 0 else None
+async def has_commit(folder: Path, sha: str, git: Git) -> bool:
+    async with _opened(git, folder, folder) as ask:
+        return await _is_complete(f"{sha}^{{commit}}", ask)
+
+
+@asynccontextmanager
+async def _opened(git: Git, top: Path, folder: Path) -> AsyncIterator[Ask]:
+    """For asking a mirror of the repository at `top` about `folder`: what is printed, or None if git says no."""
+    async with git.home(top.as_uri(), Access()) as home:
+        env = home.env | {
+            "GIT_DIR": str(home.mirror),
+            "GIT_WORK_TREE": str(top),
+            "GIT_ALLOW_PROTOCOL": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+        }
+        deadline = time.monotonic() + _SECONDS
+
+        async def run(env: dict[str, str], *arguments: str) -> str | None:
+            try:
+                done = await git.run(evolve(home, env=env), folder, deadline, str(folder), *arguments)
+            except TooLate:
+                raise UserError(
+                    "folder-too-large", f"git needs too long to look through {shown(str(folder))}."
+                ) from None
+            if done.truncated:
+                raise UserError(
+                    "folder-too-large", f"{shown(str(folder))} holds more files than can be listed."
+                )
+            return done.output if done.returncode == 0 else None
+
+        own = {name: os.environ[name] for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ}
+        person = {name: value for name, value in env.items() if name != "GIT_CONFIG_NOSYSTEM"} | own
+        ignored = await run(person, "config", "--type=path", "--get", "core.excludesFile")
+        if not ignored:
+            config = own.get("XDG_CONFIG_HOME") or f"{own.get('HOME', '')}/.config"
+            ignored = f"{config}/git/ignore"
+        home.configure(f'[core]\n\texcludesFile = "{quoted(ignored.strip())}"\n')
+        yield lambda *arguments: run(env, *arguments)
 
 
 def _unquoted(line: str) -> str:
@@ -104,16 +149,22 @@ async def digest(folder: Path, tree: WorkTree, limit: int) -> str:
 
     Raises `UserError` if the folder cannot be read or holds more than `limit` bytes.
     """
-    return await _read(lambda stop: _digest(folder, _entries(folder, tree, limit, stop), stop))
+
+    def work(stop: threading.Event) -> str:
+        source = UntrustedTree(folder.resolve())
+        return _digest(source, _entries(source, tree, limit, stop), limit, stop)
+
+    return await _read(work)
 
 
 async def copy(source: FolderSource, tree: WorkTree, into: Path, limit: int) -> None:
     """Copies what belongs to the folder, links as links. Raises `UserError`, also if it has changed."""
 
     def work(stop: threading.Event) -> str:
-        entries = _entries(source.path, tree, limit, stop)
-        _copy(source.path, entries, into, stop)
-        return _digest(into, entries, stop)
+        folder = UntrustedTree(source.path.resolve())
+        entries = _entries(folder, tree, limit, stop)
+        _copy(folder, entries, into, limit, stop)
+        return _digest(UntrustedTree(into), entries, limit, stop)
 
     if await _read(work) != source.digest:
         raise UserError(
@@ -124,30 +175,31 @@ async def copy(source: FolderSource, tree: WorkTree, into: Path, limit: int) -> 
 async def _read(work: Callable[[threading.Event], T]) -> T:
     try:
         return await in_thread(work)
+    except UntrustedError as error:
+        raise UserError("folder-unreadable", f"{shown(str(error))}.") from None
     except OSError as error:
         name = shown(os.fsdecode(error.filename)) if error.filename else "a file of the folder"
         raise UserError("folder-unreadable", f"{name} cannot be read or copied: {error.strerror}.") from None
 
 
-def _entries(folder: Path, tree: WorkTree, limit: int, stop: threading.Event) -> list[_Entry]:
-    found: list[_Entry] = []
+def _entries(folder: UntrustedTree, tree: WorkTree, limit: int, stop: threading.Event) -> list[_Entry]:
+    found: dict[str, _Entry] = {}
     total = 0
-    for path in _walk(folder, folder) if tree.paths is None else _listed(folder, tree.paths):
+    for path, facts in _walk(folder, ".") if tree.paths is None else _listed(folder, tree.paths):
         if stop.is_set():
             raise Stopped
-        info = path.lstat()
-        kind = _kind(info.st_mode)
+        kind = _kind(facts.st_mode)
         if kind in {"f", "x"}:
-            total += info.st_size
-        if total > limit:
+            total += facts.st_size
+        if total > limit or len(found) > MAX_ENTRIES:
             raise UserError(
                 "folder-too-large",
-                f"{shown(str(folder))} holds more than {limit / 2**30:.3g} GiB. Launch a smaller folder, or "
-                "raise GitRepoProvider.folder_limit.",
+                f"{shown(str(folder.place))} holds more than {limit / 2**30:.3g} GiB or {MAX_ENTRIES} files. Launch "
+                "a smaller folder, or raise GitRepoProvider.folder_limit.",
             )
         if kind:
-            found.append(_Entry(path.relative_to(folder).as_posix(), kind))
-    return sorted(found, key=lambda entry: entry.path)
+            found[path] = _Entry(path, kind)
+    return sorted(found.values(), key=lambda entry: entry.path)
 
 
 def _kind(mode: int) -> str:
@@ -157,52 +209,65 @@ def _kind(mode: int) -> str:
     return "l" if stat.S_ISLNK(mode) else "d" if stat.S_ISDIR(mode) else ""
 
 
-def _walk(root: Path, below: Path) -> Iterator[Path]:
+def _walk(folder: UntrustedTree, top: str) -> Iterator[tuple[str, os.stat_result]]:
     """Everything but folders that are not empty; never through a link."""
-    with os.scandir(below) as listing:
-        children = [child for child in listing if child.name not in SKIPPED]
-    if not children and below != root:
-        yield below
-    for child in children:
-        if child.is_dir(follow_symlinks=False):
-            yield from _walk(root, below / child.name)
+    folders = {} if top == "." else {top: folder.stat(top)}
+    parents: set[str] = set()
+    for path, facts in folder.walk(top, skip=lambda path: path.rpartition("/")[2] in SKIPPED):
+        parents.add(os.path.dirname(path))  # noqa: PTH120 - not a path that is opened
+        if stat.S_ISDIR(facts.st_mode):
+            folders[path] = facts
         else:
-            yield below / child.name
+            yield path, facts
+    yield from ((path, facts) for path, facts in folders.items() if path not in parents)
 
 
-def _listed(root: Path, paths: Sequence[str]) -> Iterator[Path]:
+def _listed(folder: UntrustedTree, paths: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
     """`paths` that are there. A repository inside the repository is one path for git; it is walked."""
-    for path in (root / given for given in paths):
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(root, path)
-        elif os.path.lexists(path):
-            yield path
+    for path in (given.rstrip("/") for given in paths):
+        if ".git" in path.split("/"):
+            continue
+        try:
+            facts = folder.stat(path)
+        except (FileNotFoundError, UntrustedError):
+            continue  # removed, or behind a link, or named by a forged index
+        if stat.S_ISDIR(facts.st_mode):
+            yield from _walk(folder, path)
+        else:
+            yield path, facts
 
 
-def _digest(folder: Path, entries: Sequence[_Entry], stop: threading.Event) -> str:
+def _digest(folder: UntrustedTree, entries: Sequence[_Entry], limit: int, stop: threading.Event) -> str:
     whole = hashlib.sha256()
     for entry in entries:
-        if stop.is_set():
-            raise Stopped
-        path = folder / entry.path
         content = hashlib.sha256()
         if entry.kind == "l":
-            content.update(os.fsencode(path.readlink()))
+            content.update(os.fsencode(folder.link(entry.path)))
         elif entry.kind != "d":
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256")
+            with folder.open(entry.path) as file:
+                while chunk := file.read(_CHUNK):
+                    if (limit := limit - len(chunk)) < 0:
+                        raise UntrustedError(entry.path, "grows while it is read")
+                    content.update(chunk)
+                    if stop.is_set():
+                        raise Stopped
+        if stop.is_set():
+            raise Stopped
         whole.update(entry.kind.encode() + os.fsencode(entry.path) + b"\0" + content.digest())
     return whole.hexdigest()[:_DIGEST_CHARACTERS]
 
 
-def _copy(folder: Path, entries: Sequence[_Entry], into: Path, stop: threading.Event) -> None:
-    for entry in entries:
+def _copy(
+    folder: UntrustedTree, entries: Sequence[_Entry], into: Path, limit: int, stop: threading.Event
+) -> None:
+    # Links last, so that nothing is written through them.
+    for entry in sorted(entries, key=lambda entry: entry.kind == "l"):
         if stop.is_set():
             raise Stopped
-        old, new = folder / entry.path, into / entry.path
+        new = into / entry.path
         (new if entry.kind == "d" else new.parent).mkdir(parents=True, exist_ok=True)
         if entry.kind == "l":
-            new.symlink_to(old.readlink())
+            new.symlink_to(folder.link(entry.path))
         elif entry.kind != "d":
-            shutil.copyfile(old, new, follow_symlinks=False)
+            limit -= folder.copy_file(entry.path, new, limit)
             new.chmod(0o755 if entry.kind == "x" else 0o644)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from attrs import define, frozen
 from ringbinder import process
 from ringbinder.errors import PluginError
 from ringbinder.secret import Secret
+from ringbinder.tempfolder import temporary_folder
 
+from . import _mirror
 from ._address import PROTOCOLS, shown
 from ._git_errors import explained
 from ._guard import Guard
 from ._patience import Patience, TooLate
+from ._threads import in_thread
 
 _CREDENTIAL: Final = "RINGBINDER_GIT_CREDENTIAL"
 _USED: Final = "credentials-used"
@@ -29,6 +33,11 @@ _SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=15"
 _SSH_WITHOUT_KEYS: Final = (
     f"{_SSH} -F none -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=/dev/null"
 )
+
+_OUTPUT: Final = 100_000_000
+_MEMORY_KIB: Final = str(4 * 2**20)
+# What git keeps in memory of an answer has no limit of its own.
+_LIMITED: Final = 'ulimit -d "$0" 2>/dev/null; exec git "$@"'
 
 # A transfer slower than 1000 bytes a second for 30 seconds is taken for dead.
 _CONFIG: Final = """\
@@ -72,6 +81,11 @@ class Home:
             file.write(text)
 
     @property
+    def mirror(self) -> Path:
+        """Where a repository of this machine is mirrored."""
+        return self.folder / "mirror.git"
+
+    @property
     def credentials_used(self) -> bool:
         """Whether a server has asked for the credentials."""
         return (self.folder / _USED).exists()
@@ -79,20 +93,21 @@ class Home:
 
 @frozen
 class Git:
-    """Runs git for the plugin named `plugin`."""
+    """Runs git for the plugin named `plugin`, with temporary folders in `scratch`."""
 
     plugin: str
     patience: Patience
     guard: Guard
+    scratch: Path
 
     @asynccontextmanager
     async def home(self, url: str, access: Access) -> AsyncIterator[Home]:
         """For asking `url`. Raises what the guard raises."""
         guarded = await self.guard.git_config(url)
         protocols = {*access.protocols, *({"file"} if url.startswith("file:") else ())}
-        with tempfile.TemporaryDirectory(prefix="ringbinder-git-") as folder:
+        async with temporary_folder(self.scratch) as folder:
             env = process.minimal_env() | {
-                "HOME": folder,
+                "HOME": str(folder),
                 "LC_ALL": "C",
                 "GIT_CONFIG_NOSYSTEM": "1",
                 "GIT_TERMINAL_PROMPT": "0",
@@ -103,16 +118,17 @@ class Git:
             }
             if access.own_keys and (agent := os.environ.get("SSH_AUTH_SOCK")):
                 env["SSH_AUTH_SOCK"] = agent
-            home = Home(Path(folder), env)
+            home = Home(folder, env)
             home.configure(_CONFIG + guarded)
             parts = urlsplit(url)
             if parts.scheme == "file":
-                home.configure("[safe]\n\tdirectory = *\n")
+                mirror = await in_thread(lambda stop: _mirrored(url, home, stop))
+                home.configure(f'[url "{mirror.as_uri()}"]\n\tinsteadOf = "{quoted(url)}"\n')
             if access.credentials:
                 # Only for the host that they are for: a submodule elsewhere or a redirect gets none.
                 env[_CREDENTIAL] = access.credentials.reveal()
                 host = f"{parts.scheme}://{parts.netloc}"
-                home.configure(f'[credential "{host}"]\n\thelper = "{_quoted(_HELPER)}"\n')
+                home.configure(f'[credential "{host}"]\n\thelper = "{quoted(_HELPER)}"\n')
             yield home
 
     async def must(self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str) -> str:
@@ -130,16 +146,29 @@ class Git:
         self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str
     ) -> process.Completed:
         """Runs git once. Raises TooLate at the `deadline` (of `time.monotonic`)."""
+        if not self.is_installed():
+            raise PluginError(self.plugin, "the command git was not found: install git")
         left = max(deadline - time.monotonic(), 0.0)
+        argv = ["sh", "-c", _LIMITED, _MEMORY_KIB, *arguments]
         try:
-            return await process.run(["git", *arguments], cwd=cwd, env=home.env, timeout=left)
+            return await process.run(argv, cwd=cwd, env=home.env, timeout=left, output_limit=_OUTPUT)
         except TimeoutError:
             raise TooLate(f"{shown(url)} did not answer in time.") from None
-        except FileNotFoundError as error:
-            if error.filename != "git":
-                raise
-            raise PluginError(self.plugin, "the command git was not found: install git") from None
+
+    def is_installed(self) -> bool:
+        return shutil.which("git") is not None
 
 
-def _quoted(value: str) -> str:
+def _mirrored(url: str, home: Home, stop: threading.Event) -> Path:
+    """A repository of our own with what the one at a ``file:`` address holds; where git looks for that, we do."""
+    folder = Path(unquote(urlsplit(url).path))
+    for place in (folder, folder.with_name(f"{folder.name}.git")):
+        if found := _mirror.at(place.resolve()):
+            _mirror.make(found, home.mirror, stop)
+            return home.mirror
+    raise explained(url, "fatal: this does not appear to be a git repository")
+
+
+def quoted(value: str) -> str:
+    """`value` as it stands between quotes in git's configuration."""
     return value.replace("\\", "\\\\").replace('"', '\\"')

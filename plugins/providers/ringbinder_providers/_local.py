@@ -55,14 +55,16 @@ class Folders:
         Raises `UserError`.
         """
         folder = self._existing(url)
-        tree = await _folder.inspect(folder)
+        tree = await _folder.inspect(folder, self.remote.git)
         if tree.bare:
             return await self._commit(folder, ref)
         if ref == "HEAD":
             if tree.commit:
                 return GitSource(folder.as_uri(), tree.commit)
             return FolderSource(folder, await _folder.digest(folder, tree, self.limit))
-        if FULL_SHA.fullmatch(ref) and not (tree.top and await _folder.has_commit(folder, ref)):
+        if FULL_SHA.fullmatch(ref) and not (
+            tree.top and await _folder.has_commit(folder, ref, self.remote.git)
+        ):
             return await self._as_it_was(folder, tree, ref)
         if tree.top:
             return await self._commit(folder, ref)
@@ -85,7 +87,7 @@ class Folders:
         return FolderSource(folder, digest)
 
     async def fetch(self, source: FolderSource, into: Path) -> None:
-        tree = await _folder.inspect(source.path)
+        tree = await _folder.inspect(source.path, self.remote.git)
         await _folder.copy(source, tree, into, self.limit)
 
     def _existing(self, url: str) -> Path:

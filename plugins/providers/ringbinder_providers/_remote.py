@@ -14,6 +14,7 @@ from ringbinder.caching import SingleFlight
 from ringbinder.errors import UserError
 from ringbinder.events import Log
 from ringbinder.model import GitSource
+from ringbinder.untrusted import UntrustedTree
 
 from ._address import FULL_SHA, longer_names, parse, shown
 from ._git import Access, Git, Home
@@ -176,4 +177,4 @@ def _full_names(ref: str) -> Sequence[str]:
 
 
 def _has_submodules(folder: Path, top: Path) -> bool:
-    return (folder / ".gitmodules").is_file() and folder.resolve().is_relative_to(top.resolve())
+    return UntrustedTree(top).is_file((folder / ".gitmodules").relative_to(top).as_posix())
