@@ -1,13 +1,19 @@
 # Ringbinder as a container: `docker build -t ringbinder .`
 # With plugins of others in it: FROM ringbinder, RUN uv pip install --python /opt/ringbinder/bin/python <requirement>
-ARG BASE=docker.io/library/python:3.12-slim-bookworm
+ARG BASE=docker.io/library/python:3.12-slim-bookworm@sha256:34386ef0cb081344d7ec1c103ba398e6e9f64e9ab3a1509accc92a4e24a07258
 
 FROM ${BASE} AS build
 COPY . /src
+WORKDIR /src
+ENV PATH=/opt/ringbinder/bin:${PATH} \
+    VIRTUAL_ENV=/opt/ringbinder
 RUN python3 -m venv /opt/ringbinder \
-    && /opt/ringbinder/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv \
-    && /opt/ringbinder/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/ringbinder/bin/python \
-       "/src[kubernetes]"
+    && pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes --requirement locks/uv.txt \
+    && uv export --quiet --frozen --offline --no-default-groups --no-emit-project --extra kubernetes \
+       --output-file /tmp/locked.txt \
+    && uv pip install --quiet --no-cache --compile-bytecode --require-hashes --requirement /tmp/locked.txt \
+    && uv pip install --quiet --no-cache --compile-bytecode --no-deps \
+       --build-constraints locks/build.txt --require-build-hashes /src
 
 FROM ${BASE}
 RUN if ! command -v git >/dev/null; then \

@@ -9,6 +9,16 @@ bin := $(VENV)/bin
 # uv installs many times as fast as pip, and Ringbinder needs it in any case.
 install := $(bin)/uv pip install --quiet --python $(bin)/python
 
+# What uv.lock has, checked by hash, from the index that this machine is configured for; then Ringbinder itself.
+# $(1): the groups and extras of pyproject.toml; $(2): more options.
+define install_locked
+	@$(bin)/uv export --quiet --frozen --offline --no-default-groups --no-emit-project --no-header --no-annotate \
+	  $(1) --output-file $(VENV)/locked.txt
+	@$(install) $(2) --require-hashes --requirement $(VENV)/locked.txt
+	@$(install) $(2) --no-deps --build-constraints locks/build.txt --require-build-hashes --editable .
+	@touch $@
+endef
+
 define find_pip
 import ensurepip, pathlib, sysconfig
 folders = [sysconfig.get_config_var("WHEEL_PKG_DIR") or "", ensurepip.__path__[0] + "/_bundled"]
@@ -19,7 +29,7 @@ export find_pip
 # Through the environment, since a link may hold characters that mean something to the shell.
 export REPO
 
-.PHONY: help launch test test-cluster lint docs clean
+.PHONY: help launch test test-cluster lint locks audit docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +37,8 @@ help:
 	@echo "make test [PYTEST_ARGS=...]   set up and run the tests"
 	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
 	@echo "make lint                     set up and run the linters and the type checker"
+	@echo "make locks                    the newest packages into uv.lock and the lists made from it, and images' digests"
+	@echo "make audit                    ask for known vulnerabilities of the packages in uv.lock"
 	@echo "make docs                     set up and make the site of the documentation in docs/_build"
 	@echo "make clean                    remove $(VENV) and what the tools have left"
 
@@ -45,6 +57,14 @@ lint: $(VENV)/.ready-dev
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports
+	$(bin)/python docs/locks.py check
+
+locks: $(VENV)/.ready-dev
+	$(bin)/python docs/locks.py renew
+	$(bin)/python docs/generate.py
+
+audit: $(VENV)/.ready-dev
+	$(bin)/python docs/locks.py audit
 
 docs: $(VENV)/.ready-dev
 	$(bin)/sphinx-build -q -W --keep-going -b html docs docs/_build
@@ -71,15 +91,15 @@ $(bin)/python:
 $(bin)/uv: | $(bin)/python
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1; \
 	base=$$($(bin)/python -c 'import sys; print(sys._base_executable)'); \
-	"$$base" -m pip --python $(bin)/python install --quiet --no-compile uv 2>/dev/null || \
-	$(bin)/python "$$($(bin)/python -c "$$find_pip")/pip" install --quiet --no-compile uv
+	"$$base" -m pip --python $(bin)/python install --quiet --no-compile \
+	  --require-hashes --requirement locks/uv.txt 2>/dev/null || \
+	$(bin)/python "$$($(bin)/python -c "$$find_pip")/pip" install --quiet --no-compile \
+	  --require-hashes --requirement locks/uv.txt
 
-$(VENV)/.ready-launch: pyproject.toml | $(bin)/uv
+$(VENV)/.ready-launch: pyproject.toml uv.lock | $(bin)/uv
 	@echo "Installing Ringbinder into $(VENV)..."
-	@$(install) pip --editable .
-	@touch $@
+	$(call install_locked,--group pip)
 
-$(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml | $(bin)/uv
+$(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml uv.lock | $(bin)/uv
 	@echo "Installing Ringbinder and the packages of group $* into $(VENV)..."
-	@$(install) --compile-bytecode pip --editable . --group $*
-	@touch $@
+	$(call install_locked,--group pip --group $*,--compile-bytecode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -26,19 +27,13 @@ from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from . import wholeness
 from .causes import telling_line
+from .lock import LEFT_OUT, LOCK
 from .relay import Relay
 from .store import Entry, Store
 from .uv import Uv
 
 _INSTALL_SECONDS: Final = 900.0
 _NICE: Final = 10
-_LEFT_OUT: Final = (
-    # Completes code in kernels, which run in the environments of images: half of all the files to be written.
-    "jedi",
-    # Judges internationalised addresses in JSON schemas, of which Jupyter's events have none. Only to be imported
-    # it compiles a grammar, which takes longer than all else that JupyterLab does until it answers.
-    "rfc3987-syntax",
-)
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 256 * 1024
 """As much as is parsed in a few milliseconds; a thousand kernels need no more."""
@@ -60,17 +55,18 @@ class SharedServer:
     """The environment from which notebooks are served whose repository has no Jupyter server: made once."""
 
     requirements: tuple[str, ...]
+    """What to install in place of what `LOCK` lists, if anything."""
     uv: Uv
     services: Services
+    _lock_digest: str = field(factory=lambda: hashlib.sha256(LOCK.read_bytes()).hexdigest(), init=False)
     _making: asyncio.Task[None] | None = field(default=None, init=False)
     _settling: asyncio.Task[None] | None = field(default=None, init=False)
 
     @property
     def entry(self) -> Entry:
         python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        name = " ".join(
-            [python, *sorted(self.requirements), *(f"without {package}" for package in _LEFT_OUT)]
-        )
+        own = [*sorted(self.requirements), *(f"without {package}" for package in LEFT_OUT)]
+        name = " ".join([python, *(own if self.requirements else ("locked", self._lock_digest))])
         return Store(self.services.paths.state / "server").entry(name)
 
     def prepare(self) -> None:
@@ -124,15 +120,19 @@ class SharedServer:
                 home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env.place
             )
             entry.note_interpreter()
-            overrides = home / "overrides.txt"
-            overrides.write_text("".join(f"{package} ; sys_platform == 'never'\n" for package in _LEFT_OUT))
-            await self._run(
-                home, "pip", "install", "--python", entry.python, "--override", overrides, *self.requirements
-            )
+            await self._run(home, "pip", "install", "--python", entry.python, *self._packages(home))
             entry.finish({"requirements": self.requirements, "packages": wholeness.packages(entry)})
             await asyncio.to_thread(entry.publish)
         # Compiles most of what a start imports, usually while the image is still being built.
         self.services.tasks.start(self._run_python("-c", "import jupyterlab.labapp"), "import JupyterLab")
+
+    def _packages(self, home: Path) -> list[str | Path]:
+        if not self.requirements:
+            # The list is whole: nothing is resolved, and nothing comes along.
+            return ["--no-deps", "--require-hashes", "--requirement", LOCK]
+        overrides = home / "overrides.txt"
+        overrides.write_text("".join(f"{package} ; sys_platform == 'never'\n" for package in LEFT_OUT))
+        return ["--override", overrides, *self.requirements]
 
     async def _settle(self) -> None:
         entry = self.entry
@@ -159,9 +159,10 @@ class SharedServer:
         except TimeoutError as error:
             raise TransientError(f"JupyterLab could not be installed: {error}") from error
         if done.returncode:
+            what = ", ".join(self.requirements) or "as this release lists it"
             raise UserError(
                 "server-not-installed",
-                f"JupyterLab ({', '.join(self.requirements)}; LocalLauncher.server_requirements) could not "
+                f"JupyterLab ({what}; LocalLauncher.server_requirements) could not "
                 f"be installed: {redact(telling_line(done.errors.splitlines()))}",
             )
 

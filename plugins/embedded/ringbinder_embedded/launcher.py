@@ -64,7 +64,9 @@ class LocalLauncherOptions:
     )
     start_timeout: Duration = option(120.0, help="How long JupyterLab may take until it answers.")
     server_requirements: tuple[str, ...] = option(
-        ("jupyterlab>=4.4,<5",), help="What the shared JupyterLab is installed from."
+        (),
+        help="What the shared JupyterLab is installed from, such as `jupyterlab>=4.4,<5`; empty: the list that "
+        "comes with Ringbinder, where each package has its version and its hashes. Yours is not locked.",
     )
     uv_cache: str = option("", help="Folder of uv's cache; empty: in Ringbinder's cache folder.")
     pass_environment: tuple[str, ...] = option(
