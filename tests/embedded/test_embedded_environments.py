@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ringbinder.errors import BuildError, UserError
@@ -41,10 +42,17 @@ def environment_yml(channel: CondaChannel, *dependencies: str, pip: tuple[str, .
     return "\n".join(lines) + "\n"
 
 
-async def failing(embedded: Embedded, files: dict[str, str]) -> UserError:
+def of_operator(channel: CondaChannel) -> dict[str, Any]:
+    """Return the options that allow `channel`, which is a folder of this machine."""
+    return {"conda_channels": (channel.url,)}
+
+
+async def failing(
+    embedded: Embedded, files: dict[str, str], channel: CondaChannel | None = None
+) -> UserError:
     plan = embedded.plan(files)
     with pytest.raises(UserError) as caught:
-        await embedded.build(plan)
+        await embedded.build(plan, **(of_operator(channel) if channel else {}))
     assert await embedded.registry.check(plan, fresh=True) is None
     return caught.value
 
@@ -58,7 +66,7 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
         "binder/postBuild": "ringbinder-tool > told\n",
         "requirements.txt": "ringbinder-no-such-package\n",
     }
-    image = await embedded.build(embedded.plan(files))
+    image = await embedded.build(embedded.plan(files), **of_operator(channel))
     assert in_env(image, "import alpha, beta; print(alpha.__version__, beta.__version__)") == "2.0 2.0", (
         "the newest"
     )
@@ -83,7 +91,7 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
 
 async def test_pins_are_honoured(embedded: Embedded, channel: CondaChannel) -> None:
     files = {"environment.yml": environment_yml(channel, f"python={VERSION}", "alpha=1")}
-    image = await embedded.build(embedded.plan(files))
+    image = await embedded.build(embedded.plan(files), **of_operator(channel))
     assert in_env(image, "import alpha, platform; print(alpha.__version__, platform.python_version())") == (
         f"1.0 {PYTHON}"
     )
@@ -103,7 +111,7 @@ async def test_what_the_channel_does_not_have(
 ) -> None:
     plan = embedded.plan({"environment.yml": environment_yml(channel, dependency)})
     with pytest.raises(BuildError, match=r"Installation of environment\.yml failed") as caught:
-        await embedded.build(plan)
+        await embedded.build(plan, **of_operator(channel))
     assert named in caught.value.message
     tail = tuple(embedded.log.text.splitlines()[-50:])
     diagnosis = await embedded.builder().diagnose(Failure("build", caught.value, tail, plan))
@@ -112,7 +120,9 @@ async def test_what_the_channel_does_not_have(
 
 
 async def test_alpha_2_against_beta_1(embedded: Embedded, channel: CondaChannel) -> None:
-    error = await failing(embedded, {"environment.yml": environment_yml(channel, "alpha=2", "beta=1")})
+    error = await failing(
+        embedded, {"environment.yml": environment_yml(channel, "alpha=2", "beta=1")}, channel
+    )
     assert "beta" in error.message
 
 
@@ -129,9 +139,9 @@ async def test_pixi_toml(embedded: Embedded, channel: CondaChannel) -> None:
         f'[workspace]\nchannels = ["{channel.url}"]\nplatforms = ["{channel.platform}"]\n'
         '[dependencies]\nalpha = "1.*"\n[pypi-dependencies]\nidna = "*"\n'
     )
-    image = await embedded.build(embedded.plan({"pixi.toml": pixi}))
+    image = await embedded.build(embedded.plan({"pixi.toml": pixi}), **of_operator(channel))
     assert in_env(image, "import alpha, idna; print(alpha.__version__)") == "1.0"
-    error = await failing(embedded, {"pixi.toml": pixi.replace(channel.platform, "linux-mips")})
+    error = await failing(embedded, {"pixi.toml": pixi.replace(channel.platform, "linux-mips")}, channel)
     assert (error.code, "linux-mips" in error.message) == ("unsupported-file", True)
 
 
@@ -152,10 +162,10 @@ async def test_pixi_lock(embedded: Embedded, channel: CondaChannel) -> None:
         f"version: 6\nenvironments:\n  default:\n    channels:\n    - url: {channel.url}/\n"
         f"    packages:\n      {channel.platform}:\n{named}packages:\n{''.join(text for _, text in packages)}"
     )
-    image = await embedded.build(embedded.plan({"pixi.lock": lock, "pixi.toml": ""}))
+    image = await embedded.build(embedded.plan({"pixi.lock": lock, "pixi.toml": ""}), **of_operator(channel))
     assert in_env(image, "import alpha; print(alpha.__version__)") == "1.0"
     error = await failing(
-        embedded, {"pixi.lock": lock.replace(f"      {channel.platform}:", "      osx-arm64:")}
+        embedded, {"pixi.lock": lock.replace(f"      {channel.platform}:", "      osx-arm64:")}, channel
     )
     assert "the lock file is for osx-arm64" in error.message
 

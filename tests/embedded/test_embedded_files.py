@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,12 +12,6 @@ from hypothesis import strategies as st
 from ringbinder.errors import UserError
 from ringbinder_embedded import condafile, pipfile, pixi
 from ringbinder_embedded.condafile import CondaPackages
-
-
-def written(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -37,13 +30,12 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
         ("dependencies:\n- pip:\n", CondaPackages()),
     ],
 )
-def test_environment_yml(tmp_path: Path, content: str, packages: CondaPackages) -> None:
-    assert condafile.read(written(tmp_path, "environment.yml", content), "environment.yml") == packages
+def test_environment_yml(content: str, packages: CondaPackages) -> None:
+    assert condafile.parse(content.encode(), "environment.yml") == packages
 
 
-def test_defaults_are_anacondas_own_channels(tmp_path: Path) -> None:
-    path = written(tmp_path, "environment.yml", "channels: [defaults]\n")
-    assert condafile.read(path, "x").channels == (
+def test_defaults_are_anacondas_own_channels() -> None:
+    assert condafile.parse(b"channels: [defaults]\n", "x").channels == (
         "https://repo.anaconda.com/pkgs/main",
         "https://repo.anaconda.com/pkgs/r",
     )
@@ -65,25 +57,24 @@ def test_python_is_always_there() -> None:
         ("dependencies: [{conda: [x]}]\n", "bad-file", "conda"),
         ("dependencies: ['>=3']\n", "bad-file", ">=3"),
         ("channels: [{a: b}]\n", "bad-file", "channels"),
-        ("a: [\n", "bad-file", "cannot be read"),
+        ("a: [\n", "bad-file", "is no valid YAML"),
         ("dependencies: [python=2.7]\n", "unsupported-file", "Python 3"),
         ("dependencies: ['python 2']\n", "unsupported-file", "Python 3"),
         ("dependencies: ['python <3']\n", None, ""),
         ("dependencies: ['python 3.2']\n", None, ""),
     ],
 )
-def test_a_wrong_environment_yml(tmp_path: Path, content: str, code: str | None, named: str) -> None:
-    path = written(tmp_path, "environment.yml", content)
+def test_a_wrong_environment_yml(content: str, code: str | None, named: str) -> None:
     if code is None:
-        condafile.read(path, "environment.yml")
+        condafile.parse(content.encode(), "environment.yml")
         return
     with pytest.raises(UserError) as caught:
-        condafile.read(path, "binder/environment.yml")
+        condafile.parse(content.encode(), "binder/environment.yml")
     assert (caught.value.code, named in caught.value.message) == (code, True), caught.value.message
     assert caught.value.message.startswith("binder/environment.yml")
 
 
-def test_pipfile_lock(tmp_path: Path) -> None:
+def test_pipfile_lock() -> None:
     lock = {
         "_meta": {
             "requires": {"python_full_version": "3.12.4"},
@@ -102,7 +93,7 @@ def test_pipfile_lock(tmp_path: Path) -> None:
         },
         "develop": {"a": {"version": "==1"}},
     }
-    found = pipfile.read(written(tmp_path, "Pipfile.lock", json.dumps(lock)), "Pipfile.lock")
+    found = pipfile.parse(json.dumps(lock).encode(), "Pipfile.lock")
     assert (found.python, found.locked) == ("3.12", True)
     assert found.lines == (
         "--index-url https://pypi.org/simple",
@@ -115,35 +106,29 @@ def test_pipfile_lock(tmp_path: Path) -> None:
     )
 
 
-def test_pixi_toml_for_a_platform(tmp_path: Path) -> None:
-    path = written(
-        tmp_path,
-        "pixi.toml",
-        '[project]\nchannels = ["a", {channel = "b", priority = 1}]\nplatforms = ["linux-64", "osx-arm64"]\n'
-        '[dependencies]\npython = "3.12.*"\nx = {version = ">=1", channel = "b"}\n'
-        '[target.linux-64.dependencies]\nx = "2.*"\n[target.unix.dependencies]\ny = "*"\n'
-        '[pypi-dependencies]\np = {path = ".", editable = true}\nq = {version = ">=1", extras = ["z"]}\n',
+def test_pixi_toml_for_a_platform() -> None:
+    content = (
+        b'[project]\nchannels = ["a", {channel = "b", priority = 1}]\nplatforms = ["linux-64", "osx-arm64"]\n'
+        b'[dependencies]\npython = "3.12.*"\nx = {version = ">=1", channel = "b"}\n'
+        b'[target.linux-64.dependencies]\nx = "2.*"\n[target.unix.dependencies]\ny = "*"\n'
+        b'[pypi-dependencies]\np = {path = ".", editable = true}\nq = {version = ">=1", extras = ["z"]}\n'
     )
-    assert pixi.read(path, "pixi.toml", "linux-64") == CondaPackages(
+    assert pixi.parse(content, "pixi.toml", "linux-64") == CondaPackages(
         ("a", "b"), ("python 3.12.*", "x 2.*", "y *"), ("-e ./.", "q[z]>=1")
     )
-    assert pixi.read(path, "pixi.toml", "osx-arm64").specs == ("python 3.12.*", "b::x >=1", "y *")
+    assert pixi.parse(content, "pixi.toml", "osx-arm64").specs == ("python 3.12.*", "b::x >=1", "y *")
     with pytest.raises(UserError, match=r"linux-64, osx-arm64; this machine is win-64"):
-        pixi.read(path, "pixi.toml", "win-64")
-    path.write_text('[dependencies]\nx = {git = "https://git.example/x"}\n')
+        pixi.parse(content, "pixi.toml", "win-64")
+    content = b'[dependencies]\nx = {git = "https://git.example/x"}\n'
     with pytest.raises(UserError, match="does not know git"):
-        pixi.read(path, "pixi.toml", "linux-64")
+        pixi.parse(content, "pixi.toml", "linux-64")
 
 
-def _read_pixi(path: Path) -> object:
-    return pixi.read(path, path.name, "linux-64")
-
-
-READERS: dict[str, Callable[[Path], object]] = {
-    "environment.yml": lambda path: condafile.read(path, path.name),
-    "Pipfile": lambda path: pipfile.read(path, path.name),
-    "Pipfile.lock": lambda path: pipfile.read(path, path.name),
-    "pixi.toml": _read_pixi,
+READERS: dict[str, Callable[[bytes], object]] = {
+    "environment.yml": lambda content: condafile.parse(content, "environment.yml"),
+    "Pipfile": lambda content: pipfile.parse(content, "Pipfile"),
+    "Pipfile.lock": lambda content: pipfile.parse(content, "Pipfile.lock"),
+    "pixi.toml": lambda content: pixi.parse(content, "pixi.toml", "linux-64"),
 }
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -173,17 +158,14 @@ plain = st.recursive(
 
 @pytest.mark.parametrize("name", READERS)
 @given(content=st.one_of(st.binary(max_size=60), plain.map(json.dumps).map(str.encode)))
-def test_any_content_is_understood_or_the_users_error(
-    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
-) -> None:
-    path = written(tmp_path_factory.mktemp("files"), name, content)
+def test_any_content_is_understood_or_the_users_error(name: str, content: bytes) -> None:
     with contextlib.suppress(UserError):
-        READERS[name](path)
+        READERS[name](content)
 
 
 @pytest.mark.parametrize("name", ["Pipfile.lock"])
 @given(content=plain)
-def test_a_lock_of_any_form(tmp_path_factory: pytest.TempPathFactory, name: str, content: object) -> None:
+def test_a_lock_of_any_form(name: str, content: object) -> None:
     whole = {"_meta": {"sources": content, "requires": content}, "default": content}
     with contextlib.suppress(UserError):
-        READERS[name](written(tmp_path_factory.mktemp("files"), name, json.dumps(whole)))
+        READERS[name](json.dumps(whole).encode())

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repo2docker.app import Repo2Docker  # type: ignore[import-untyped]
 from ringbinder.errors import UserError
+from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded.recipe import Recipe, read
 
 PACKAGE: Final = '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "x"\nversion = "1"\n'
@@ -78,10 +79,10 @@ def test_the_same_file_decides(tmp_path_factory: pytest.TempPathFactory, files: 
     if pack in REFUSED:
         named = "|".join(re.escape(f"has {folder}{name}") for name in REFUSED[pack])
         with pytest.raises(UserError, match=named) as caught:
-            read(root)
+            read(UntrustedTree(root))
         assert caught.value.code == "unsupported-file"
         return
-    recipe = read(root)
+    recipe = read(UntrustedTree(root))
     assert bool(recipe.conda) == (pack == "CondaBuildPack")
     assert bool(recipe.pipfile) == (pack == "PipfileBuildPack")
     if pack == "CondaBuildPack":

@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
-from ringbinder_embedded.recipe import Recipe, read
+from ringbinder.untrusted import UntrustedTree
+from ringbinder_embedded import recipe
+from ringbinder_embedded.recipe import Recipe
 
 REQUIREMENTS = "requirements.txt"
 PACKAGE = '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "x"\nversion = "1"\n'
 PROJECT = '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.12"\n'
+
+
+def read(root: Path) -> Recipe:
+    return recipe.read(UntrustedTree(root))
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -23,7 +29,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("files", "recipe"),
+    ("files", "expected"),
     [
         ({"README.md": ""}, Recipe()),
         ({"requirements.txt": "six"}, Recipe(requirements="requirements.txt")),
@@ -66,8 +72,8 @@ def write(root: Path, files: dict[str, str]) -> Path:
         ({"binder/x": "", "DESCRIPTION": ""}, Recipe()),
     ],
 )  # fmt: skip
-def test_what_counts(tmp_path: Path, files: dict[str, str], recipe: Recipe) -> None:
-    assert read(write(tmp_path, files)) == recipe
+def test_what_counts(tmp_path: Path, files: dict[str, str], expected: Recipe) -> None:
+    assert read(write(tmp_path, files)) == expected
 
 
 @pytest.mark.parametrize(

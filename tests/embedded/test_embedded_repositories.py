@@ -236,7 +236,9 @@ async def test_a_repository_of_this_shape(
     shape.make(repository, git_server)
     link = f"{quote(git_server.url('lessons/repo'), safe='')}/{quote(shape.ref, safe='')}"
     base = tmp_path_factory.getbasetemp() / "embedded"
-    async with launched(base, link, shape.options) as (events, server):
+    # The channel is a folder of this machine: the operator has to name it.
+    options = {"LocalBuilder.conda_channels": f'["{channel.url}"]', **shape.options}
+    async with launched(base, link, options) as (events, server):
         end = events[-1]
         log = "".join(event.message for event in events)
         assert shape.log in log

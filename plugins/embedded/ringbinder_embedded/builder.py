@@ -7,7 +7,7 @@ import errno
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -125,7 +125,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         async def work() -> None:
             log.line(f"Fetching {plan.repo.url} at {plan.repo.ref}\n", "fetching")
             await self.context.services.fetch(plan.repo, entry.repo.place, log)
-            if _uses_lfs(entry.repo):
+            if await asyncio.to_thread(_uses_lfs, entry.repo):
                 log.line(_LFS_NOTICE, "fetching")
             facts["start"] = await self._install(entry, build, log)
 
@@ -134,7 +134,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
     async def _sandbox_for(
         self, entry: Entry, log: Log
-    ) -> Callable[[Path, Mapping[str, str]], list[str]] | None:
+    ) -> Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]] | None:
         """How commands of this build are put into the sandbox; None: not at all. `log` is told."""
         if lack := await self._sandbox.lack():
             log.line(
@@ -147,8 +147,8 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             "building",
         )
 
-        def wrapper(cwd: Path, env: Mapping[str, str]) -> list[str]:
-            readable = [*interpreters(entry), Path(self._uv.command()[0])]
+        def wrapper(cwd: Path, env: Mapping[str, str], readable: Sequence[Path]) -> list[str]:
+            readable = [*interpreters(entry), Path(self._uv.command()[0]), *readable]
             if config := env.get("XDG_CONFIG_HOME"):
                 readable.append(Path(config, "uv", "uv.toml"))
             return self._sandbox.wrapper(entry.box.root, readable, cwd, env)
@@ -157,7 +157,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
     async def _install(self, entry: Entry, build: LimitedBuild, log: Log) -> str:
         """Makes the environment; returns the path of the repository's start script, or nothing."""
-        plan = recipe.read(entry.repo.place)
+        plan = await asyncio.to_thread(recipe.read, entry.repo)
         log.line(f"Building from {plan.source}\n", "building")
         build.sandbox = await self._sandbox_for(entry, log)
         conda = CondaSettings(
@@ -181,9 +181,8 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        await build.run(
-            script, scripts.command(entry.repo, script), cwd=entry.repo.place, env=env, foreign=True
-        )
+        command = await asyncio.to_thread(scripts.command, entry.repo, script)
+        await build.run(script, command, cwd=entry.repo.place, env=env, foreign=True)
 
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Final
 
 from attrs import evolve, frozen
+from ringbinder.bounded import MalformedError, excerpt, parse_yaml
 from ringbinder.errors import UserError
 
 # What conda means by the channel "defaults".
@@ -31,18 +31,16 @@ class CondaPackages:
         return self if "python" in named else evolve(self, specs=("python", *self.specs))
 
 
-def read(path: Path, file: str) -> CondaPackages:
-    """The content of the environment.yml at `path`, which messages call `file`.
+def parse(text: bytes, file: str) -> CondaPackages:
+    """Return what `text`, the content of an environment.yml that messages call `file`, asks for. Blocks.
 
     ``name``, ``prefix`` and ``variables`` say nothing about what to install. Raises `UserError`: ``bad-file``,
     or ``unsupported-file`` for Python 2.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _bad(file, f"cannot be read: {' '.join(str(error).split())}") from None
+        content = parse_yaml(text)
+    except MalformedError as error:
+        raise UserError("bad-file", f"{file} {error}.") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -57,10 +55,13 @@ def read(path: Path, file: str) -> CondaPackages:
     for spec in specs:
         match = _NAME.match(spec)
         if match is None:
-            raise _bad(file, f"{spec!r} under 'dependencies' does not begin with the name of a package")
+            raise _bad(
+                file, f"'{excerpt(spec)}' under 'dependencies' does not begin with the name of a package"
+            )
         if match[1].lower() == "python" and _PYTHON_2.match(spec[match.end() :]):
             raise UserError(
-                "unsupported-file", f"{file} asks for {spec}: this builder makes Python 3 environments."
+                "unsupported-file",
+                f"{file} asks for {excerpt(spec)}: this builder makes Python 3 environments.",
             )
     channels = (_text(channel, "channels", file) for channel in _list(content, "channels", file))
     return CondaPackages(expanded(channels), tuple(specs), tuple(pip))
@@ -86,7 +87,7 @@ def _list(content: dict[Any, Any], key: str, file: str) -> list[Any]:
 
 def _text(value: Any, key: str, file: str) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise _bad(file, f"{value!r} under '{key}' should be one line of text")
+        raise _bad(file, f"'{excerpt(value)}' under '{key}' should be one line of text")
     return value.strip()
 
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
+from ringbinder.bounded import LOCK_BYTES, RECIPE_BYTES
 from ringbinder.errors import BuildError, UserError
+from ringbinder.untrusted import UntrustedError
 
 from . import condafile, pipfile, pixi
 from .condafile import CondaPackages
+from .inside import Inside
 from .limits import LimitedBuild
-from .recipe import Recipe
+from .recipe import Recipe, content
 from .store import Entry
 from .uv import Uv
 
 # pip, since notebooks say !pip install.
 _ALWAYS: Final = ("ipykernel", "pip")
 _CONDA_PROGRAM: Final = Path(__file__).with_name("_conda.py")
-_LINES: Final = ".ringbinder-requirements.txt"
+# Of the entry, where the code of the repository cannot write.
+_LINES: Final = "requirements.txt"
+_JOB: Final = "conda.json"
+_PYPI: Final = "pypi.txt"
 
 
 @frozen
@@ -35,6 +45,13 @@ class CondaSettings:
     """Address below which a channel's name is looked for."""
     cache: Path
 
+    @property
+    def folders(self) -> list[Path]:
+        """Folders of this machine that the operator's channels are in."""
+        parts = [urlsplit(channel) for channel in (*self.channels, self.alias)]
+        paths = [unquote(part.path) for part in parts if part.scheme in ("file", "")]
+        return [Path(path) for path in paths if path.startswith("/")]
+
 
 @frozen
 class Environment:
@@ -46,22 +63,35 @@ class Environment:
     uv: Uv
     conda: CondaSettings
 
+    inside: Inside = field(init=False)
+
+    @inside.default
+    def _inside(self) -> Inside:
+        return Inside(self.entry.repo, frozenset(self.uv.passed))
+
     async def make(self) -> None:
         """Raises `UserError`; `BuildError` if a tool fails."""
         recipe = self.recipe
+        await asyncio.to_thread(self._check_projects)
         if recipe.conda:
-            path = self.entry.repo.place / recipe.conda
-            await self._make_conda(condafile.read(path, recipe.conda), recipe.conda)
+            packages = await asyncio.to_thread(
+                lambda: condafile.parse(content(self.entry.repo, recipe.conda), recipe.conda)
+            )
+            await self._make_conda(packages, recipe.conda)
         elif recipe.pixi.endswith(".lock"):
             await self._make_from_pixi_lock()
         elif recipe.pixi:
-            path = self.entry.repo.place / recipe.pixi
-            await self._make_conda(pixi.read(path, recipe.pixi, _conda_platform()), recipe.pixi)
+            packages = await asyncio.to_thread(
+                lambda: pixi.parse(content(self.entry.repo, recipe.pixi), recipe.pixi, _conda_platform())
+            )
+            await self._make_conda(packages, recipe.pixi)
         elif recipe.pipfile:
             await self._make_from_pipfile()
         elif recipe.project == "locked":
             await self._make_from_uv_lock()
         else:
+            if recipe.requirements:
+                await asyncio.to_thread(self.inside.requirements, recipe.requirements)
             await self._make_venv(recipe.python, recipe.requires_python)
             named = ["-r", recipe.requirements] if recipe.requirements else []
             named += {"package": ["."], "dependencies": ["-r", "pyproject.toml"]}.get(recipe.project, [])
@@ -70,7 +100,9 @@ class Environment:
             # Its server extensions work only in a server of its own.
             await self.install("jupyterlab", "jupyterlab")
 
-    async def install(self, what: str, *arguments: str | Path, cwd: Path | None = None) -> None:
+    async def install(
+        self, what: str, *arguments: str | Path, cwd: Path | None = None, readable: Sequence[Path] = ()
+    ) -> None:
         """`uv pip install`, in the repository's root unless `cwd` is given."""
         system = ["--break-system-packages"] if self.entry.is_conda else []
         command = self.uv.command("pip", "install", "--python", self.entry.python, *system, *arguments)
@@ -80,7 +112,19 @@ class Environment:
             cwd=cwd or self.entry.repo.place,
             env=self._env(),
             foreign=True,
+            readable=readable,
         )
+
+    @property
+    def _folder(self) -> str:
+        """The folder of the repository that the recipe's file is in."""
+        recipe = self.recipe
+        return (recipe.conda or recipe.pipfile or recipe.pixi).rpartition("/")[0]
+
+    def _check_projects(self) -> None:
+        """Looks at the files in which uv looks for its settings, whatever it installs."""
+        self.inside.project()
+        self.inside.project(self._folder)
 
     def _env(self) -> dict[str, str]:
         scratch = self.entry.scratch.place
@@ -117,53 +161,92 @@ class Environment:
 
     async def _make_from_pipfile(self) -> None:
         file = self.recipe.pipfile
-        found = pipfile.read(self.entry.repo.place / file, file)
+        limit = LOCK_BYTES if file.endswith(".lock") else RECIPE_BYTES
+        found = await asyncio.to_thread(lambda: pipfile.parse(content(self.entry.repo, file, limit), file))
         await self._make_venv(found.python, file=file)
-        await self._install_lines(file, found.lines, complete=found.locked)
+        await self._install_lines(file, file, found.lines, complete=found.locked)
         await self.install("ipykernel", *_ALWAYS)
 
     async def _make_conda(self, packages: CondaPackages, file: str) -> None:
         packages = packages.with_python()
         channels = packages.channels or condafile.expanded(self.conda.channels)
         await self._run_conda(file, {"channels": channels, "specs": packages.specs})
-        await self._install_lines(f"the pip part of {file}", packages.pip)
+        await self._install_lines(f"the pip part of {file}", file, packages.pip)
         await self.install("ipykernel", *_ALWAYS)
 
     async def _make_from_pixi_lock(self) -> None:
         file = self.recipe.pixi
-        lines = self.entry.scratch.place / "pypi.txt"
-        await self._run_conda(file, {"lock": str(self.entry.repo.place / file), "pip": str(lines)})
-        if not self.entry.python.exists():
-            raise UserError("bad-file", f"{file} has no Python in its default environment.")
-        await self._install_lines(f"the PyPI part of {file}", lines.read_text().splitlines(), complete=True)
+        await asyncio.to_thread(content, self.entry.repo, file, LOCK_BYTES)
+        lock = self.entry.repo.place / self.entry.repo.resolve(file)
+        await self._run_conda(file, {"lock": str(lock), "pip": str(self.entry.scratch.place / _PYPI)})
+        lines = await asyncio.to_thread(self.entry.scratch.read_text, _PYPI, LOCK_BYTES)
+        await self._install_lines(f"the PyPI part of {file}", file, lines.splitlines(), complete=True)
         await self.install("ipykernel", *_ALWAYS)
 
     async def _run_conda(self, file: str, what: dict[str, object]) -> None:
-        # Through a file: a channel's address may hold a password.
-        job = self.entry.scratch.place / "conda.json"
-        job.touch(mode=0o600)
-        settings = {
-            "prefix": str(self.entry.env.place),
-            "cache": str(self.conda.cache),
-            "alias": self.conda.alias,
-            "root": str((self.entry.repo.place / file).parent),
-        }
-        job.write_text(json.dumps(settings | what))
-        command = [sys.executable, "-I", str(_CONDA_PROGRAM), str(job)]
-        await self.build.run(f"Installation of {file}", command, cwd=self.entry.folder, env=self._env())
+        """Makes the environment from conda packages, as a sandbox's process if there is one.
 
-    async def _install_lines(self, what: str, lines: Sequence[str], *, complete: bool = False) -> None:
-        """Installs the lines of a requirements file that stands, as it were, beside the file of the recipe."""
+        None of their code runs here, but they say themselves where their files go.
+        """
+        own = self.entry.scratch.place / "conda"
+        job = {
+            "prefix": str(self.entry.env.place),
+            "cache": str(own if self.build.sandbox else self.conda.cache),
+            "own": str(own),
+            "alias": self.conda.alias,
+            "root": str(self.entry.repo.place / self._folder),
+            "folders": [str(folder) for folder in (self.entry.repo.place, *self.conda.folders)],
+        }
+        command = [sys.executable, "-I", str(_CONDA_PROGRAM)]
+        readable = [Path(sys.prefix), Path(sys.base_prefix), _CONDA_PROGRAM, *self.conda.folders]
+        # Through a file: a channel's address may hold a password.
+        with self._own_file(_JOB, json.dumps(job | what)) as path:
+            await self.build.run(
+                f"Installation of {file}",
+                [*command, str(path)],
+                cwd=self.entry.box.place,
+                env=self._env(),
+                foreign=True,
+                readable=[*readable, path],
+            )
+        await asyncio.to_thread(self._check_python, file)
+
+    def _check_python(self, file: str) -> None:
+        """Makes sure that the packages have brought an interpreter, and no link to another program."""
+        try:
+            there = self.entry.env.is_file(self.entry.env.resolve("bin/python"))
+        except UntrustedError:
+            there = False
+        if not there:
+            raise UserError("bad-file", f"{file} has no Python in its environment.")
+
+    async def _install_lines(
+        self, what: str, file: str, lines: Sequence[str], *, complete: bool = False
+    ) -> None:
+        """Installs the lines of a requirements file that stands, as it were, beside the `file` of the recipe."""
         if not lines:
             return
-        recipe = self.recipe
-        place = (self.entry.repo.place / (recipe.conda or recipe.pipfile or recipe.pixi)).parent
-        file = place / _LINES
-        file.write_text("".join(f"{line}\n" for line in lines))
+        checked = await asyncio.to_thread(self.inside.lines, lines, file)
+        with self._own_file(_LINES, "".join(f"{line}\n" for line in checked)) as path:
+            await self.install(
+                what,
+                *(["--no-deps"] if complete else []),
+                "-r",
+                path,
+                cwd=self.entry.repo.place / self._folder,
+                readable=[path],
+            )
+
+    @contextlib.contextmanager
+    def _own_file(self, name: str, text: str) -> Iterator[Path]:
+        """Hold a new file where the code of the repository cannot write."""
+        path = self.entry.folder / name
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
         try:
-            await self.install(what, *(["--no-deps"] if complete else []), "-r", file, cwd=place)
+            yield path
         finally:
-            file.unlink()
+            path.unlink()
 
 
 def _conda_platform() -> str:

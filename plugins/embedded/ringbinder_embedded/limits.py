@@ -32,8 +32,9 @@ class LimitedBuild:
     output_limit: int
     disk_limit: int
     nice: int = 0
-    sandbox: Callable[[Path, Mapping[str, str]], list[str]] | None = None
-    """Gives, for a working folder and an environment, what comes before a command that runs the repository's code."""
+    sandbox: Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]] | None = None
+    """Gives, for a working folder, an environment and what is to be readable, what comes before a command that runs
+    the repository's code."""
     _step: str = field(default="it began", init=False)
     _output: int = field(default=0, init=False)
     _passed: asyncio.Future[str] = field(
@@ -60,14 +61,22 @@ class LimitedBuild:
         raise BuildError(f"{reason}; it was ended while {self._step}.", "build-limit")
 
     async def run(
-        self, step: str, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], foreign: bool = False
+        self,
+        step: str,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        foreign: bool = False,
+        readable: Sequence[Path] = (),
     ) -> None:
         """Runs one command, its output into the log; in the sandbox if it runs `foreign` code, the repository's.
 
-        Raises `BuildError` naming `step` if it fails.
+        `readable` are files and folders that it needs there beside the build's own. Raises `BuildError` naming `step`
+        if it fails.
         """
         if foreign and self.sandbox:
-            argv = [*self.sandbox(cwd, env), *argv]
+            argv = [*self.sandbox(cwd, env, readable), *argv]
         self._step = f"{step} was running"
         tail: deque[str] = deque(maxlen=_TAIL)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
+from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, excerpt, parse_json, parse_toml
 from ringbinder.errors import UserError
 
 _PYPI: Final = re.compile(r"https?://pypi\.(?:python\.)?org/simple/?")
-_VERSION: Final = re.compile(r"\d+(?:\.\d+)?")
+_VERSION: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?")
 _VCS: Final = ("git", "hg", "svn", "bzr")
 
 
@@ -27,17 +25,16 @@ class Pipfile:
     """Version that it asks for (``3.11``), or empty."""
 
 
-def read(path: Path, file: str) -> Pipfile:
-    """The content of the Pipfile.lock or Pipfile at `path`; messages call it `file`.
+def parse(text: bytes, file: str) -> Pipfile:
+    """Return what `text`, the content of the Pipfile.lock or Pipfile that messages call `file`, asks for. Blocks.
 
     Raises `UserError` (``bad-file``).
     """
-    locked = path.name.endswith(".lock")
+    locked = file.endswith(".lock")
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if locked else tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError("bad-file", f"{file} cannot be read: {error}") from None
+        content = parse_json(text, values=MAX_LOCK_VALUES) if locked else parse_toml(text)
+    except MalformedError as error:
+        raise UserError("bad-file", f"{file} {error}.") from None
     try:
         about = content["_meta"] if locked else content
         groups = ("default", "develop") if locked else ("packages", "dev-packages")
@@ -48,7 +45,8 @@ def read(path: Path, file: str) -> Pipfile:
         version = wanted.get("python_full_version") or wanted.get("python_version") or ""
         match = _VERSION.match(version)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError("bad-file", f"{file} has not the form of a {path.name} ({error!r}).") from None
+        kind = "Pipfile.lock" if locked else "Pipfile"
+        raise UserError("bad-file", f"{file} has not the form of a {kind} ({excerpt(str(error))}).") from None
     if any(not line.isprintable() for line in lines):
         raise UserError("bad-file", f"{file}: a package's entry goes over several lines.")
     python = match[0] if match and "." in match[0] else ""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from ringbinder.bounded import MalformedError, excerpt, parse_toml
 from ringbinder.errors import UserError
 
 from .condafile import CondaPackages
 
 
-def read(path: Path, file: str, platform: str) -> CondaPackages:
-    """The content of the pixi.toml at `path` for the conda platform `platform` (``linux-64``).
+def parse(text: bytes, file: str, platform: str) -> CondaPackages:
+    """Return what `text`, the content of a pixi.toml, asks for on the conda platform `platform` (``linux-64``).
 
     Features, environments other than the default one, tasks and activation are not read. Raises `UserError`:
     ``bad-file``, or ``unsupported-file`` if the workspace is not for this platform.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError("bad-file", f"{file} cannot be read: {error}") from None
+        content = parse_toml(text)
+    except MalformedError as error:
+        raise UserError("bad-file", f"{file} {error}.") from None
     try:
         workspace = content.get("workspace", content.get("project", {}))
         platforms = workspace.get("platforms", [])
@@ -32,12 +31,16 @@ def read(path: Path, file: str, platform: str) -> CondaPackages:
         for table in tables:
             specs |= {name: _spec(name, wish) for name, wish in table.get("dependencies", {}).items()}
             pip |= {name: _line(name, wish) for name, wish in table.get("pypi-dependencies", {}).items()}
+        fits = not platforms or platform in platforms
+        if not all(line.isprintable() for line in (*specs.values(), *pip.values(), *channels)):
+            raise ValueError("an entry goes over several lines")  # noqa: TRY301 - as the others
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError("bad-file", f"{file} has not the form of a pixi.toml ({error}).") from None
-    if platforms and platform not in platforms:
         raise UserError(
-            "unsupported-file", f"{file} is for {', '.join(map(str, platforms))}; this machine is {platform}."
-        )
+            "bad-file", f"{file} has not the form of a pixi.toml ({excerpt(str(error))})."
+        ) from None
+    if not fits:
+        named = excerpt(", ".join(map(str, platforms)))
+        raise UserError("unsupported-file", f"{file} is for {named}; this machine is {platform}.")
     return CondaPackages(channels, tuple(specs.values()), tuple(pip.values()))
 
 

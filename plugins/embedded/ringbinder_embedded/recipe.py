@@ -1,20 +1,22 @@
-"""Which file of a repository says what its environment is: a pure function over a folder.
+"""Which file of a repository says what its environment is, and its content.
 
 The order is repo2docker's (its list of build packs and their `detect`): a ``binder`` or ``.binder`` folder
 takes the place of the root; then Dockerfile, Julia, Nix, R, conda and Pipfile come before requirements.txt;
 a Python package in the root counts only without such a folder. What repo2docker does not read (uv.lock, pixi)
 counts only where none of its files does. What this builder cannot do is refused, naming the file.
+
+A file may be reached over links, as in repo2docker, as long as they stay in the repository.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
+from ringbinder.bounded import RECIPE_BYTES, MalformedError, excerpt, parse_toml
 from ringbinder.errors import UserError
+from ringbinder.untrusted import Kind, UntrustedError, UntrustedTree
 
 _INSTEAD: Final = (
     "To build it here, describe what it needs in binder/environment.yml or binder/requirements.txt: a binder "
@@ -33,10 +35,13 @@ _APT_ADVICE: Final = (
     "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as it is."
 )
 _ENVIRONMENTS: Final = ("environment.yml", "environment.yaml")
-_PYTHON_3: Final = re.compile(r"3(\.\d+){0,2}")
-_PYTHON_2: Final = re.compile(r"python-2(\.\d+)*")
 _PIPFILES: Final = ("Pipfile.lock", "Pipfile")
 _PIXI: Final = ("pixi.lock", "pixi.toml")
+
+_PYTHON_3: Final = re.compile(r"3(\.[0-9]{1,4}){0,2}")
+_PYTHON_2: Final = re.compile(r"python-2(\.[0-9]{1,4}){0,2}")
+_SPECIFIER: Final = 200
+"""Characters of a version specifier."""
 
 Project = Literal["none", "package", "dependencies", "locked"]
 
@@ -73,37 +78,34 @@ class Recipe:
         return " and ".join(name for name in named if name) or "no file: a plain Python environment"
 
 
-def read(root: Path) -> Recipe:
-    """The recipe of the repository at `root`.
+def read(tree: UntrustedTree) -> Recipe:
+    """Return the recipe of the repository `tree`. Blocks.
 
     Raises `UserError`: ``unsupported-file`` for what another builder can do, ``bad-file`` for a wrong file.
     """
-    folder = _binder_folder(root)
-    place = root / folder
+    folder = _binder_folder(tree)
     for names, advice in _BEFORE_PYTHON:
-        if file := _first(folder, place, names):
+        if file := _first(tree, folder, names):
             raise _unsupported(file, advice)
-    language, version = _runtime(folder, place)
+    language, version = _runtime(tree, folder)
     if language == "r":
         raise _unsupported(f"{folder}runtime.txt, which asks for R", _R_ADVICE)
-    if not folder and (file := _first(folder, place, ("DESCRIPTION",))):
+    if not folder and (file := _first(tree, folder, ("DESCRIPTION",))):
         raise _unsupported(file, _R_ADVICE)
-    if file := _first(folder, place, ("apt.txt",)):
+    if file := _first(tree, folder, ("apt.txt",)):
         raise _unsupported(file, _APT_ADVICE)
-    scripts = Recipe(
-        post_build=_first(folder, place, ("postBuild",)), start=_first(folder, place, ("start",))
-    )
-    if conda := _first(folder, place, _ENVIRONMENTS):
+    scripts = Recipe(post_build=_first(tree, folder, ("postBuild",)), start=_first(tree, folder, ("start",)))
+    if conda := _first(tree, folder, _ENVIRONMENTS):
         return evolve(scripts, conda=conda)
-    if pipfile := _first(folder, place, _PIPFILES):
+    if pipfile := _first(tree, folder, _PIPFILES):
         return evolve(scripts, pipfile=pipfile)  # which names its Python itself, as for repo2docker
-    requirements = _first(folder, place, ("requirements.txt",))
-    pyproject = _pyproject(root) if not folder else {}
-    project: Project = "none" if folder else _project(root, pyproject, bool(requirements))
+    requirements = _first(tree, folder, ("requirements.txt",))
+    pyproject = _pyproject(tree) if not folder else {}
+    project: Project = "none" if folder else _project(tree, pyproject, bool(requirements))
     if not (requirements or version or project == "package"):
-        if pixi := _first(folder, place, _PIXI):
+        if pixi := _first(tree, folder, _PIXI):
             return evolve(scripts, pixi=pixi)
-        if project == "none" and not language and (file := _first(folder, place, ("install.R",))):
+        if project == "none" and not language and (file := _first(tree, folder, ("install.R",))):
             raise _unsupported(file, _R_ADVICE)
     return evolve(
         scripts,
@@ -114,8 +116,37 @@ def read(root: Path) -> Recipe:
     )
 
 
-def _binder_folder(root: Path) -> str:
-    found = [name for name in ("binder", ".binder") if (root / name).is_dir()]
+def kind(tree: UntrustedTree, file: str) -> Kind | None:
+    """Return what `file` is, links in the repository followed; None if nothing is there.
+
+    Raises `UserError` (``bad-file``) for a link that leaves the repository.
+    """
+    try:
+        return tree.kind(tree.resolve(file))
+    except (UntrustedError, OSError) as error:
+        raise unreadable(file, error) from None
+
+
+def content(tree: UntrustedTree, file: str, limit: int = RECIPE_BYTES) -> bytes:
+    """Return the content of `file`, which is there and may have `limit` bytes. Raises `UserError` (``bad-file``)."""
+    try:
+        return tree.read(tree.resolve(file), limit)
+    except (UntrustedError, OSError) as error:
+        raise unreadable(file, error) from None
+
+
+def unreadable(file: str, error: UntrustedError | OSError) -> UserError:
+    """Return the error for a `file` that is not what it must be."""
+    reason = error.reason if isinstance(error, UntrustedError) else f"cannot be read: {error.strerror}"
+    return UserError(
+        "bad-file",
+        f"{excerpt(file)} {reason}. What describes an environment must be a regular file of the repository; "
+        "links to it may not leave the repository.",
+    )
+
+
+def _binder_folder(tree: UntrustedTree) -> str:
+    found = [name for name in ("binder", ".binder") if kind(tree, name) == "folder"]
     if len(found) > 1:
         raise UserError(
             "bad-file",
@@ -125,8 +156,10 @@ def _binder_folder(root: Path) -> str:
     return f"{found[0]}/" if found else ""
 
 
-def _first(folder: str, place: Path, names: tuple[str, ...]) -> str:
-    return next((f"{folder}{name}" for name in names if (place / name).is_file()), "")
+def _first(tree: UntrustedTree, folder: str, names: tuple[str, ...]) -> str:
+    """Return the first of `names` that is a file; a pipe or a device is refused when it is read."""
+    files = (f"{folder}{name}" for name in names)
+    return next((file for file in files if kind(tree, file) in ("file", "other")), "")
 
 
 def _unsupported(what: str, advice: str) -> UserError:
@@ -136,15 +169,14 @@ def _unsupported(what: str, advice: str) -> UserError:
     )
 
 
-def _runtime(folder: str, place: Path) -> tuple[str, str]:
+def _runtime(tree: UntrustedTree, folder: str) -> tuple[str, str]:
     """Language and version of runtime.txt (``name-version``, ``r-version-yyyy-mm-dd``, ``r-yyyy-mm-dd``)."""
-    file = f"{folder}runtime.txt"
-    try:
-        text = (place / "runtime.txt").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    if not (file := _first(tree, folder, ("runtime.txt",))):
         return "", ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("bad-file", f"{file} cannot be read: {error}") from None
+    try:
+        text = content(tree, file).decode().strip()
+    except UnicodeDecodeError:
+        raise UserError("bad-file", f"{file} is no text in UTF-8.") from None
     name, _, rest = text.partition("-")
     if name.lower() == "r":
         return "r", ""
@@ -154,18 +186,18 @@ def _runtime(folder: str, place: Path) -> tuple[str, str]:
                 "unsupported-file", f"{file} asks for {text}: this builder makes Python 3 environments."
             )
         raise UserError(
-            "bad-file", f"{file} says {text[:60]!r}; expected a Python version such as python-3.12."
+            "bad-file", f"{file} says '{excerpt(text)}'; expected a Python version such as python-3.12."
         )
     return name, "" if rest == "3" else rest
 
 
-def _pyproject(root: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _pyproject(tree: UntrustedTree) -> dict[str, Any]:
+    if not (file := _first(tree, "", ("pyproject.toml",))):
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError("bad-file", f"pyproject.toml cannot be read: {error}") from None
+    try:
+        return parse_toml(content(tree, file))
+    except MalformedError as error:
+        raise UserError("bad-file", f"{file} {error}.") from None
 
 
 def _requires_python(pyproject: dict[str, Any]) -> str:
@@ -173,23 +205,27 @@ def _requires_python(pyproject: dict[str, Any]) -> str:
 
     project = pyproject.get("project", {})
     value = project.get("requires-python", "") if isinstance(project, dict) else ""
+    if not isinstance(value, str):
+        return ""
     try:
-        return str(SpecifierSet(value)) if isinstance(value, str) else ""
+        if len(value) <= _SPECIFIER:
+            return str(SpecifierSet(value))
     except InvalidSpecifier:
-        raise UserError(
-            "bad-file", f"pyproject.toml: requires-python is {value!r}; expected such as '>=3.11'."
-        ) from None
+        pass
+    raise UserError(
+        "bad-file", f"pyproject.toml: requires-python is '{excerpt(value)}'; expected such as '>=3.11'."
+    )
 
 
-def _project(root: Path, pyproject: dict[str, Any], requirements: bool) -> Project:
+def _project(tree: UntrustedTree, pyproject: dict[str, Any], requirements: bool) -> Project:
     """As repo2docker: setup.py, or a project with a build system, is a package, beside any
     requirements.txt.
 
     Beyond it, where there is no requirements.txt: a uv.lock is taken at its word, and a project without a
     build system gives its dependencies.
     """
-    if "project" in pyproject and not requirements and (root / "uv.lock").is_file():
+    if "project" in pyproject and not requirements and _first(tree, "", ("uv.lock",)):
         return "locked"
-    if (root / "setup.py").is_file() or ("project" in pyproject and "build-system" in pyproject):
+    if _first(tree, "", ("setup.py",)) or ("project" in pyproject and "build-system" in pyproject):
         return "package"
     return "dependencies" if "project" in pyproject and not requirements else "none"
