@@ -161,7 +161,7 @@ class Launcher(Plugin[C], ABC):
     async def stop(self, server: Server) -> bool | None: ...
 
     async def servers(self) -> Sequence[Server]:
-        return ()
+        raise PluginError(self.context.name, "this launcher does not list its servers", "servers")
 
 
 class Sink(Plugin[C], ABC):

@@ -1,0 +1,51 @@
+"""A quota that cannot count the servers lets nobody in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringbinder import Image, Launcher, LaunchRequest, Log, Plan, Secret, Server
+from ringbinder.testing import memory_app
+
+
+class Silent(Launcher[Any]):
+    """Launches, and does not list what runs."""
+
+    runs = "oci"
+    launched = 0
+
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        self.launched += 1
+        return Server(f"s{self.launched}", "http://127.0.0.1:1/", Secret("t0ken-of-the-server"))
+
+    async def stop(self, server: Server) -> bool:
+        return True
+
+
+class Mute:
+    """The same, of no base class and without the hook."""
+
+    runs = "oci"
+
+    def __init__(self, config: Any, context: Any) -> None:
+        self.silent = Silent(config, context)
+
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        return await self.silent.launch(image, request, plan, log)
+
+    async def stop(self, server: Server) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("launcher", [Silent, Mute])
+async def test_quota_over_a_launcher_that_lists_nothing_refuses(tmp_path: Path, launcher: type) -> None:
+    quota = {"total_quota": 1}
+    async with memory_app(tmp_path, {"launcher:mine": launcher}, LaunchQuota=quota) as app:
+        assert (await app.launch("fake/a/b/main"))[-1].phase == "failed"
+
+
+async def test_launcher_that_lists_nothing_works_without_a_quota(tmp_path: Path) -> None:
+    async with memory_app(tmp_path, {"launcher:mine": Silent}) as app:
+        assert (await app.launch("fake/a/b/main"))[-1].phase == "ready"
