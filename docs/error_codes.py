@@ -77,7 +77,7 @@ MEANINGS: Final = {
     "session-runs": "The session still runs; stop its notebook first.",
     "session-unknown": "No session has this name, or several begin with it.",
     "shutting-down": "The server ends, or starts again; the same link may go on at another one, or in a moment.",
-    "spec-invalid": "The part of the link behind the provider has not the provider's form.",
+    "spec-invalid": "The part of the link behind the provider has not the provider's form, or more than 2 kB.",
     "submodule-not-found": "A submodule of the repository could not be fetched.",
     "try-again": "Something outside did not answer this time; `retry_after` says when to ask again, if it is known.",
     "unsupported-content": "The builder cannot fetch content of this kind.",

@@ -20,6 +20,7 @@ _FAKES = {
     "Ringbinder.registry": "fake",
     "Ringbinder.launcher": "fake",
     "Ringbinder.extra_plugins": "[fake]",
+    "Ringbinder.max_sessions_per_client": "5000",
 }
 
 

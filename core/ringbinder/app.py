@@ -75,13 +75,18 @@ class Ringbinder:
         )
 
     def launch(self, request: LaunchRequest) -> Session:
-        """Starts a session for one client."""
+        """Starts a session for one client.
+
+        Raises `UserError` (``spec-invalid``) if its spec is too long, and `Refused` if there are too many sessions.
+        """
+        request.check_length()
         return self.sessions.open(lambda name: evolve(request, session=name))
 
     async def resolve(
         self, request: LaunchRequest, tell: Callable[[Event], None] = lambda event: None
     ) -> Repo:
         """The first stage alone. Raises what a provider raises."""
+        request.check_length()
         return await self.pipeline.resolve(request, tell)
 
     def consents(self) -> Consents:
@@ -262,7 +267,10 @@ def _assemble(config: Config, services: Services, plugins: Plugins) -> Ringbinde
         pipeline.told.server_stopped(server.id, "stopped")
 
     async def servers() -> Sequence[Server]:
-        answers = await hooks.every("servers", chosen=plugins.chosen["launcher"])
+        launcher = plugins.chosen["launcher"]
+        answers = await hooks.every("servers", chosen=launcher)
+        if not answers:  # a quota must not take that for no servers
+            raise PluginError(launcher, "nobody lists the servers that run", "servers")
         return [server for _, listed in answers for server in listed]
 
     services.fetch, services.servers = fetch, servers
@@ -286,5 +294,12 @@ def _assemble(config: Config, services: Services, plugins: Plugins) -> Ringbinde
         settings.log_max_bytes,
         settings.cancel_unwatched_builds,
     )
-    sessions = Sessions(pipeline.serve, take_down, settings.session_grace, settings.session_memory)
+    sessions = Sessions(
+        pipeline.serve,
+        take_down,
+        settings.session_grace,
+        settings.session_memory,
+        most=settings.max_sessions,
+        most_of_one=settings.max_sessions_per_client,
+    )
     return Ringbinder(config, services, plugins, pipeline, runs, sessions, delivery)

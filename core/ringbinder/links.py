@@ -14,6 +14,7 @@ from .secret import redact
 from .suggest import did_you_mean
 
 _LONGEST = 8000
+_LONGEST_URLPATH = 4096
 _LONGEST_SHOWN = 200
 
 # What may stand in a path as it is; `%` because a spec is kept with the escapes that it came with.
@@ -106,10 +107,13 @@ def safe_urlpath(urlpath: str) -> str:
     """`urlpath` relative to the server's address, without slashes in front.
 
     A browser goes to it with the server's token, so it must not lead anywhere else. Raises UserError
-    ``urlpath-not-allowed`` for an absolute address, a backslash, a control character, or ``..`` above the
-    server.
+    ``urlpath-not-allowed`` for an absolute address, a backslash, a control character, ``..`` above the
+    server, or a path of more than 4 kB.
     """
     path = urlpath.strip(" /")
+    if len(path) > _LONGEST_URLPATH:
+        told = f"The path to open (urlpath) has more than {_LONGEST_URLPATH} characters."
+        raise UserError("urlpath-not-allowed", told)
     depth = 0
     for step in _QUERY.split(path, maxsplit=1)[0].split("/"):
         # Browsers take %2e for a dot; some servers take // for one slash.

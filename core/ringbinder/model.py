@@ -5,13 +5,20 @@ Each stage gets the earlier result whole; no stage sees the HTTP request.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
+from .errors import UserError
 from .secret import Secret
+
+LONGEST_SPEC: Final = 2048
+"""Bytes of a spec as it was sent."""
+_HOME_NETWORK: Final = 64
+"""Bits of an IPv6 address that a provider gives out as one: within it, a client has as many as it likes."""
 
 ImageKind = Literal["oci", "folder"]
 Stage = Literal["resolve", "check", "build", "push", "launch"]
@@ -53,6 +60,19 @@ class Client:
     host: str = ""
     """The host name that the client addressed; where one is configured for all (`normalized_origin`), that one."""
 
+    @property
+    def network(self) -> str:
+        """What counts as one client: the address; of IPv6 the network (/64), of whose addresses a home has them all."""
+        try:
+            address = ipaddress.ip_address(self.ip)
+        except ValueError:
+            return self.ip
+        if isinstance(address, ipaddress.IPv4Address):
+            return str(address)
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((int(address), _HOME_NETWORK), strict=False))
+
 
 @frozen
 class LaunchRequest:
@@ -73,6 +93,18 @@ class LaunchRequest:
     """Public address of this Ringbinder, with a trailing slash (`binder_launch_host`)."""
     session: str = ""
     """Name derived from the session, safe to show; a launcher may name a server or temporary user after it."""
+
+    @property
+    def owner(self) -> str:
+        """Who asks, as limits count them: the user, else the client's network."""
+        return self.user.key if self.user else self.client.network
+
+    def check_length(self) -> None:
+        """Raises UserError ``spec-invalid`` if the spec is longer than any that is kept or passed on."""
+        for text in (self.provider, self.spec):
+            if len(text.encode(errors="surrogatepass")) > LONGEST_SPEC:
+                message = f"This link is too long: its spec has more than {LONGEST_SPEC} bytes."
+                raise UserError("spec-invalid", message)
 
     @property
     def binder_request(self) -> str:

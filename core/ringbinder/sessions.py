@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 import secrets
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from contextvars import Context
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from attrs import define, field, frozen
 from structlog.contextvars import bind_contextvars, get_contextvars
 
+from .errors import Refused
 from .eventlog import READER, Bell, EventLog
 from .events import Event, failed
 from .model import LaunchRequest, Server
@@ -100,6 +102,8 @@ class Session:
     """A bearer secret: `ready` carries the notebook's token, and whoever knows the id may read it."""
     name: str
     """Derived from `id` and safe to show."""
+    owner: str = ""
+    """`LaunchRequest.owner`."""
     stretches: list[Stretch] = field(factory=list, repr=False)
     bell: Bell = field(factory=Bell)
     large: LargeBatches = field(factory=LargeBatches, repr=False)
@@ -158,6 +162,12 @@ class Session:
     @property
     def ended(self) -> bool:
         return self.terminal is not None
+
+    @property
+    def launched(self) -> bool:
+        """It was launched, and its client knows: nothing is left to do or to tell."""
+        last = self.terminal
+        return last is not None and last.phase == "ready" and self.delivered and self.readers == 0
 
     def number_of(self, text: str) -> int | None:
         """The number in an SSE id (``<session>.<seq>``, or with ``.end``); None unless of this session."""
@@ -254,6 +264,9 @@ class Sessions:
     """Seconds that a client which left before its terminal event was written has to come back."""
     memory: float = 600.0
     """Seconds that an ended session can be asked for."""
+    most: int = 5000
+    most_of_one: int = 100
+    """How many there may be in all, and of one owner."""
     key: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False)
     known: dict[str, Session] = field(factory=dict, init=False, repr=False)
     _timers: dict[str, asyncio.TimerHandle] = field(factory=dict, init=False, repr=False)
@@ -264,12 +277,15 @@ class Sessions:
     def open(self, make: Callable[[str], LaunchRequest]) -> Session:
         """Starts a session; `make` is given its public name and returns the request.
 
-        It lives without a reader for `grace` seconds.
+        It lives without a reader for `grace` seconds. Raises Refused if there are too many.
         """
         id = secrets.token_hex(16)
         name = hmac.new(self.key, id.encode(), hashlib.sha256).hexdigest()[:20]
+        request = make(name)
+        owner = request.owner
+        self._take_place(owner)
         session = Session(
-            make(name), id, name, large=self._large, on_idle=self._left, on_watched=self._watched
+            request, id, name, owner, large=self._large, on_idle=self._left, on_watched=self._watched
         )
         self.known[id] = session
         if self._closing is not None:
@@ -281,6 +297,34 @@ class Sessions:
             session.task.add_done_callback(lambda task: self._ended(session, task))
         self._left(session)
         return session
+
+    def _take_place(self, owner: str) -> None:
+        """Makes room for one more session of `owner`. Raises Refused with the time until there is some."""
+        of_owner = [session for session in self.known.values() if session.owner == owner]
+        self._make_room(of_owner, self.most_of_one, 429, "You have", "the most that one client may have")
+        self._make_room(
+            list(self.known.values()), self.most, 503, "There are", "the most that this server takes"
+        )
+
+    def _make_room(self, sessions: Sequence[Session], most: int, status: int, who: str, why: str) -> None:
+        if len(sessions) < most:
+            return
+        if done := next((session for session in sessions if session.launched), None):
+            self.forget(done)
+            return
+        wait = self._seconds_to_room(sessions)
+        told = f"{who} {len(sessions)} launches here, under way or of the last minutes, {why}."
+        raise Refused(f"{told} Try again in {wait} seconds.", retry_after=wait, status=status)
+
+    def _seconds_to_room(self, sessions: Sequence[Session]) -> int:
+        """Until the first of them is forgotten; of one that is read now, that is known only to be `memory` or more."""
+        now = asyncio.get_running_loop().time()
+        waits = [
+            timer.when() - now + (0 if session.ended else self.memory)
+            for session in sessions
+            if (timer := self._timers.get(session.id))
+        ]
+        return max(1, math.ceil(min(waits, default=self.memory)))
 
     def _ended(self, session: Session, task: asyncio.Task[None]) -> None:
         report(task, "a session failed")

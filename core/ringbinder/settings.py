@@ -86,6 +86,17 @@ class RingbinderSettings:
         60.0, help="How long a client that left before `ready` may come back before its launch is cancelled."
     )
     session_memory: Duration = option(600.0, help="How long an ended session can still be asked for.")
+    max_sessions: int = option(
+        5000,
+        validator=validators.ge(1),
+        help="How many sessions there may be: launches under way, and ended ones that can still be asked for; more "
+        "are refused.",
+    )
+    max_sessions_per_client: int = option(
+        100,
+        validator=validators.ge(1),
+        help="The same for one client: a user who has logged in, else an address, or a network (/64) of IPv6.",
+    )
     drain_time: Duration = option(
         0.0,
         help="How long launches under way may go on when the server is told to end by SIGTERM, before they are "

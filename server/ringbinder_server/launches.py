@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from quart import Blueprint, Response, abort, jsonify, request
-from ringbinder.errors import UserError
+from ringbinder.errors import RingbinderError, UserError
 from ringbinder.sessions import Session
 from werkzeug.exceptions import BadRequest
 
@@ -21,8 +21,14 @@ from .site import Site, client_ip
 from .wire import NOT_BUILD_ONLY, rate_headers, resumed, stream, wants_events
 
 _LONGEST_KEY = 255
+_SHORTEST_KEY = 20
+"""Of a client that has not logged in: many share one address, and the key alone gives the launch with its token."""
 _MOST_KEYS = 10_000
 _NO_STORE = {"Cache-Control": "no-store"}
+_GUESSABLE_KEY = (
+    f"An Idempotency-Key has at least {_SHORTEST_KEY} characters: it gives this launch to whoever sends it from the "
+    "same address, so that it must be random, such as a UUID."
+)
 
 
 @frozen
@@ -56,7 +62,7 @@ class _Keys:
             self._known.popitem(last=False)
 
     def _name(self, key: str) -> tuple[str, bytes]:
-        # Another client that guesses the key is not given this one's launch.
+        # Of clients at one address, the key itself tells who asks.
         owner = self.site.user.key if self.site.user else client_ip()
         return owner, hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
@@ -83,11 +89,16 @@ def routes(site: Site) -> Blueprint:
         key = request.headers.get("Idempotency-Key", "")
         if len(key) > _LONGEST_KEY:
             abort(400, f"An Idempotency-Key has at most {_LONGEST_KEY} characters.")
+        if key and len(key) < _SHORTEST_KEY and site.user is None:
+            abort(400, _GUESSABLE_KEY)
         session, status, headers = (keys.find(key, wanted) if key else None), 200, {}
         if session is None:
             wish = site.wish(wanted.provider, wanted.spec, wanted.urlpath, build_only=wanted.build_only)
             headers, status = await rate_headers(site, wish), 201
-            session = site.binder.launch(wish)
+            try:
+                session = site.binder.launch(wish)
+            except RingbinderError as error:
+                return refusal(error)
             if key:
                 keys.note(key, wanted, session)
         return _told(site, session, status, headers)

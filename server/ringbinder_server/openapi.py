@@ -135,7 +135,9 @@ _PATHS: Final[Json] = {
             "summary": "Start a launch",
             "parameters": [
                 _parameter(
-                    "Idempotency-Key", "header", "The same key of the same client means the same launch.",
+                    "Idempotency-Key", "header",
+                    "The same key of the same client means the same launch. A secret, such as a random UUID; users who "
+                    "have logged in may have shorter ones.",
                     {"type": "string", "maxLength": 255},
                 )
             ],
@@ -155,6 +157,8 @@ _PATHS: Final[Json] = {
                 "413": _error("The body is too large"),
                 "415": _error("The body is not application/json"),
                 "422": _error("The key stands for another launch"),
+                "429": _error("This client has too many launches, under way or of the last minutes"),
+                "503": _error("The server has"),
             },
         }
     },

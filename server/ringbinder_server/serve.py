@@ -30,6 +30,8 @@ from .login import BACK
 
 _WRITING: Final = 3.0
 """Seconds that open connections have to take their last bytes when the server ends."""
+_LONGEST_LOGGED: Final = 4096
+"""Characters of a request's path and query that the log shows."""
 _QUIET: Final = frozenset({"health", "versions", "metrics"})
 _LOGIN = re.compile(rf"(?<=/{BACK}\?).*")
 _LOG_CAPABILITY = re.compile(r"(?:(?<=/api/v1/builds/)|(?<=/api/v1/launches/))[^/?]+")
@@ -253,4 +255,5 @@ def loggable(target: str) -> str:
     target = _LOGIN.sub(HIDDEN, _LOG_CAPABILITY.sub(HIDDEN, target))
     plain = unquote(target)
     scrubbed = redact(plain)
-    return target if scrubbed == plain else quote(scrubbed, safe="/?&=:[]@,;+~!$'()*")
+    shown = target if scrubbed == plain else quote(scrubbed, safe="/?&=:[]@,;+~!$'()*")
+    return shown if len(shown) <= _LONGEST_LOGGED else f"{shown[:_LONGEST_LOGGED]}..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
@@ -21,6 +21,9 @@ from ringbinder.settings import BinderHubSettings
 from .bans import Bans
 from .guard import Asker, Guard
 from .tokens import BuildTokens
+
+_LONGEST_HEADER: Final = 512
+"""Characters of a header that a launch keeps, or that an error shows: more than any name of a host has."""
 
 
 @define(eq=False)
@@ -54,7 +57,10 @@ class Site:
     @property
     def public_address(self) -> str:
         """Address of this server for links, ending in a slash: the configured or the addressed one."""
-        return self.badge_address or f"{request.scheme}://{request.host}{self.settings.base_url}"
+        return (
+            self.badge_address
+            or f"{request.scheme}://{request.host[:_LONGEST_HEADER]}{self.settings.base_url}"
+        )
 
     @property
     def badge_address(self) -> str:
@@ -91,9 +97,9 @@ class Site:
         headers = request.headers
         return Asker(
             scheme=request.scheme,
-            host=headers.get("Host", ""),
-            origin=headers.get("Origin", ""),
-            site=headers.get("Sec-Fetch-Site", ""),
+            host=headers.get("Host", "")[:_LONGEST_HEADER],
+            origin=headers.get("Origin", "")[:_LONGEST_HEADER],
+            site=headers.get("Sec-Fetch-Site", "")[:_LONGEST_HEADER],
             by_cookie=self.user is not None and "Authorization" not in headers,
             by_script="X-Xsrftoken" in headers,
         )
@@ -122,7 +128,7 @@ class Site:
         asker = self.asker()
         client = Client(
             ip=client_ip(),
-            user_agent=request.headers.get("User-Agent", ""),
+            user_agent=request.headers.get("User-Agent", "")[:_LONGEST_HEADER],
             origin=asker.origin or asker.site,
             host=self.settings.normalized_origin or asker.host_name,
         )

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from http import HTTPStatus
 
 from quart import Blueprint, Response, request
+from ringbinder.errors import Refused, UserError
 from ringbinder.events import Event, failed
 from ringbinder.model import LaunchRequest, Link
 from ringbinder.sessions import Session, Span
@@ -66,10 +67,18 @@ async def answer(site: Site, provider: str, spec: str) -> Response:
         if number is not None:
             return resumed(site, session, last_id, number)
     headers = await rate_headers(site, wish)
+    try:
+        session = site.binder.launch(wish)
+    except UserError as error:
+        return alone(failed(error.message, code=error.code, status_code=400))
+    except Refused as error:
+        site.binder.log.warning("a launch was refused", reason=error.reason)
+        wait = error.retry_after
+        return alone(failed(error.reason, code="refused", status_code=error.status, retry_after=wait))
     if request.headers.get("Sec-Fetch-Site") == "same-origin" and not site.binder.services.public:
         # Our own page asks for this once its visitor has pressed Launch.
         await site.binder.consents().give(Link(provider, wish.spec))
-    return stream(site, site.binder.launch(wish), -1, headers)
+    return stream(site, session, -1, headers)
 
 
 NOT_BUILD_ONLY = (

@@ -81,21 +81,24 @@ async def test_a_launch_can_be_cancelled(serve: Serve) -> None:
         assert (await until_ended(live, launch))["result"]["message"] == "The launch was cancelled.\n"
 
 
+KEY = "7c0a1c52-2d0e-4a53-9c7e-6a1d3f0b8a11"
+
+
 async def test_the_same_key_is_the_same_launch(serve: Serve) -> None:
     async with serve({**CACHED, "Ringbinder.trusted_proxies": "[127.0.0.1]"}, gate=True) as live:
-        status, launch = await post(live, Idempotency_Key="k1")
-        again, same = await post(live, Idempotency_Key="k1")
+        status, launch = await post(live, Idempotency_Key=KEY)
+        again, same = await post(live, Idempotency_Key=KEY)
         assert (status, again, launch["id"]) == (201, 200, same["id"])
-        assert (await post(live, {**WISH, "spec": "a/b/c"}, Idempotency_Key="k1"))[0] == 422
+        assert (await post(live, {**WISH, "spec": "a/b/c"}, Idempotency_Key=KEY))[0] == 422
         others = [
-            await post(live, Idempotency_Key="k2"),
+            await post(live, Idempotency_Key=f"{KEY}2"),
             await post(live),
-            await post(live, Idempotency_Key="k1", X_Forwarded_For="192.0.2.1"),
+            await post(live, Idempotency_Key=KEY, X_Forwarded_For="192.0.2.1"),
         ]
         assert [status for status, _ in others] == [201] * 3
         assert len({launch["id"], *(each["id"] for _, each in others)}) == 4
         await live.client.delete(live.address + (await until_ended(live, launch))["url"][1:])
-        assert (await post(live, Idempotency_Key="k1"))[0] == 201, "that launch is gone"
+        assert (await post(live, Idempotency_Key=KEY))[0] == 201, "that launch is gone"
         assert (await post(live, Idempotency_Key="k" * 256))[0] == 400
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import math
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
 from attrs import frozen, validators
@@ -17,8 +17,6 @@ from ringbinder.model import Allowance, LaunchRequest
 from ringbinder.options import Duration, option
 
 _MOST_CLIENTS: Final = 100_000
-_HOME_NETWORK: Final = 64
-"""Bits of an IPv6 address that a provider gives out as one: within it, a client has as many as it likes."""
 
 
 @frozen
@@ -92,12 +90,7 @@ class RateLimit(Plugin[RateLimitOptions]):
         """Under which name the builds of who asks are counted; None if they are not."""
         if not self.config.limit or request.build_token or request.user or request.local:
             return None
-        try:
-            address = ipaddress.ip_address(request.client.ip)
-        except ValueError:
-            return None
-        if address.is_loopback and not self.context.services.public:
-            return None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, _HOME_NETWORK), strict=False))
-        return request.client.ip
+        with suppress(ValueError):
+            if ipaddress.ip_address(request.client.ip).is_loopback and not self.context.services.public:
+                return None
+        return request.client.network or None
