@@ -21,22 +21,41 @@ from ._address import shown
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+# By the rule of browsers: what ends so is an IPv4 address in some notation, and no name.
+_NUMBER_LAST: Final = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)")
+
+# Not public, by IANA's registries of special-purpose addresses; not by `ipaddress`, which changes with Python.
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+        "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+        "203.0.113.0/24", "224.0.0.0/3",
+        "168.63.129.16/32",  # what Azure's machines get their settings from; the other clouds' are in the blocks above
+        "2001::/23", "2001:db8::/32", "3fff::/20",
+    )
+)  # fmt: skip
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 # Network prefixes whose addresses stand for an IPv4 address: how many bits lie behind that.
-_EMBEDDED: Final = {ipaddress.IPv6Network("64:ff9b::/96"): 0, ipaddress.IPv6Network("2002::/16"): 80}
+_EMBEDDED: Final = {
+    ipaddress.IPv6Network("::ffff:0:0/96"): 0,
+    ipaddress.IPv6Network("64:ff9b::/96"): 0,
+    ipaddress.IPv6Network("2002::/16"): 80,
+}
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's, also where it wraps an IPv4 address."""
+    """Return whether an IP address is one of the internet's, also where it wraps an IPv4 address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
         for network, bits in _EMBEDDED.items():
             if ip in network:
                 return is_public(str(ipaddress.IPv4Address(int(ip) >> bits & 0xFFFFFFFF)))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+        if ip not in _GLOBAL_UNICAST:
+            return False
+    return not any(ip in network for network in _SPECIAL)
 
 
 async def _look_up(host: str, port: int) -> Sequence[str]:
@@ -83,7 +102,7 @@ class Guard:
 
     async def _judged(self, url: str, host: str, port: int) -> Sequence[str]:
         """The addresses of `host` that may be connected to; none if a proxy finds them."""
-        if ":" not in host and not _NAME.fullmatch(host):
+        if not _is_plain(host):
             raise _refusal(f'{shown(url)}: "{shown(host)}" is no plain host name.')
         try:
             found = await self.look_up(host, port)
@@ -102,18 +121,14 @@ class Guard:
     @asynccontextmanager
     async def http(self, shared: Http) -> AsyncIterator[Http]:
         """An HTTP client that connects nowhere else; `shared` if there is nothing to guard."""
-        if not self.on or getproxies_environment():
+        if not self.on:
             yield shared
             return
-        import aiohttp
         import httpx
-        from httpx_aiohttp import AiohttpTransport
+        from ringbinder.transport import Transport
 
-        connector = aiohttp.TCPConnector(limit=0, socket_factory=self._socket)
-        session = aiohttp.ClientSession(connector=connector)
-        transport = AiohttpTransport(client=session)
         async with httpx.AsyncClient(
-            transport=transport, timeout=shared.timeout, headers=shared.headers
+            transport=Transport(self._socket), timeout=shared.timeout, headers=shared.headers
         ) as client:
             yield client
 
@@ -127,6 +142,17 @@ class Guard:
 
 def _refusal(message: str) -> UserError:
     return UserError("address-not-allowed", message)
+
+
+def _is_plain(host: str) -> bool:
+    """Whether `host` is a name, or an address in the usual notation: others may mean one thing here and one in git."""
+    if ":" not in host and not _NUMBER_LAST.fullmatch(host):
+        return _NAME.fullmatch(host) is not None
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
 
 
 def _proxied(scheme: str, host: str) -> bool:
