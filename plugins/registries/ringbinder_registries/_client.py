@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 from attrs import define, field, frozen
 from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import ConfigError
-from ringbinder.secret import Secret
+from ringbinder.secret import Secret, redact
 from ringbinder.services import Clock
 
 from ._challenges import Challenge, challenges
@@ -37,6 +37,13 @@ _TOKEN_SECONDS: Final = 60.0  # where a server does not say (the token specifica
 _USED_OF_TOKEN: Final = 0.8
 _ANONYMOUS: Final = Challenge("")
 _DEFAULT_SERVICE: Final = "container_registry"
+_NO_ADDRESS: Final = "names a token server with no valid address"
+_TOKEN_SERVERS: Final = {
+    "docker.io": "auth.docker.io",
+    "registry.gitlab.com": "gitlab.com",
+    "registry.digitalocean.com": "api.digitalocean.com",
+}
+"""Registries whose token server is on another host than they are: a password for them is for that host too."""
 
 FindCredentials = Callable[[bool], Awaitable[Credentials | None]]
 Scope = tuple[str, ...]
@@ -123,8 +130,8 @@ class RegistryClient:
         if answer.status != 202:
             raise self.refusal(answer, f"push to {name}")
         if location := answer.headers.get("location"):
-            url = urljoin(f"{self.url}/", location)
-            if host_of(url) == host_of(self.url):
+            url = _joined(f"{self.url}/", location)
+            if _origin(url) == _origin(self.url):
                 # A registry that cannot cancel lets it expire.
                 await self.ask("DELETE", "", scope, url=url)
 
@@ -198,7 +205,9 @@ class RegistryClient:
             return credentials.basic() if credentials else None
         token = self._tokens.get((scope, credentials))
         if token is None or used == f"Bearer {token.reveal()}":
-            realm = urljoin(self.url, self.token_url or offer["realm"])
+            realm = _joined(self.url, self.token_url or offer["realm"])
+            if not realm:
+                raise self.wrong("DockerRegistry.token_url", _NO_ADDRESS)
             token = await self._flights(
                 (scope, credentials), lambda: self._token(realm, offer["service"], scope, credentials)
             )
@@ -207,6 +216,12 @@ class RegistryClient:
     async def _token(self, realm: str, service: str, scope: Scope, credentials: Credentials | None) -> Secret:
         if urlsplit(self.url).scheme == "https" and urlsplit(realm).scheme != "https":
             told = f"names a token server without https, {host_of(realm)}; no password is sent there"
+            raise self.wrong("DockerRegistry.token_url", told)
+        if credentials is not None and not self._may_have_password(realm):
+            told = (
+                f"names a token server on another host, {host_of(realm)}; no password is sent there. If that is "
+                f"right, set this to {_without_query(realm)}"
+            )
             raise self.wrong("DockerRegistry.token_url", told)
         asked_at = self.clock.monotonic()
         answer = await self._ask_for_token(realm, service, scope, credentials)
@@ -225,6 +240,13 @@ class RegistryClient:
         self._tokens.put((scope, credentials), secret, left)
         return secret
 
+    def _may_have_password(self, realm: str) -> bool:
+        """Whether the token server is the registry's own, or the one that the configuration names."""
+        if self.token_url:
+            return True
+        named, own = urlsplit(realm).hostname, urlsplit(self.url).hostname
+        return named is not None and named in (own, _TOKEN_SERVERS.get(host_of(self.url)))
+
     async def _ask_for_token(
         self, realm: str, service: str, scope: Scope, credentials: Credentials | None
     ) -> Answer:
@@ -234,9 +256,7 @@ class RegistryClient:
         try:
             url = httpx.URL(realm)
         except httpx.InvalidURL:
-            raise self.wrong(
-                "DockerRegistry.token_url", "names a token server with no valid address"
-            ) from None
+            raise self.wrong("DockerRegistry.token_url", _NO_ADDRESS) from None
         # One `service` and no more: strict servers refuse two.
         service = url.params.get("service") or service or _DEFAULT_SERVICE
         if credentials is not None and credentials.identity:
@@ -255,6 +275,25 @@ class RegistryClient:
             return self.wrong("DockerRegistry.username", told)
         told = f"does not accept the password of {credentials.username}: {server} answers with HTTP status"
         return self.wrong("DockerRegistry.password", f"{told} {answer.status}{_said(answer)}")
+
+
+def _joined(base: str, url: str) -> str:
+    """`url` as seen from `base`; empty if it is no address."""
+    try:
+        joined = urljoin(base, url)
+        _ = urlsplit(joined).port
+    except ValueError:
+        return ""
+    return joined
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
+def _without_query(url: str) -> str:
+    return redact(url.partition("?")[0])
 
 
 def _said(answer: Answer) -> str:
