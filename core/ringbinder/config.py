@@ -63,6 +63,7 @@ class Config:
         *,
         extra: Mapping[str, Any] | None = None,
         where: str = "",
+        beside: type[Any] | None = None,
     ) -> T:
         """An instance of the attrs class `cls` from `sections`, later ones over earlier ones, then `extra`.
 
@@ -72,11 +73,12 @@ class Config:
         (``Ringbinder.instances.lab``); with it, options that are not `inherited` are taken from `extra`
         alone.
         An option that `cls` does not have is an error in the last section and in `extra`; in the others it
-        may be meant for another class, so `unused` judges it when all have been filled. Raises ConfigError
-        with every problem.
+        may be meant for another class, so `unused` judges it when all have been filled. The options of
+        `beside`, another attrs class, may stand in any. Raises ConfigError with every problem.
         """
         attrs.resolve_types(cls)  # type: ignore[type-var]
         fields: dict[str, attrs.Attribute[Any]] = {a.alias: a for a in attrs.fields(cls) if a.init}  # type: ignore[arg-type]
+        others = {a.alias for a in attrs.fields(beside)} if beside else set()
         base = tuple(where.split(".")) if where else ()
         withheld = {name for name, a in fields.items() if base and not a.metadata.get("inherited", True)}
         given: list[tuple[Where, Mapping[str, Any]]] = []
@@ -96,8 +98,8 @@ class Config:
                     continue
                 if name in fields:
                     stands[name], values[name] = (*place, name), value
-                elif place in (base, (sections[-1],) if sections else base):
-                    told += self._unknown((*place, name), fields)
+                elif name not in others and place in (base, (sections[-1],) if sections else base):
+                    told += self._unknown((*place, name), {*fields, *others})
         for name, attribute in fields.items():
             if name not in withheld:
                 self._from_elsewhere(name, attribute, stands, values)
@@ -180,7 +182,7 @@ class Config:
                 if option not in self._asked.get(section, ()):
                     yield section, option
 
-    def _unknown(self, where: Where, fields: Mapping[str, Any]) -> Iterator[str]:
+    def _unknown(self, where: Where, fields: Collection[str]) -> Iterator[str]:
         section, name = str(where[0]), str(where[-1])
         if len(where) != 2 or not compat.known(section, name):
             self._judged.add((section, name))

@@ -23,6 +23,7 @@ from .runs import LogWriter, Run, Runs
 from .secret import redact, redacted
 from .services import Logger, Services
 from .sessions import Session
+from .specs import SpecForms
 from .stage_events import StageEvents
 from .waiting_line import WaitingLine
 
@@ -144,6 +145,15 @@ class Pipeline:
 
     async def _resolve(self, request: LaunchRequest) -> Repo:
         chosen = f"provider:{request.provider}"
+        options, forms = self.plugins.spec_options(request.provider), SpecForms.of(request.spec)
+        try:
+            options.permit(forms)
+            return options.applied(await self._resolved(request, chosen), forms)
+        except Refused as error:
+            error.policy = error.policy or chosen
+            raise
+
+    async def _resolved(self, request: LaunchRequest, chosen: str) -> Repo:
         repo: Repo | None = _right(
             await self.plugins.hooks.first("resolve", chosen=chosen, request=request), chosen, "resolve"
         )

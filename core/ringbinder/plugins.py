@@ -23,6 +23,7 @@ from .promise import check_api, importing
 from .secret import redact
 from .selection import GENERAL, GROUPS, EntryPoints, Found, Row, installed, select
 from .services import Services
+from .specs import SPECS_SECTION, SpecOptions
 from .suggest import did_you_mean
 
 __all__ = ["Found", "Plugins", "import_plugin"]
@@ -62,6 +63,7 @@ class Plugins:
         self._services = services
         self._selection = select(installed(entry_points), settings)
         self._delivery: dict[str, DeliverySettings] = {}
+        self._specs: dict[str, SpecOptions] = {}
         self._stopped: list[Found] = []
 
     @property
@@ -103,6 +105,10 @@ class Plugins:
             hint = did_you_mean(name, active, f" Active: {', '.join(active) or 'none'}.")
             raise PluginError(f"{kind}:{name}", f"no {kind} of this name is active.{hint}")
         return active[name].instance
+
+    def spec_options(self, provider: str) -> SpecOptions:
+        """What the operator says about the specs of an active provider."""
+        return self._specs[provider]
 
     @property
     def delivery(self) -> Mapping[str, DeliverySettings]:
@@ -217,9 +223,19 @@ class Plugins:
         log = self._services.log.bind(plugin=found.key)
         try:
             found.sections = _sections(plugin)
+            options: type[Any] = getattr(plugin, "Config", NoOptions)
+            beside = SpecOptions if found.kind == "provider" else None
             config: Any = self._config.fill(
-                getattr(plugin, "Config", NoOptions), found.sections, extra=row.extra, where=row.where
+                options, found.sections, extra=row.extra, where=row.where, beside=beside
             )
+            if found.kind == "provider":
+                self._specs[found.name] = self._config.fill(
+                    SpecOptions,
+                    tuple(dict.fromkeys((SPECS_SECTION, *found.sections))),
+                    extra=row.extra,
+                    where=row.where,
+                    beside=options,
+                )
             if found.kind == "sink":
                 self._delivery[found.name] = self._config.fill(
                     DeliverySettings,

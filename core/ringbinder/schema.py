@@ -22,6 +22,7 @@ from .options import DURATION_FORM, SIZE_FORM, ByteSize, Duration
 from .patterns import Pattern
 from .secret import Secret
 from .settings import BinderHubSettings, RingbinderSettings
+from .specs import SpecOptions
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 CORE_SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -72,6 +73,8 @@ def of_sections(plugins: Iterable[Any] = ()) -> dict[str, Any]:
     for plugin in plugins:
         for section in getattr(plugin, "sections", ()):
             classes.setdefault(section, []).append(getattr(plugin, "Config", NoOptions))
+            if hasattr(plugin, "resolve"):
+                classes[section].append(SpecOptions)
     names = sorted({*classes, *compat.OPTIONS})
     return {
         "type": ["object", "null"],

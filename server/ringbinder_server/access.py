@@ -62,11 +62,7 @@ def check_public(binder: Ringbinder) -> None:
     """Raises ConfigError if others could launch whatever they like: a token, a login or an allow-list is needed."""
     if binder.config.settings.access_token is not None or binder.config.binderhub.auth_enabled:
         return
-    loose = [
-        name
-        for name in binder.providers()
-        if not getattr(binder.plugins.get("provider", name).config, "allowed_specs", ())
-    ]
+    loose = [name for name in binder.providers() if not binder.plugins.spec_options(name).allowed_specs]
     if loose:
         raise ConfigError(
             [

@@ -11,9 +11,10 @@ import pytest
 from ringbinder.bases import Context
 from ringbinder.config import load
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.model import LaunchRequest, Repo
+from ringbinder.model import DoiSource, Repo
 from ringbinder.secret import Secret
 from ringbinder.services import SystemClock
+from ringbinder.specs import SpecForms
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers._patience import Patience, TooLate
 from ringbinder_providers.git import GitOptions
@@ -30,14 +31,12 @@ def github_options(tmp_path: Path, text: str, environ: Mapping[str, str] | None 
     return load([file], environ=environ or {}).fill(GitHubOptions, GitHubProvider.sections)
 
 
-async def test_quotas_of_specs(tmp_path: Path, context: Context) -> None:
+def test_quotas_of_specs(tmp_path: Path) -> None:
     options = github_options(
         tmp_path,
         r"""
         RepoProvider: {banned_specs: ["^spam/.*"]}
         GitHubRepoProvider:
-          api_base_path: http://127.0.0.1:1
-          retries: 0
           high_quota_specs: ["^jupyterlab/.*", "^ipython/.*"]
           spec_config:
             - {pattern: "^ipython/.*", config: {quota: 200, other: x}}
@@ -45,19 +44,17 @@ async def test_quotas_of_specs(tmp_path: Path, context: Context) -> None:
             - {pattern: "never", config: {quota: 0}}
         """,
     )
-    provider = GitHubProvider(options, context)
+    found = Repo("https://x.example", DoiSource("10.5281/x", "1"), "1", "x", "https://x.example", "x")
 
-    async def resolved(spec: str) -> Repo:
-        repo = await provider.resolve(LaunchRequest("gh", f"{spec}/{'a' * 40}"))
-        assert repo is not None
-        return repo
+    def resolved(spec: str) -> Repo:
+        return options.applied(found, SpecForms.of(f"{spec}/HEAD"))
 
-    assert (await resolved("u/r")).high_quota is False
-    assert (await resolved("u/r")).settings == {}
-    high = await resolved("ipython/x")
+    assert resolved("u/r").high_quota is False
+    assert resolved("u/r").settings == {}
+    high = resolved("ipython/x")
     assert (high.high_quota, high.settings) == (True, {"quota": 200, "other": "x"})
-    assert (await resolved("ipython/demo")).settings == {"quota": 7, "other": "x"}
-    assert hash(high) != hash(await resolved("u/r"))
+    assert resolved("ipython/demo").settings == {"quota": 7, "other": "x"}
+    assert hash(high) != hash(resolved("u/r"))
 
 
 @pytest.mark.parametrize(

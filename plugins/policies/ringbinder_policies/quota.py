@@ -15,6 +15,7 @@ from ringbinder.errors import PluginError, Refused, RingbinderError
 from ringbinder.hookspecs import Ticket
 from ringbinder.model import Health, Repo
 from ringbinder.options import Duration, option
+from ringbinder.specs import same_repository
 from ringbinder_cluster.client import Patience
 from ringbinder_cluster.watching import WatchTimes
 
@@ -71,6 +72,8 @@ class _Wish:
     repo: Repo
     image: str
     """Name without tag: servers of all commits of a repository count together."""
+    repository: str
+    """Its address, the same for all spellings: those have images of their own, and count together too."""
     quota: int
     """Of its repository; 0: none."""
     granted: asyncio.Event = field(factory=asyncio.Event)
@@ -98,6 +101,8 @@ class LaunchQuota(Plugin[QuotaOptions]):
         # When a launch had ended, well or not: from then on a new list of servers says whether it counts.
         self._over: deque[tuple[float, _Wish]] = deque()
         self._servers: Counter[str] = Counter()
+        self._repositories: dict[str, str] = {}
+        """By image, of what waits, is launched or runs."""
         self._listed_at = float("-inf")
         self._flight: SingleFlight[str, None] = SingleFlight()
         self._grants: deque[float] = deque(maxlen=20)
@@ -131,7 +136,8 @@ class LaunchQuota(Plugin[QuotaOptions]):
         quota = self._quota_of(ticket.repo)
         if self.config.total_quota is None and not quota:
             return None
-        return self._place(ticket, _Wish(ticket.repo, without_tag(ticket.plan.image), quota))
+        repo, image = ticket.repo, without_tag(ticket.plan.image)
+        return self._place(ticket, _Wish(repo, image, same_repository(repo.url), quota))
 
     async def health(self) -> Health | None:
         """BinderHub's check of this name, which never makes the whole unhealthy."""
@@ -163,6 +169,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
     @asynccontextmanager
     async def _place(self, ticket: Ticket, wish: _Wish) -> AsyncIterator[None]:
         self._waiting.append(wish)
+        self._repositories[wish.image] = wish.repository
         try:
             await self._list(_GOOD_FOR)
             self._grant()
@@ -214,8 +221,12 @@ class LaunchQuota(Plugin[QuotaOptions]):
         if total is not None and self._servers.total() + len(self._launching) >= total:
             return "total"
         if wish.quota:
-            running = self._servers[wish.image]
-            launching = sum(other.image == wish.image for other in self._launching)
+            running = sum(
+                count
+                for image, count in self._servers.items()
+                if image == wish.image or self._repositories.get(image) == wish.repository
+            )
+            launching = sum(other.repository == wish.repository for other in self._launching)
             if running + launching >= wish.quota:
                 return "repo"
         return ""
@@ -246,6 +257,12 @@ class LaunchQuota(Plugin[QuotaOptions]):
         # What had ended before is in that list if it has made a server.
         while self._over and self._over[0][0] < at:
             self._launching.discard(self._over.popleft()[1])
+        wanted = {wish.image for wish in (*self._waiting, *self._launching)}
+        self._repositories = {
+            image: repository
+            for image, repository in self._repositories.items()
+            if image in wanted or images[image]
+        }
 
     def _grant_anew(self) -> None:
         """A pod has come or gone."""
@@ -257,7 +274,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
         """Its place among those that wait for the same."""
         place = self._waiting.index(wish)
         if self._hindrance(wish) == "repo":
-            return 1 + sum(other.image == wish.image for other in self._waiting[:place])
+            return 1 + sum(other.repository == wish.repository for other in self._waiting[:place])
         return 1 + place
 
     def _eta(self, position: int) -> float | None:

@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from attrs import frozen
 from ringbinder.errors import UserError
-from ringbinder.secret import Secret, redact
+from ringbinder.secret import Secret
+from ringbinder.specs import shown as shown  # the providers have it from here
 
 PROTOCOLS: Final = frozenset({"http", "https", "git", "ssh"})
 """BinderHub's default of `GitRepoProvider.allowed_protocols`."""
@@ -18,7 +19,6 @@ FULL_SHA: Final = re.compile(r"[0-9a-fA-F]{40}")
 SHORT_SHA: Final = re.compile(r"[0-9a-fA-F]{4,39}")
 
 _LONGEST: Final = 2000
-_LONGEST_SHOWN: Final = 200
 _MOST_WORDS: Final = 20
 _SCP: Final = re.compile(r"(?P<who>[\w-]+@[\w.-]+):(?P<path>.+)", re.ASCII)
 _HOST: Final = re.compile(r"\w[\w.-]*|\[[0-9a-fA-F:.]+\]")
@@ -33,12 +33,6 @@ class Address:
 
     url: str
     credentials: Secret | None = None
-
-
-def shown(text: str) -> str:
-    """`text` from a link, fit for a message: without credentials, on one line, not too long."""
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in redact(text))
-    return printable if len(printable) <= _LONGEST_SHOWN else printable[: _LONGEST_SHOWN - 1] + "…"
 
 
 def invalid(message: str) -> UserError:

@@ -1,53 +1,26 @@
-"""What the operator says about specs, and the base of all providers that heed it."""
+"""The options that our providers share, and the base of all of them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from attrs import evolve, field, frozen, validators
+from attrs import frozen, validators
 from ringbinder.bases import Context, Provider
-from ringbinder.errors import Refused
 from ringbinder.model import LaunchRequest, Repo
 from ringbinder.options import Duration, option
-from ringbinder.patterns import Pattern
 from ringbinder.secret import Secret
+from ringbinder.specs import SpecOptions
 
-from ._address import shown
 from ._credentials import normalized
 from ._guard import Guard
 from ._patience import Patience
 
 
 @frozen
-class SpecConfig:
-    """One entry of `spec_config`: what holds for the specs that begin with a match of `pattern`."""
-
-    pattern: Pattern
-    config: Mapping[str, Any] = field(factory=dict)
-
-
-@frozen
-class RepoOptions:
+class RepoOptions(SpecOptions):
     """Section `RepoProvider`: every provider's."""
 
-    allowed_specs: tuple[Pattern, ...] = option(
-        default=(),
-        help="Regular expressions, case ignored: only specs that begin so may be launched. Empty: all.",
-    )
-    banned_specs: tuple[Pattern, ...] = option(
-        default=(),
-        help="Regular expressions, case ignored: specs that begin so may not be launched, even if allowed.",
-    )
-    high_quota_specs: tuple[Pattern, ...] = option(
-        default=(),
-        help="Regular expressions, case ignored: specs that begin so have `BinderHub.per_repo_quota_higher`.",
-    )
-    spec_config: tuple[SpecConfig, ...] = option(
-        default=(),
-        help="List of `{pattern: ..., config: {quota: ...}}`; of several that match, later ones win.",
-    )
     git_credentials: Secret = option(
         factory=lambda: Secret(""),
         converter=normalized,
@@ -82,7 +55,7 @@ C = TypeVar("C", bound=RepoOptions)
 
 
 class SpecProvider(Provider[C]):
-    """A provider that heeds section `RepoProvider`. A subclass says what a spec means in `find`."""
+    """A provider with the options of section `RepoProvider`. A subclass says what a spec means in `find`."""
 
     def __init__(self, config: C, context: Context) -> None:
         super().__init__(config, context)
@@ -98,29 +71,8 @@ class SpecProvider(Provider[C]):
         return frozenset()
 
     async def resolve(self, request: LaunchRequest) -> Repo | None:
-        self.permit(request.spec)
-        repo = await self.find(request)
-        settings: dict[str, Any] = {}
-        for entry in self.config.spec_config:
-            if _matches((entry.pattern,), request.spec):
-                settings |= entry.config
-        return evolve(
-            repo, high_quota=_matches(self.config.high_quota_specs, request.spec), settings=settings
-        )
+        return await self.find(request)
 
     @abstractmethod
     async def find(self, request: LaunchRequest) -> Repo:
-        """What a spec that the operator permits means. Raises as `resolve`."""
-
-    def permit(self, spec: str) -> None:
-        """Raises `Refused` if the operator does not let `spec` (as in the link) be launched."""
-        banned, allowed = self.config.banned_specs, self.config.allowed_specs
-        if _matches(banned, spec) or (allowed and not _matches(allowed, spec)):
-            raise Refused(
-                f"Sorry, {shown(spec)} is not allowed to launch. Please contact admins for more info!"
-            )
-
-
-def _matches(patterns: Sequence[Pattern], spec: str) -> bool:
-    """By BinderHub's rule: at the beginning of the spec as it stands in the link, case ignored."""
-    return any(pattern.ignoring_case.match(spec) for pattern in patterns)
+        """What a spec means. Raises as `resolve`."""
