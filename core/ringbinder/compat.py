@@ -346,6 +346,18 @@ def disagreements(sections: Sections, registry_url: str = "") -> list[str]:
     return found
 
 
+def half_sandboxed(sections: Sections, choice: Choice) -> str:
+    """What is wrong with a sandbox for notebooks without one for builds; empty if that is not so."""
+    modes = ("auto", "required")
+    launcher, builder = (sections.get(name, {}).get("sandbox") for name in ("LocalLauncher", "LocalBuilder"))
+    if (choice.launcher, choice.builder) != ("local", "local") or launcher not in modes or builder in modes:
+        return ""
+    return (
+        f"LocalLauncher.sandbox is {launcher}, and LocalBuilder.sandbox is off: code of repositories (postBuild, "
+        "setup.py) runs outside of the sandbox while images are built. Set LocalBuilder.sandbox, too."
+    )
+
+
 def _url_host(url: object) -> str:
     if not isinstance(url, str) or not url:
         return ""

@@ -144,13 +144,20 @@ class Config:
             values[name] = values[name] if quoted else origin.text
 
     @property
+    def risks(self) -> tuple[str, ...]:
+        """What is no error, and leaves open what the configuration seems to close; each start repeats it."""
+        risk = compat.half_sandboxed(self._tree.sections, self.choice)
+        return (risk,) if risk else ()
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd but no error: hosts that differ, and BinderHub's options that nothing has asked for.
 
         Complete when all plugins have been filled.
         """
         url = self.registry_credentials.url if self.registry_credentials else ""
-        found = compat.disagreements(self._tree.sections, url)
+        found = list(self.risks)
+        found += compat.disagreements(self._tree.sections, url)
         if stranded := compat.stranded_credentials(self._tree.registry, self._tree.sections):
             found.append(stranded)
         for section, option in self._idle():

@@ -29,7 +29,7 @@ async def _findings(invocation: Invocation) -> list[tuple[str, Finding]]:
     config = invocation.config()
     services = Services(invocation.log, Paths.of(config.settings.state_folder, config.settings.cache_folder))
     plugins = Plugins(config, services)
-    found: list[tuple[str, Finding]] = []
+    found = [("configuration", Finding("warning", risk)) for risk in config.risks]
     try:
         try:
             plugins.load()

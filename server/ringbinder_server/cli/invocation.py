@@ -43,7 +43,7 @@ class Invocation:
         """A running application. Raises ConfigError and PluginError as `ringbinder.app.running` does."""
         config = self.config()
         async with running(config, self.log) as app:
-            for text in config.unused():
+            for text in (*config.risks, *config.unused()):
                 click.echo(redact(f"ringbinder: warning: {text}"), err=True)
             yield app
 
