@@ -140,8 +140,9 @@ class RingbinderSettings:
     )
     access_token: Secret | None = option(
         None,
-        help="Whoever uses this server must bear it: as `?access_token=...` once, which leaves a cookie, or as "
-        "`Authorization: Bearer ...`. Default: none is asked for.",
+        help="The server demands it: as `?token=...` in an address that is opened once in a browser, which then is "
+        "let in for 12 hours, or as `Authorization: Bearer ...`. Default: one is made at each start where code runs "
+        "on a person's own machine, and none is demanded elsewhere.",
     )
     allowed_hosts: tuple[str, ...] = option(
         (),

@@ -12,6 +12,7 @@ from quart import Blueprint, Quart, Response, abort, jsonify, render_template, r
 from quart.wrappers.base import BaseRequestWebsocket
 from ringbinder.app import Ringbinder
 from ringbinder.events import failed
+from ringbinder.secret import Secret
 from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import BaseConverter, MapAdapter, RequestRedirect
@@ -95,10 +96,13 @@ def _name_request(scope: HTTPScope) -> None:
     bind_contextvars(request=id)
 
 
-def create_app(binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0) -> Quart:
+def create_app(
+    binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0, token: Secret | None = None
+) -> Quart:
     """The application for a running Ringbinder that listens on the address `bound`.
 
-    `hold` is for how many seconds a stream stays open after `ready`. Set `app.extensions["site"].closing`
+    `hold` is for how many seconds a stream stays open after `ready`. `token` is demanded of clients; the default
+    is the configured one, if there is one. Set `app.extensions["site"].closing`
     before stopping the server: streams that have nothing more to tell then end. Raises ConfigError if the
     operator's own templates or files are not there or are broken.
     """
@@ -136,8 +140,12 @@ def create_app(binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0)
         if reason := site.guard.unknown_host(asker):
             abort(403, reason)
 
-    if (token := binder.config.settings.access_token) is not None:
-        access.demand(app, token, site.settings.base_url)
+    if site.is_own_machine:
+        access.leave_localhost(app, bound)
+    if (token := token or binder.config.settings.access_token) is not None:
+        demanded = access.Access(token, binder.services.clock, site.settings.base_url)
+        site.access_key = demanded.storage
+        access.demand(app, demanded)
 
     @app.before_request
     async def refuse_banned() -> None:
@@ -176,7 +184,9 @@ def _handle_errors(app: Quart, site: Site) -> None:
         if wanted == "application/json" or programs:
             response = jsonify(code=title.lower().replace(" ", "-"), message=message)
         else:
-            response = Response(await render_template("error.html", title=title, message=message))
+            response = Response(
+                await render_template("error.html", title=title, message=message, status=status)
+            )
         response.status_code = status
         return response
 

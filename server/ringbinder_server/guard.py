@@ -15,6 +15,12 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^\[\]:@/\\?#\s]+)(?P<port>:[0-9]*
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
 
+def split_host(header: str) -> tuple[str, str]:
+    """Host name in lower case, and ``:port`` if there is one; both empty if a Host header is not a host."""
+    match = _HOST.fullmatch(header.lower())
+    return (match["name"].rstrip("."), match["port"] or "") if match else ("", "")
+
+
 @frozen
 class Asker:
     """What a request tells of who sent it; browsers fill these in, and a page cannot change them."""
@@ -33,8 +39,7 @@ class Asker:
     @property
     def host_name(self) -> str:
         """Host name in lower case without port; empty if the header is not a host."""
-        match = _HOST.fullmatch(self.host.lower())
-        return match["name"].rstrip(".") if match else ""
+        return split_host(self.host)[0]
 
     @property
     def by_address(self) -> bool:

@@ -90,6 +90,7 @@ class Look:
             "nonce": nonce,
             "user": self.site.user,
             "is_own_machine": self.site.is_own_machine,
+            "access_key": self.site.access_key,
             "can_log_out": self.site.binder.plugins.hooks.answered("log_out"),
             "opengraph_title": settings.default_opengraph_title,
             "page_config": self.page_config,

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import quote
 
 from attrs import frozen
-from quart import Blueprint, Response, abort, redirect, render_template, request
+from quart import Blueprint, Response, abort, g, jsonify, redirect, render_template, request
 from ringbinder.errors import UserError
 from ringbinder.model import Server, Work
 from ringbinder.secret import redact
@@ -54,6 +54,9 @@ def routes(site: Site) -> Blueprint:
     page = f"{site.settings.base_url}notebooks"
 
     async def shown(problem: str = "", status: int = 200) -> Response:
+        if g.get("by_cookie"):  # anybody may have it (see `access`): the page's script asks with the key
+            text = await render_template("notebooks.html", rows=None, problem=problem)
+            return Response(text, status, headers=_PRIVATE)
         servers = {server.id: server for server in await binder.servers()}
         rows = [_Row(work, servers.get(work.id)) for work in reversed(await binder.work())]
         text = await render_template("notebooks.html", rows=rows, problem=problem, clock=_clock)
@@ -73,16 +76,17 @@ def routes(site: Site) -> Blueprint:
     async def all() -> Response:
         return await shown()
 
-    @blueprint.get("/notebooks/<segment:id>/open")
-    async def open_it(id: str) -> Response | Redirect:
+    @blueprint.post("/notebooks/<segment:id>/open")
+    async def open_it(id: str) -> Response:
         server = await server_of(id)
         if server is None:
-            return await shown(_UNKNOWN, 404)
-        answer = redirect(f"{server.url}?token={quote(server.token.reveal(), safe='')}", 303)
+            abort(404)
+        # No redirect: a form's answer may lead browsers no further than the pages' policy allows.
+        answer = jsonify(url=f"{server.url}?token={quote(server.token.reveal(), safe='')}")
         answer.headers.update(_PRIVATE)
         return answer
 
-    @blueprint.get("/notebooks/<segment:id>/work.<segment:kind>")
+    @blueprint.post("/notebooks/<segment:id>/work.<segment:kind>")
     async def take_away(id: str, kind: str) -> Response:
         if kind not in _ARCHIVES:
             abort(404)

@@ -26,12 +26,11 @@ def routes(site: Site, look: Look) -> Blueprint:
     blueprint = Blueprint("pages", __name__)
     consents = site.binder.consents()
 
-    async def may_start(link: Link) -> bool:
+    def may_start(allowed: bool) -> bool:
         # A page that sends its visitor here must not thereby run code on the visitor's own machine, or with the
         # visitor's account; nor must an address that somebody wrote run it on the machine, until this visitor has
         # pressed Launch for that repository once.
-        own = request.headers.get("Sec-Fetch-Site") in ("none", "same-origin")
-        return own and await consents.given(link)
+        return allowed and request.headers.get("Sec-Fetch-Site") in ("none", "same-origin")
 
     @blueprint.get("/")
     async def home() -> Response | Redirect:
@@ -61,6 +60,7 @@ def routes(site: Site, look: Look) -> Blueprint:
             urlpath, problem = "", error.message
         link = described(site, Link(provider, spec.rstrip("/"), urlpath))
         token = site.build_token(provider, spec)
+        allowed = await consents.given(Link(provider, spec.rstrip("/")))
         data = {
             **link,
             "spec": spec,
@@ -68,8 +68,8 @@ def routes(site: Site, look: Look) -> Blueprint:
             # A little less, for what lies on the way.
             "token_seconds": 0.9 * site.settings.build_token_expires_seconds,
             "base": site.settings.base_url,
-            "by_itself": not (consents.asks or site.user)
-            or await may_start(Link(provider, spec.rstrip("/"))),
+            "allowed": allowed,
+            "by_itself": not (consents.asks or site.user) or may_start(allowed),
             "problem": problem,
             "silence": 2.5 * site.binder.config.settings.keepalive,
         }

@@ -20,10 +20,10 @@ import hypercorn.logging
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import Config
 from ringbinder.errors import ConfigError
-from ringbinder.secret import HIDDEN, redact
+from ringbinder.secret import HIDDEN, Secret, redact
 from ringbinder.services import Logger
 
-from .access import check_public
+from .access import check_public, token_of
 from .app import create_app
 from .connections import ExhaustionReports, Listening, raise_descriptor_limit, refuse_h2c
 from .login import BACK
@@ -44,13 +44,15 @@ async def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     open_to_all: bool = False,
-    on_ready: Callable[[str], None],
+    demand_token: bool = True,
+    on_ready: Callable[[str, Secret | None], None],
 ) -> None:
     """Serves until SIGTERM or SIGINT; a second SIGINT ends the process at once.
 
     After SIGTERM, launches under way go on for ``Ringbinder.drain_time``.
 
-    `on_ready` is told the address once requests are answered. `port` defaults to ``BinderHub.port``; 0 takes
+    `on_ready` gets the address once requests are answered, and the token if one was made for this server: for a
+    person's own machine, if `demand_token` and none is configured. `port` defaults to ``BinderHub.port``; 0 takes
     a free one. `open_to_all`: refuses to start without a token or an allow-list. Raises ConfigError then and
     if it cannot listen there, and what `ringbinder.app.running` raises.
     """
@@ -63,11 +65,14 @@ async def serve(
         public = open_to_all or not _is_loopback(host)
         async with AsyncExitStack() as stack:
             binder = await stack.enter_async_context(running(config, log, public=public))
+            for risk in config.risks:
+                log.warning(risk)
             if open_to_all:
                 check_public(binder)
-            server = await stack.enter_async_context(serving(binder, sock, host))
+            token = token_of(binder, demanded=demand_token)
+            server = await stack.enter_async_context(serving(binder, sock, host, token=token))
             collect_seldom()
-            on_ready(address)
+            on_ready(address, None if token == config.settings.access_token else token)
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({stopped, server}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
@@ -122,20 +127,22 @@ def _is_loopback(host: str) -> bool:
 
 def address_of(sock: socket.socket, host: str, base_url: str = "/") -> str:
     """The address for the browser of this machine."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104
     port = sock.getsockname()[1]
     return f"http://[{name}]:{port}{base_url}" if ":" in name else f"http://{name}:{port}{base_url}"
 
 
 @asynccontextmanager
 async def serving(
-    binder: Ringbinder, sock: socket.socket, bound: str, hold: float = 60.0
+    binder: Ringbinder, sock: socket.socket, bound: str, hold: float = 60.0, *, token: Secret | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Answers requests on `sock`, which it takes over; yields the task that does so.
 
+    `token` is demanded of clients; the default is the configured one, if there is one.
+
     On leaving, every open stream gets its last event and ends while the server still runs; then it ends too.
     """
-    app = create_app(binder, bound, hold)
+    app = create_app(binder, bound, hold, token)
     settings = _Settings(sock)
     settings.include_server_header = False
     settings.graceful_timeout = 2 * _WRITING

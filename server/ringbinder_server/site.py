@@ -26,6 +26,12 @@ _LONGEST_HEADER: Final = 512
 """Characters of a header that a launch keeps, or that an error shows: more than any name of a host has."""
 
 
+def is_own_machine(binder: Ringbinder) -> bool:
+    """Whether only a person's own machine is served: code runs on it, and no other machine reaches the server."""
+    shared = binder.services.public or binder.config.binderhub.auth_enabled
+    return not shared and binder.consents().asks
+
+
 @define(eq=False)
 class Site:
     """One per application of Quart."""
@@ -37,14 +43,15 @@ class Site:
     closing: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set when the server is about to stop: streams that have nothing to tell end."""
     is_own_machine: bool = field(init=False)
-    """Whether a person's own machine is what this serves: to nobody else, and code runs on that very machine."""
+    """See the function `is_own_machine`."""
+    access_key: str = field(init=False, default="")
+    """The name under which pages keep the key of this server in ``localStorage``; empty: no token is demanded."""
     bans: Bans = field(init=False)
     tokens: BuildTokens = field(init=False)
     _badge_maker: Callable[[Any], Any] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        shared = self.binder.services.public or self.settings.auth_enabled
-        self.is_own_machine = not shared and self.binder.consents().asks
+        self.is_own_machine = is_own_machine(self.binder)
         self.bans = Bans.of(self.settings)
         self.tokens = BuildTokens.of(self.settings)
         if is_named(self.settings.badge_base_url):

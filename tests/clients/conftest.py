@@ -70,7 +70,7 @@ class _serving:
         }
         words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
         program = str(Path(sys.executable).with_name("ringbinder"))
-        self._command = [program, "serve", "--port", "0", *words]
+        self._command = [program, "serve", "--no-token", "--port", "0", *words]
         self._log = folder / "server.log"
 
     def __enter__(self) -> str:

@@ -25,18 +25,26 @@ LONG = 240.0
 
 @define
 class Site:
-    """A running server. `address` ends with a slash."""
+    """A running server."""
 
     process: asyncio.subprocess.Process
-    address: str
+    printed: str
+    """The address that it printed, with its token."""
     http: aiohttp.ClientSession
+
+    @property
+    def address(self) -> str:
+        """The address without the token; ends with a slash."""
+        return self.printed.partition("?")[0]
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     async def events(self, link: str, last_id: str = "") -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Ids and events of a launch, to the end of its stream."""
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+        token = self.printed.partition("?token=")[2]
+        headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
+        headers |= {"Last-Event-ID": last_id} if last_id else {}
         timeout = aiohttp.ClientTimeout(total=LONG)
         async with self.http.get(f"{self.address}build/{link}", headers=headers, timeout=timeout) as answer:
             async for told in events_of(answer):

@@ -27,7 +27,7 @@ async def test_a_click_runs_a_cell(place: Place, repository: Repository, link: s
     async with place.serve() as site, chromium() as browser:
         page = await browser.new_page()
         page.set_default_timeout(240_000)
-        await page.goto(site.address)
+        await page.goto(site.printed)
         await page.fill("#link", f"{site.address}v2/{link}?labpath=first.ipynb")
         await expect(page.locator("#understood")).to_be_visible(timeout=60_000)
         await page.press("#link", "Enter")

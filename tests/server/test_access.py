@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -25,13 +26,14 @@ GUARDED = (
 
 async def test_without_it_nothing_but_probes_and_badges(serve: Serve) -> None:
     async with serve(SETS) as live:
+        cookie = f"ringbinder-access-{httpx.URL(live.address).port}"
         wrong: tuple[dict[str, Any], ...] = (
             {},
             {"headers": {"Authorization": f"Bearer {TOKEN}x"}},
             {"headers": {"Authorization": f"Basic {TOKEN}"}},
-            {"params": {"access_token": "x"}},
-            {"headers": {"Cookie": f"ringbinder-access={TOKEN}"}},
-            {"headers": {"Cookie": b"ringbinder-access=\xff\xfe"}},
+            {"params": {"token": "x"}},
+            {"headers": {"Cookie": f"ringbinder-access={TOKEN}; {cookie}={TOKEN}"}},
+            {"headers": {"Cookie": f"{cookie}=\xff\xfe".encode("latin-1")}},
         )
         for path in GUARDED:
             for request in wrong:
@@ -54,20 +56,27 @@ async def test_a_program_sends_a_header(serve: Serve, scheme: str) -> None:
 
 async def test_a_browser_is_given_a_cookie_and_a_clean_address(serve: Serve) -> None:
     async with serve(SETS | {"BinderHub.base_url": "/some/"}) as live:
-        address = live.address + "v2/fake/a/b/c?urlpath=lab%2Ftree&access_token=" + TOKEN
+        address = live.address + "v2/fake/a/b/c?urlpath=lab%2Ftree&token=" + TOKEN
         first = await live.client.get(address)
-        assert first.status_code == 303
-        assert first.headers["location"] == "/some/v2/fake/a/b/c?urlpath=lab%2Ftree"
+        assert first.status_code == 200
+        assert TOKEN not in first.text
+        assert 'location.replace("/some/v2/fake/a/b/c?urlpath=lab%2Ftree")' in first.text
+        assert first.headers["referrer-policy"] == "no-referrer"
+        assert first.headers["cache-control"] == "no-store"
         cookie = first.headers["set-cookie"]
         assert TOKEN not in cookie
-        assert {"HttpOnly", "SameSite=Lax", "Path=/some/"} <= set(cookie.split("; "))
-        page = await live.client.get(httpx.URL(live.address).join(first.headers["location"]))
+        assert {"HttpOnly", "SameSite=Lax", "Path=/some/", "Max-Age=43200"} <= set(cookie.split("; "))
+        page = await live.client.get(live.address + "v2/fake/a/b/c?urlpath=lab%2Ftree")
         assert page.status_code == 200
-        assert (await live.events("build/fake/a/b/c"))[-1]["phase"] == "ready"
+        key = re.search(r'localStorage.setItem\("ringbinder-access /some/", "([^"]+)"\)', first.text)
+        assert key is not None
+        bearer = {"Authorization": f"Bearer {key[1]}"}
+        assert (await live.events("build/fake/a/b/c", bearer))[-1]["phase"] == "ready"
         assert TOKEN not in str(live.logged)
+        assert key[1] not in str(live.logged)
 
 
 async def test_a_link_cannot_send_the_browser_elsewhere(serve: Serve) -> None:
     async with serve(SETS) as live:
-        answer = await live.client.get(live.address + "/evil.example/?access_token=" + TOKEN)
-        assert not answer.headers.get("location", "/").startswith("//")
+        answer = await live.client.get(live.address + "/evil.example/?token=" + TOKEN)
+        assert answer.status_code == 404

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.async_api import Browser, Page
-
-from .browsing import breakable, opened
+from realparts.browsing import breakable, opened
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import Browser, expect
-
-from .browsing import LINK, LOOKS, opened, shot, web
+from realparts.browsing import LINK, LOOKS, opened, shot, web
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve
@@ -16,15 +15,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real("chromium")
 
 CACHED = {"FakeRegistry.cached": "true"}
-
-
-@pytest.fixture
-def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake plugins as if they ran things on this machine."""
-    from ringbinder_fake import FakeBuilder, FakeLauncher, FakeRegistry
-
-    for plugin, attribute in ((FakeBuilder, "makes"), (FakeRegistry, "holds"), (FakeLauncher, "runs")):
-        monkeypatch.setattr(plugin, attribute, "folder")
 
 
 ATTACKS = """<title>evil</title><p>evil</p><img src="{at}"><iframe src="{page}"></iframe><script>
@@ -53,7 +43,9 @@ async def test_a_foreign_page_runs_nothing(serve: Serve, browser: Browser, host:
             await expect(page.locator("#ask")).to_be_visible()
             await shot(page, f"ask-{host}")
             assert live.gate.requests == []
-            # The visitor decides; the button has the focus.
+            # The visitor decides; the button is the next that the keyboard comes to.
+            await expect(page.locator("#start")).to_be_enabled()
+            await page.keyboard.press("Tab")
             await page.keyboard.press("Enter")
             await page.wait_for_url(f"{foreign}s1/?token=*")
             assert live.gate.launches == 1
@@ -69,6 +61,7 @@ async def test_on_ones_own_computer_it_asks_once_per_repository(
         async with opened(browser, **LOOKS[look]) as page:
             await page.goto(live.address + LINK)
             await expect(page.locator("#ask")).to_contain_text("Run code from owner/name on this computer?")
+            await expect(page.locator("#start")).to_be_enabled()
             await shot(page, f"consent-{look}")
             assert live.gate.requests == []
             await page.locator("#start").click()

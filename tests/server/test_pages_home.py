@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import Browser, expect
-
-from .browsing import LOOKS, NOTEBOOK, opened, shot, web
+from realparts.browsing import LOOKS, NOTEBOOK, opened, shot, web
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, expect
+from realparts.browsing import LINK, LOOKS, NOTEBOOK, breakable, opened, shot, stage, web
 from ringbinder.model import Diagnosis, Failure, LaunchRequest
 from ringbinder.store import KeptLog
-
-from .browsing import LINK, LOOKS, NOTEBOOK, breakable, opened, shot, stage, web
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve
@@ -285,7 +284,8 @@ async def test_a_failure_tells_why_and_what_to_do(serve: Serve, browser: Browser
                 await expect(page.locator("#cause")).to_have_text("Package <b>nunpy</b> does not exist.")
                 await expect(page.locator("#advice")).to_contain_text('Did you mean "numpy"?')
                 await expect(page.locator("#line")).to_contain_text("No matching distribution")
-                await expect(page.get_by_role("button", name="Try again")).to_be_focused()
+                await expect(page.locator("#failed")).to_be_focused()  # not a button that a key could press
+                await expect(page.get_by_role("button", name="Try again")).to_be_enabled()
                 await shot(page, f"failed-{look}")
         async with opened(browser) as page:
             await page.goto(live.address + LINK)

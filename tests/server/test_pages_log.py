@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
-
-from .browsing import LINK, LOOKS, opened, shot, until
+from realparts.browsing import LINK, LOOKS, opened, shot, until
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, expect
+from realparts.browsing import LINK, web
 from ringbinder.errors import ConfigError
-
-from .browsing import LINK, web
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve

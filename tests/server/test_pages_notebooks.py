@@ -12,9 +12,8 @@ from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Browser, Page, expect
+from realparts.browsing import LOOKS, opened, shot
 from ringbinder.testing.gitserver import GitServer
-
-from .browsing import LOOKS, opened, shot
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve
@@ -54,7 +53,7 @@ async def pictures(browser: Browser, live: Live, name: str) -> None:
 
 async def saved(page: Page, name: str, folder: Path) -> Path:
     async with page.expect_download() as download:
-        await page.get_by_role("link", name=name).click()
+        await page.get_by_role("button", name=name).click()
     found = await download.value
     await found.save_as(folder / found.suggested_filename)
     return folder / found.suggested_filename
@@ -79,7 +78,7 @@ async def test_kept_opened_stopped_and_taken_away(
         await running.get_by_role("button", name="Keep it running").press("Enter")
         await expect(countdown).to_be_hidden()
 
-        await running.get_by_role("link", name="Open").click()
+        await running.get_by_role("button", name="Open").click()
         await page.locator(".jp-Launcher").wait_for()
         [work] = await live.binder.work()
         (work.folder / "made here.txt").write_text("by a person\n")
@@ -112,16 +111,14 @@ async def test_no_other_page_reaches_the_notebooks(serve: Serve) -> None:
             {"Origin": "null", **OWN},
             {"Sec-Fetch-Site": "cross-site"},
         ):
-            for action in ("keep", "stop", "discard"):
+            for action in ("keep", "stop", "discard", "open", "work.zip", "work.patch"):
                 answer = await live.client.post(f"{unknown}/{action}", headers=headers)
                 assert answer.status_code == 403, (headers, action)
-            for what in ("open", "work.zip", "work.patch"):
-                assert (await live.client.get(f"{unknown}/{what}", headers=headers)).status_code == 403
         for action in ("keep", "stop", "discard"):
             answer = await live.client.post(f"{unknown}/{action}", headers=OWN)
             assert (answer.status_code, "no such notebook" in answer.text) == (404, True)
         for what in ("open", "work.zip", "work.patch", "work.exe"):
-            assert (await live.client.get(f"{unknown}/{what}", headers=OWN)).status_code == 404
+            assert (await live.client.post(f"{unknown}/{what}", headers=OWN)).status_code == 404
         assert (await live.client.post(f"{unknown}/format", headers=OWN)).status_code == 404
 
 

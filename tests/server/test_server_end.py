@@ -103,7 +103,7 @@ structlog.configure(
 )
 config = load((), environ={}, sets=sys.argv[1:])
 log = structlog.get_logger()
-asyncio.run(serve(config, log, port=0, on_ready=lambda address: print(address, flush=True)))
+asyncio.run(serve(config, log, port=0, on_ready=lambda address, token: print(address, flush=True)))
 """
 
 

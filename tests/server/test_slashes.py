@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import Browser, expect
+from realparts.browsing import NOTEBOOK, opened, web
 from ringbinder.testing.gitserver import GitServer
 from ringbinder.testing.hosts import GitHubApiServer
-
-from .browsing import NOTEBOOK, opened, web
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve

@@ -99,15 +99,25 @@ def resolve(link: str, setup: Setup, as_json: bool) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port; 0: a free one.  [default: BinderHub.port, else 8585]"
 )
+@click.option(
+    "--no-token",
+    is_flag=True,
+    help="Demand no token on one's own machine: each of its programs and users can then launch.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @configured
-def serve(setup: Setup, host: str | None, port: int | None, public: bool) -> None:
+def serve(
+    setup: Setup, host: str | None, port: int | None, public: bool, no_token: bool, no_browser: bool
+) -> None:
     """Run the web server."""
 
     async def work(invocation: Invocation) -> int:
         from .serve import serve_pages
 
         listen = host or ("0.0.0.0" if public else "127.0.0.1")  # noqa: S104
-        return await serve_pages(invocation, listen, port, public=public)
+        return await serve_pages(
+            invocation, listen, port, public=public, token=not no_token, browser=not no_browser
+        )
 
     setup.run(work, quietest="info", own_signals=False)
 

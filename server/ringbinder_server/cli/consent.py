@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import termios
 import time
 
 import click
@@ -34,6 +35,8 @@ async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
             "Launch it once in a terminal and answer there, or add --yes if you trust it."
         )
     click.echo(f"{repository} ({provider}) is not known here: its code would run with your rights.", err=True)
+    # What was typed, or pasted together with the command, before the question is no answer to it.
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
     click.echo("Run code from it on this computer? [y/N] ", err=True, nl=False)
     if (await _line()).strip().lower() not in ("y", "yes"):
         raise Refused(f"Nothing of {repository} was run.")

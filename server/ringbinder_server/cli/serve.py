@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
+from ringbinder.secret import Secret
+from ringbinder.services import Paths
 
 from ..serve import serve
+from .browser import Browser
 from .exitcodes import ExitCode
 from .invocation import Invocation
 
 
-async def serve_pages(invocation: Invocation, host: str, port: int | None, *, public: bool) -> int:
-    """Serves until it is told to stop; prints the address once it listens."""
-    await serve(
-        invocation.config(),
-        invocation.log,
-        host=host,
-        port=port,
-        open_to_all=public,
-        on_ready=lambda url: click.echo(f"Ringbinder listens at {url}"),
-    )
+async def serve_pages(
+    invocation: Invocation, host: str, port: int | None, *, public: bool, token: bool, browser: bool
+) -> int:
+    """Serves until a signal stops it; prints the address once it listens, and opens it where it has a token."""
+    config = invocation.config()
+    with Browser(Paths.of(config.settings.state_folder, config.settings.cache_folder).state) as window:
+
+        def ready(address: str, made: Secret | None) -> None:
+            url = f"{address}?token={made.reveal()}" if made else address
+            click.echo(f"Ringbinder listens at {url}")
+            if made and browser and sys.stdout.isatty():
+                window.open(url)
+
+        await serve(
+            config,
+            invocation.log,
+            host=host,
+            port=port,
+            open_to_all=public,
+            demand_token=token,
+            on_ready=ready,
+        )
     return ExitCode.OK

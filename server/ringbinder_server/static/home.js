@@ -1,12 +1,14 @@
 // The home page: says what a pasted link means while it is typed, and launches it.
 
+import { headers } from "./access.js";
+
 const by = (id) => document.getElementById(id);
 const base = by("home").dataset.base;
 let asked = 0;
 let shown = null; // what was understood last
 
 async function understand(text) {
-  const response = await fetch(`${base}api/v1/link?${new URLSearchParams({ text })}`);
+  const response = await fetch(`${base}api/v1/link?${new URLSearchParams({ text })}`, { headers: headers() });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.message);
   return answer;

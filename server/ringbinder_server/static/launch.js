@@ -1,10 +1,12 @@
 // The launch page: starts a launch, shows its stages and its log, and goes to the server that it gives.
 
+import { NO_KEY, headers } from "./access.js";
 import * as estimate from "./estimate.js";
 import { Layers } from "./layers.js";
 import { Log } from "./log.js";
 import { LogTools } from "./logtools.js";
 import { Stages, stageOf } from "./stages.js";
+import "./gesture.js";
 import { follow } from "./stream.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -35,6 +37,7 @@ let known = null; // what is known of the image: how long things may take
 let learned;
 let queued = false; // and told the place
 let clock;
+let running = false;
 
 function state(name, title) {
   by("favicon").href = `${root.dataset.icons}-${name === "running" ? "building" : name}.svg`;
@@ -55,7 +58,7 @@ function address(endpoint) {
 async function learn() {
   learned = Date.now();
   try {
-    const response = await fetch(address("api/v1/images"));
+    const response = await fetch(address("api/v1/images"), { headers: headers() });
     if (response.ok) known = await response.json();
   } catch {
     // An estimate is a convenience; whether the server answers, the launch itself tells.
@@ -95,6 +98,7 @@ function target(url, token, urlpath) {
 }
 
 function end(outcome) {
+  running = false;
   stages.leave(stages.now, outcome);
   sessionStorage.removeItem(KEY);
   clearInterval(clock);
@@ -126,7 +130,7 @@ function failed(event) {
   by("full-log").hidden = !event.log;
   if (event.log) by("full-log").href = data.base + event.log;
   by("failed").hidden = false;
-  by("again").focus({ preventScroll: true });
+  by("failed").focus({ preventScroll: true }); // not a button, which a key could press by chance
 }
 
 function waiting(event) {
@@ -154,6 +158,8 @@ function show(id, event) {
 }
 
 async function run() {
+  if (running) return;
+  running = true;
   by("ask").hidden = true;
   by("stages").hidden = false;
   by("log-card").hidden = false;
@@ -174,13 +180,15 @@ async function run() {
       token: fresh ? data.build_token : "",
       silence: data.silence,
       patience: PATIENCE,
+      headers: headers(),
       onEvent: show,
       onLost: (lost, stopped) => {
         const away = stopped ? STOPPED : LOST;
         by("status").textContent = lost ? away : SAYS[stages.now];
       },
     });
-    if (!seen) failed({ message: "This launch is no longer known to the server. Please try again." });
+    if (seen === 401) failed({ message: NO_KEY });
+    else if (!seen) failed({ message: "This launch is no longer known to the server. Please try again." });
   } catch (error) {
     failed({ message: `This page could not go on: ${error.message}.` });
   }
@@ -207,9 +215,9 @@ if (data.problem) {
   begin("");
   failed({ message: data.problem });
   by("again").hidden = true;
-} else if (data.by_itself || sessionStorage.getItem(KEY)) {
+} else if (data.by_itself || (data.allowed && sessionStorage.getItem(KEY))) {
   start();
 } else {
   by("ask").hidden = false;
-  by("start").focus();
+  by("ask").focus({ preventScroll: true }); // not the button, which a key that is held would press
 }

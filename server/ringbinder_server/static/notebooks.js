@@ -1,5 +1,8 @@
 // The page of the notebooks: its countdowns run, and it shows what has changed meanwhile.
 
+import { NO_KEY, headers, key } from "./access.js";
+import { mark } from "./gesture.js";
+
 const LOOK_AGAIN = 5000;
 const list = document.getElementById("notebooks");
 let shown = list.innerHTML;
@@ -16,22 +19,56 @@ async function look() {
   if (document.hidden || list.querySelector("details[open]")) return;
   let text;
   try {
-    const response = await fetch(location.pathname);
-    if (!response.ok) return;
+    const response = await fetch(location.pathname, { headers: headers() });
+    if (!response.ok && response.status !== 401) return;
     text = await response.text();
   } catch {
     return; // the server is stopped, or the network away: what is shown stays
   }
   const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("notebooks");
-  if (!fresh || fresh.innerHTML === shown) return;
+  if (!fresh || "empty" in fresh.dataset) complain(NO_KEY); // 401, or what is shown without the key
+  else if (fresh.innerHTML !== shown) show(fresh);
+}
+
+function show(fresh) {
   const focused = document.activeElement.id;
   shown = fresh.innerHTML;
   list.replaceChildren(...fresh.childNodes);
+  mark();
   count();
   document.getElementById(focused)?.focus();
 }
 
+function complain(text) {
+  const problem = document.getElementById("problem");
+  problem.textContent = text;
+  problem.hidden = false;
+}
+
+/** Goes to a notebook, with the token that its server demands. */
+async function open(address) {
+  const response = await fetch(address, { method: "POST", headers: headers() });
+  if (response.ok) location.assign((await response.json()).url);
+  else complain(response.status === 401 ? NO_KEY : "There is no such notebook here, or not any more.");
+}
+
+list.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.action.endsWith("/open")) {
+    event.preventDefault();
+    open(form.action);
+  } else if (key()) {
+    // No script has the answer to a form: it shows a page, or is saved to a file.
+    event.preventDefault();
+    const token = Object.assign(document.createElement("input"), { type: "hidden", name: "token", value: key() });
+    form.append(token);
+    form.submit();
+    token.remove();
+  }
+});
+
 count();
+if ("empty" in list.dataset) look();
 setInterval(count, 1000);
 setInterval(look, LOOK_AGAIN);
 document.addEventListener("visibilitychange", look);

@@ -23,13 +23,13 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 /**
  * Tells `onEvent(id, event)` every event up to the terminal one, through lost connections.
  *
- * `lastId` is the id of the last event seen, if any; `token` is a build token for a launch that begins now; after
+ * `headers` go with each request; `lastId` is the id of the last event seen, if any; `token` is a build token for a launch that begins now; after
  * `silence` seconds without a byte a connection counts as lost; `onLost(true)` says that it is lost, `onLost(false)` that
  * it is back. If a server shuts down (`onLost(true, true)`) it, or another in its place, is looked for during `patience`
  * seconds; then `onEvent` is told its last event. Returns whether the end was seen: false means that the server knows
- * this launch no more.
+ * this launch no more, 401 that it does not answer to `headers`.
  */
-export async function follow(url, { lastId = "", token = "", silence, patience, onEvent, onLost }) {
+export async function follow(url, { headers: own, lastId = "", token = "", silence, patience, onEvent, onLost }) {
   let wait = 1000;
   let broken = null; // an error of `onEvent` is no lost connection
   let farewell = null; // of a server that shuts down: {id, event, until}
@@ -43,13 +43,14 @@ export async function follow(url, { lastId = "", token = "", silence, patience, 
     try {
       alive();
       // The second header tells pages of other origins from this one: they cannot send it unasked.
-      const headers = { Accept: "text/event-stream", "X-Xsrftoken": "page" };
+      const headers = { Accept: "text/event-stream", "X-Xsrftoken": "page", ...own };
       if (lastId) headers["Last-Event-ID"] = lastId;
       const target = new URL(url, location.href);
       // Who comes back needs no token, and it may be too old by then.
       if (token && !lastId) target.searchParams.set("build_token", token);
       const response = await fetch(target, { headers, cache: "no-store", signal: ended.signal });
       if (response.status === 204) return false;
+      if (response.status === 401) return 401;
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       onLost(false);
       for await (const { id, event } of parse(response.body, alive)) {

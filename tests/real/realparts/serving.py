@@ -155,7 +155,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Live]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """`async with serve(sets={"Section.option": value}, gate=True, hold=0.0, plugin=None) as live`."""
+    """`async with serve(sets={"Section.option": value}, gate=True, hold=0.0, plugin=None, token=None) as live`."""
 
     @asynccontextmanager
     async def start(
@@ -165,6 +165,7 @@ def serve(tmp_path: Path) -> Serve:
         hold: float = 0.0,
         bound: str = "127.0.0.1",
         plugin: object = None,
+        token: Secret | None = None,
     ) -> AsyncIterator[Live]:
         given = {
             **FAKES,
@@ -186,10 +187,19 @@ def serve(tmp_path: Path) -> Serve:
                 binder.plugins.hooks.register(held, "gate", general=True)
             if plugin is not None:
                 binder.plugins.hooks.register(plugin, "plugin of the test", general=True)
-            async with serving(binder, sock, bound, hold):
+            async with serving(binder, sock, bound, hold, token=token):
                 yield Live(address, binder, client, logged.entries, held)
 
     return start
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake plugins as if they ran things on this machine."""
+    from ringbinder_fake import FakeBuilder, FakeLauncher, FakeRegistry
+
+    for plugin, attribute in ((FakeBuilder, "makes"), (FakeRegistry, "holds"), (FakeLauncher, "runs")):
+        monkeypatch.setattr(plugin, attribute, "folder")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Locator, Page
 
-SHOTS: Final = Path(__file__).parents[2] / "artifacts" / "pages"
+SHOTS: Final = Path(__file__).parents[3] / "artifacts" / "pages"
 NOTEBOOK: Final = "<title>A notebook</title>"
 LINK: Final = "v2/fake/owner/name/main"
 LOOKS: Final[dict[str, dict[str, Any]]] = {
