@@ -236,7 +236,28 @@ def test_network_policies(chart: Chart) -> None:
     assert source["ipBlock"]["except"] == ["192.0.2.0/24", "198.51.100.7/32"]
     builds = made.get("NetworkPolicy", "binder-builds")["spec"]
     assert builds["ingress"] == []
+    [selected] = builds["podSelector"]["matchExpressions"]
+    engine = made.get("DaemonSet", "binder-dind")["spec"]["template"]
+    assert selected == {"key": "component", "operator": "In", "values": ["binderhub-build", "image-builder"]}
+    assert engine["metadata"]["labels"]["component"] in selected["values"]
+    assert "hostNetwork" not in engine["spec"]
+    assert [port["port"] for port in builds["egress"][1]["ports"]] == [80, 443, 9418, 22]
     assert builds["egress"][1]["to"][0]["ipBlock"]["except"] == ["169.254.169.254/32", "2001:db8::1/128"]
+
+
+@pytest.mark.parametrize(
+    ("value", "more"),
+    [
+        ("registry.url=https://registry.example:5000", [5000]),
+        ("registry.url=https://registry.example/v2", []),
+        ("config.BinderHub.image_prefix=registry.example:5001/binder-", [5001]),
+        ("config.BinderHub.image_prefix=quay.io/me/binder-", []),
+    ],
+)
+def test_engines_reach_the_port_of_the_registry(chart: Chart, value: str, more: list[int]) -> None:
+    made = chart.render(sets=["networkPolicy.enabled=true", value])
+    ports = made.get("NetworkPolicy", "binder-builds")["spec"]["egress"][1]["ports"]
+    assert [port["port"] for port in ports] == [80, 443, 9418, 22, *more]
 
 
 def test_anything_of_the_pod_can_be_said(chart: Chart) -> None:
