@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from realparts.conda_channel import PYTHON, VERSION, CondaChannel
 from ringbinder.errors import BuildError, UserError
 from ringbinder.model import Failure
 from ringbinder.testing.kernel import open_kernel
 
-from .conda_channel import PYTHON, VERSION, CondaChannel
 from .conftest import Embedded, entry_of, in_env, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")

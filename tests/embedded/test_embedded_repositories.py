@@ -16,14 +16,13 @@ from urllib.parse import quote
 import pytest
 import structlog
 from attrs import field, frozen
+from realparts.conda_channel import VERSION, CondaChannel
 from ringbinder.app import running
 from ringbinder.config import load
 from ringbinder.events import Event
 from ringbinder.model import LaunchRequest, Server
 from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder.testing.kernel import open_kernel
-
-from .conda_channel import VERSION, CondaChannel
 
 pytestmark = [pytest.mark.real("git", "uv", "jupyterlab"), pytest.mark.timeout(600)]
 
