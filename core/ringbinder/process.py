@@ -21,6 +21,7 @@ from attrs import define, frozen
 
 _LEASH: Final = str(Path(__file__).with_name("_leash.py"))
 _CHUNK: Final = 65536
+_PIECE: Final = 4096
 _LINE_LIMIT: Final = 65536
 _RUN_GRACE: Final = 1.0
 _LINE_END: Final = re.compile(r"\r\n|\n|\r(?!\Z)")
@@ -295,7 +296,9 @@ class _Lines:
 
 async def _read_lines(stream: asyncio.StreamReader, lines: _Lines) -> None:
     while data := await stream.read(_CHUNK):
-        lines.feed(data)
+        for start in range(0, len(data), _PIECE):
+            lines.feed(data[start : start + _PIECE])
+            await asyncio.sleep(0)  # the loop's other work: a piece may be thousands of empty lines
     lines.feed(b"")
 
 

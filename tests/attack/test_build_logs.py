@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
+from ringbinder import process
 from ringbinder.testing import RecordingLog
 from ringbinder_builders.push_text import PushText
 from ringbinder_builders.repo2docker import LogReader
@@ -116,3 +119,27 @@ async def test_line_of_a_pod_that_never_ends_is_cut(cluster: Cluster) -> None:
     assert lines[1:] == ["end\n"]
     assert lines[0].startswith("xxx")
     assert len(lines[0]) <= LINE
+
+
+async def test_flood_of_empty_lines_lets_others_run(tmp_path: Path) -> None:
+    turns = lines = longest = 0
+
+    def on_line(_: str) -> None:
+        nonlocal lines
+        lines += 1
+
+    async def count_turns() -> None:
+        nonlocal turns, longest
+        seen = 0
+        while True:
+            turns += 1
+            longest, seen = max(longest, lines - seen), lines
+            await asyncio.sleep(0)
+
+    counter = asyncio.create_task(count_turns())
+    flood = [sys.executable, "-c", "print('\\n' * 300_000)"]
+    command = await process.start(flood, cwd=tmp_path, env={}, on_line=on_line)
+    assert await command.wait() == 0
+    counter.cancel()
+    assert lines > 300_000
+    assert longest <= 4096

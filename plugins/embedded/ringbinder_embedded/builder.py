@@ -39,7 +39,8 @@ _LFS_NOTICE: Final = (
 class LocalBuilderOptions:
     build_timeout: Duration = option(1800.0, help="How long a build may take; 0: for ever.")
     build_output_limit: ByteSize = option(
-        32 * 1024**2, help="How much a build may write into its log; 0: no limit."
+        32 * 1024**2,
+        help="How much a build may write into its log, where a line counts as 100 bytes at least; 0: no limit.",
     )
     build_disk_limit: ByteSize = option(10 * 1024**3, help="How much disk an image may take; 0: no limit.")
     build_nice: int = option(5, help="How much a build gives way to other programs, as for nice: 0 to 19.")

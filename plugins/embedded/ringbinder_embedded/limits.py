@@ -17,6 +17,8 @@ from ringbinder.untrusted import UntrustedTree
 
 from .causes import telling_line
 
+LINE_COST: Final = 100
+"""Bytes that a line counts as at least: each becomes an event."""
 _TAIL: Final = 200
 _DISK_LOOK_SECONDS: Final = 1.0
 
@@ -83,7 +85,7 @@ class LimitedBuild:
         root = f"{self.folder.place / 'repo'}/"
 
         def on_line(line: str) -> None:
-            self._output += len(line) + 1
+            self._output += max(len(line) + 1, LINE_COST)
             line = line.replace(root, "")  # its author knows the files by their place in the repository
             if self.output_limit and self._output > self.output_limit:
                 self._pass(
