@@ -20,7 +20,8 @@ _WHO: Final = {
 
 MEANINGS: Final = {
     "address-not-allowed": "The link leads to a private address, or to a host that this server may not ask.",
-    "bad-file": "A file of the repository cannot be read as what its name says. The message names file and line.",
+    "bad-file": "A file of the repository cannot be read as what its name says, is too large, or names or leads to "
+    "something outside of the repository. The message names file and line.",
     "bad-image": "Code of the repository has damaged its image while it was built; the message says what is wrong.",
     "base-image-not-found": "The image after `FROM` in a Dockerfile cannot be had.",
     "build-failed": "A step of the repository's own build failed; `line` is the line of the log that matters.",
