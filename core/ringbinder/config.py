@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import types
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -171,17 +171,28 @@ class Config:
         Each with where it stands and a did-you-mean. To be called when all plugins have been filled; `idle`
         names the sections of plugins that are installed and not active: nobody has looked at what they say.
         """
-        found: list[str] = []
+        return tuple(text for _, text in self._unused(idle))
+
+    def unused_near(self, own: Collection[str], idle: Callable[[], Collection[str]]) -> tuple[str, ...]:
+        """Those of `unused` that stand in one of the sections `own`, or in one that is nearly called so."""
+
+        def near(section: str) -> bool:
+            return section in own or bool(did_you_mean(section, own))
+
+        if not any(near(section) for section, _ in self._unused(())):
+            return ()
+        return tuple(text for section, text in self._unused(idle()) if near(section))
+
+    def _unused(self, idle: Collection[str]) -> Iterator[tuple[str, str]]:
         sections = {*self._asked, *compat.OPTIONS, *idle}
         for section in self._tree.sections:
             if section not in sections:
-                found.append(self._told((section,), "unknown section." + did_you_mean(section, sections)))
+                yield section, self._told((section,), "unknown section." + did_you_mean(section, sections))
         for section, option in self._idle():
             judged = (section, option) in self._judged or compat.known(section, option)
             if section in sections and not judged and not (section in idle and section not in self._asked):
                 names = {*self._asked.get(section, ()), *compat.OPTIONS.get(section, ())}
-                found.append(self._told((section, option), "unknown option." + did_you_mean(option, names)))
-        return tuple(found)
+                yield section, self._told((section, option), "unknown option." + did_you_mean(option, names))
 
     def _idle(self) -> Iterator[tuple[str, str]]:
         for section, content in self._tree.sections.items():

@@ -138,6 +138,7 @@ class Plugins:
         # The one that is registered last is called first.
         for row in reversed(made):
             self._works(self._register, row, errors)
+        problems += dict.fromkeys(self._misspelt_limits())
         _raise(problems, errors)
         self._check_fit()
 
@@ -207,6 +208,15 @@ class Plugins:
                     row.guards = guards(import_plugin(row))
                 if row.must_work:
                     yield row.found.reason
+
+    def _misspelt_limits(self) -> Iterator[str]:
+        """What the configuration says to those that keep people out, and nobody has understood."""
+        for row in self._selection.wanted():
+            if row.guards and row.must_work and row.found.state == "active":
+                yield from self._config.unused_near(row.found.sections, self._idle_sections)
+
+    def _idle_sections(self) -> set[str]:
+        return {section for found in self.inspect() for section in found.sections}
 
     def _register(self, row: Row) -> None:
         found = row.found

@@ -131,6 +131,30 @@ async def test_rate_limit_with_a_misspelt_option_keeps_the_server_down(tmp_path:
     assert "plugin 'policy:ratelimit' of ringbinder" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("RateLimitter", 'RateLimitter: unknown section. Did you mean "RateLimiter"?'),
+        ("LaunchQuotas", 'LaunchQuotas: unknown section. Did you mean "LaunchQuota"?'),
+        ("LaunchQuota", "LaunchQuota.limt: unknown option."),
+    ],
+)
+async def test_limit_in_a_misspelt_place_keeps_the_server_down(
+    tmp_path: Path, section: str, words: str
+) -> None:
+    sections: dict[str, Any] = {section: {"limt": 1}}
+    with pytest.raises(ConfigError) as caught:
+        async with memory_app(tmp_path, **sections):
+            pytest.fail("it runs")
+    assert words in str(caught.value)
+
+
+async def test_section_of_another_plugin_is_no_misspelt_limit(tmp_path: Path) -> None:
+    sections: dict[str, Any] = {"KubernetesBuilder": {"memory_limit": "1G"}, "Nothing": {"limt": 1}}
+    async with memory_app(tmp_path, **sections) as app:
+        assert (await app.launch("fake/a/b/main"))[-1].phase == "ready"
+
+
 async def test_policy_without_a_guarding_hook_keeps_the_server_down(tmp_path: Path) -> None:
     class Permits(Plugin[Any]):
         async def permit(self, ticket: Any) -> Any: ...

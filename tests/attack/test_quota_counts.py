@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringbinder import Image, Launcher, LaunchRequest, Log, Plan, Secret, Server
+from attrs import evolve
+from ringbinder import Image, Launcher, LaunchRequest, Log, Plan, Repo, Secret, Server
 from ringbinder.testing import memory_app
+from ringbinder_fake import FakeProvider
 
 
 class Silent(Launcher[Any]):
@@ -44,6 +46,16 @@ async def test_quota_over_a_launcher_that_lists_nothing_refuses(tmp_path: Path, 
     quota = {"total_quota": 1}
     async with memory_app(tmp_path, {"launcher:mine": launcher}, LaunchQuota=quota) as app:
         assert (await app.launch("fake/a/b/main"))[-1].phase == "failed"
+
+
+@pytest.mark.parametrize("quota", ["1", -1, True, 1.0])
+async def test_quota_of_a_repository_that_is_no_number_refuses(tmp_path: Path, quota: object) -> None:
+    class Fixed(FakeProvider):
+        async def resolve(self, request: LaunchRequest) -> Repo:
+            return evolve(await super().resolve(request), settings={"quota": quota})
+
+    async with memory_app(tmp_path, {"provider:mine": Fixed}) as app:
+        assert (await app.launch("mine/a/b/main"))[-1].phase == "failed"
 
 
 async def test_launcher_that_lists_nothing_works_without_a_quota(tmp_path: Path) -> None:

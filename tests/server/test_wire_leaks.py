@@ -59,7 +59,7 @@ async def test_a_thousand_clients_that_leave_at_random_leave_nothing(serve: Serv
     sets = {
         "FakeBuilder.lines": "60", "FakeBuilder.lines_per_second": "200", "FakeLauncher.launch_seconds": "0.05",
         "Ringbinder.session_grace": "0.2", "Ringbinder.session_memory": "0.3", "Ringbinder.keepalive": "0.1",
-        "LaunchQuota.total_quota": "100000",
+        "LaunchQuota.total_quota": "100000", "Ringbinder.max_sessions_per_client": "1000",
     }  # fmt: skip
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard) if hard > 0 else 4096, hard))

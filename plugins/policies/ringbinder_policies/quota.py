@@ -154,7 +154,10 @@ class LaunchQuota(Plugin[QuotaOptions]):
 
     def _quota_of(self, repo: Repo) -> int:
         own = repo.settings.get("quota")
-        if isinstance(own, int):
+        if own is not None:
+            if type(own) is not int or own < 0:
+                told = f"RepoProvider.spec_config: the quota of {repo.url} is a whole number, not {own!r}"
+                raise PluginError(self.context.name, told, "admit")
             return own
         return self.config.per_repo_quota_higher if repo.high_quota else self.config.per_repo_quota
 
