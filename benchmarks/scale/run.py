@@ -115,7 +115,7 @@ async def application(folder: Path, times: float, seconds: float) -> AsyncIterat
         "Ringbinder": {
             "builder": "day", "registry": "day", "launcher": "day", "extra_plugins": ["fake"],
             "state_folder": str(folder / "state"), "cache_folder": str(folder / "cache"),
-            "session_memory": 600 * scale,
+            "session_memory": 600 * scale, "max_sessions": 1_000_000, "max_sessions_per_client": 1_000_000,
         },
         "BinderHub": {
             "pod_quota": 100_000,
