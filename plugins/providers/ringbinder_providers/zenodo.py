@@ -19,10 +19,11 @@ from ringbinder.options import ByteSize, Duration, option
 
 from ._address import decoded, invalid, shown
 from ._api import Api
+from ._archive import unpack
 from ._hosted import host_of
 from ._pages import page, to_open
 from ._policy import RepoOptions, SpecProvider
-from ._record import Downloads, RecordFile, unpack
+from ._record import Downloads, RecordFile
 
 _DOI: Final = re.compile(r"10\.\d+(?:\.\d+)*/[^\s\"<>#?%\\]+")
 _OWN: Final = re.compile(r"10\.\d+/zenodo\.(\d{1,15})", re.IGNORECASE)
@@ -147,8 +148,8 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
                     found = _LANDING.fullmatch(urlsplit(url).path)
                     if found and host_of(url) == host_of(self._base):
                         return found[1]
-        except (httpx.TransportError, httpx.InvalidURL, TimeoutError):
-            raise TransientError(f"{host_of(url)} did not answer") from None
+        except (httpx.TransportError, httpx.InvalidURL, TimeoutError, ValueError):
+            raise TransientError(f"The server that knows the DOI {shown(doi)} did not answer") from None
         if response.status_code >= 500:
             raise TransientError(f"{host_of(url)} answered with HTTP status {response.status_code}")
         raise UserError("repo-not-found", f"The DOI {shown(doi)} is not one of a record on Zenodo.")
@@ -165,12 +166,12 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
         try:
             async with asyncio.timeout(config.fetch_timeout):
                 await downloads.into(into, files)
+                alone = into / files[0].name
+                if len(files) == 1 and await asyncio.to_thread(zipfile.is_zipfile, alone):
+                    log.line(f"Unpacking {shown(files[0].name)}\n", "fetching")
+                    await unpack(alone, into, config.record_limit)
         except TimeoutError:
             raise TransientError("Zenodo did not send the record in time") from None
-        alone = into / files[0].name
-        if len(files) == 1 and await asyncio.to_thread(zipfile.is_zipfile, alone):
-            log.line(f"Unpacking {shown(files[0].name)}\n", "fetching")
-            await unpack(alone, into, config.record_limit)
         return True
 
     def _files(self, record: Mapping[str, Any]) -> list[RecordFile]:
@@ -192,9 +193,12 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
             file = RecordFile(
                 str(entry["key"]), int(entry["size"]), str(url), str(entry.get("checksum") or "")
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise TransientError("Zenodo describes a file of the record in an unknown form") from None
-        if host_of(file.url) != host_of(self._base):
+            host = host_of(file.url)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            host, file = "", RecordFile("", -1, "")
+        if file.size < 0:
+            raise TransientError("Zenodo describes a file of the record in an unknown form")
+        if host != host_of(self._base):
             raise UserError("record-unusable", f"The file {shown(file.name)} is not at Zenodo.")
         return file
 
