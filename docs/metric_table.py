@@ -14,10 +14,10 @@ _KINDS: Final = ("Counter", "Gauge", "Histogram", "Summary")
 _UNITS: Final = ("seconds", "bytes")
 
 LABELS: Final = {
-    "hook": "Name of the hook; empty where the plugin could not be made, configured or started.",
+    "hook": "Name of the hook; empty where the plugin could not be made, configured or started, and outside of any.",
     "outcome": "What became of events: see [Delivery](events.md#delivery); of `ringbinder_events_total`: "
     "`emitted`, or `invalid` where an event does not fit its schema.",
-    "plugin": "Kind and name of the plugin: `provider:gh`.",
+    "plugin": "Kind and name of the plugin: `provider:gh`; empty where none is under way.",
     "provider": "Display name of the provider: `GitHub`.",
     "repo": "Public address of the repository, bounded as said above.",
     "retries": "Of a launch: 0, or -1 of one that failed.",

@@ -44,6 +44,7 @@ from .secret import redact
 from .services import Logger, Metrics, Paths, Services
 from .sessions import Session, Sessions
 from .store import KeptLog, Outcome
+from .watchdog import watched_loop
 
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."
 
@@ -227,7 +228,10 @@ async def running(
     try:
         plugins.load()
         app = _assemble(config, services, plugins)
-        async with plugins.running(after_sinks=app.delivery.running):
+        async with (
+            watched_loop(services.log, services.metrics),
+            plugins.running(after_sinks=app.delivery.running),
+        ):
             if plugins.sinks:
                 services.tasks.start(asyncio.to_thread(services.events.warm_up), "prepare the schemas")
             try:

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import FrameType
 from typing import Any, Final
 
 import pluggy
@@ -362,3 +363,18 @@ def _leave(wrapper: _Implementation, generator: _Wrapping, result: Any, error: B
         generator.close()
     finally:
         raise PluginError(wrapper.plugin, "the wrapper yields more than once", wrapper.spec.name) from error
+
+
+_CALLS: Final = {
+    _Implementation.begin.__code__: "self", _Implementation._awaited.__code__: "self",
+    _enter.__code__: "wrapper", _leave.__code__: "wrapper",
+}  # fmt: skip
+"""The functions through which every hook of a plugin runs, with the name of the implementation in them."""
+
+
+def hook_of(frame: FrameType) -> tuple[str, str] | None:
+    """Plugin and hook that `frame` runs, seen from another thread; None if it is no call of one."""
+    if name := _CALLS.get(frame.f_code):
+        implementation: _Implementation = frame.f_locals[name]
+        return implementation.plugin, implementation.spec.name
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from types import FrameType
 from typing import Final
 
 from .services import Logger
@@ -24,8 +25,10 @@ class Life:
         span: AbstractAsyncContextManager[None],
         log: Logger,
         on_end: Callable[[], None] = lambda: None,
+        plugin: str = "",
     ) -> None:
         """`on_end` is called if it ends by itself after it has started."""
+        self.plugin = plugin
         self._span = span
         self._log = log
         self._on_end = on_end
@@ -86,3 +89,10 @@ class Life:
             self._on_end()
         elif error is not None:
             self._log.error("a plugin failed while stopping", exc_info=error)
+
+
+def plugin_of(frame: FrameType) -> tuple[str, str] | None:
+    """Plugin and ``lifespan``, if that is what `frame` runs, seen from another thread."""
+    if frame.f_code is Life._live.__code__ and (plugin := frame.f_locals["self"].plugin):
+        return plugin, "lifespan"
+    return None

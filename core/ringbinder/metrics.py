@@ -112,6 +112,12 @@ class Metrics:
             ["plugin", "hook"],
             registry=self.registry,
         )
+        self.loop_blocked = Counter(
+            "ringbinder_loop_blocked",
+            "Times that a hook, or something outside of any, has blocked the event loop for a second",
+            ["plugin", "hook"],
+            registry=self.registry,
+        )
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:

@@ -281,7 +281,7 @@ class Plugins:
             if (span := self.hooks.lifespan(found.key)) is None:
                 return
             log = self._services.log.bind(plugin=found.key)
-            life = Life(span, log, partial(self._ended, row))
+            life = Life(span, log, partial(self._ended, row), found.key)
             await life.start(limit)
             lives.append(life)
         except Exception as error:
