@@ -36,9 +36,9 @@ _FANOUT: Final = re.compile(r"[0-9a-f]{2}")
 _OBJECT: Final = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK: Final = re.compile(r"pack-[0-9a-zA-Z-]+\.(?:pack|idx)")
 _SHARED_INDEX: Final = re.compile(r"sharedindex\.[0-9a-f]+")
-_SHA256: Final = re.compile(rb"^\s*objectformat\s*=\s*sha256\s*$", re.IGNORECASE | re.MULTILINE)
+_SHA256: Final = re.compile(rb"^[ \t]*objectformat[ \t]*=[ \t]*sha256[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 _WORK_TREE: Final = re.compile(
-    rb"^\s*worktree\s*=\s*([^\s\"#;][^\n\"#;]*?)\s*$", re.IGNORECASE | re.MULTILINE
+    rb"^[ \t]*worktree[ \t]*=[ \t]*([^\s\"#;][^\n\"#;]*)$", re.IGNORECASE | re.MULTILINE
 )
 
 
@@ -94,7 +94,7 @@ def _pointed(tree: UntrustedTree, top: Path) -> LocalRepository | None:
         common = UntrustedTree(folder.parent.parent) if folder.parent.name == "worktrees" else git
     else:
         line = _WORK_TREE.search(git.read("config", _CONFIG_SIZE))
-        named, common = Path(folder, os.fsdecode(line[1]) if line else "."), git
+        named, common = Path(folder, os.fsdecode(line[1].rstrip()) if line else "."), git
     return LocalRepository(git, common, top) if named.resolve() == top and _is_repository(common) else None
 
 
