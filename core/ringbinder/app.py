@@ -21,6 +21,7 @@ from .delivery import Delivery
 from .errors import PluginError
 from .events import Event, Log, SinkEvent
 from .explain import Explainer
+from .folders import tighten
 from .links import parse_link
 from .model import (
     Allowance,
@@ -226,6 +227,7 @@ async def running(
     services = Services(log, paths, metrics=Metrics(config.settings.metrics_repos), public=public)
     plugins = Plugins(config, services, **plugin_options)
     try:
+        await asyncio.to_thread(tighten, paths, log)
         plugins.load()
         app = _assemble(config, services, plugins)
         async with (

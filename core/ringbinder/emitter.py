@@ -21,6 +21,7 @@ from .errors import PluginError
 from .event_settings import EventLogSettings
 from .events import SinkEvent
 from .metrics import Metrics
+from .private import make_private
 from .secret import redact, redact_encoded, redacted
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _public(value: Any) -> Any:
 def _kept_key(file: Path) -> bytes:
     """The key in `file`, made if it is not there. Raises OSError if it can be neither read nor made."""
     if not file.exists():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(file.parent)
         # Linked whole, so that another process never reads half a key.
         fresh = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -20,6 +20,7 @@ from attrs import asdict, define, field
 
 from .event_settings import Fsync
 from .events import SinkEvent
+from .private import make_private
 
 _SUFFIX: Final = ".events"
 _SEGMENT_BYTES: Final = 4 * 1024 * 1024
@@ -100,7 +101,7 @@ class Spool:
 
     def _open(self) -> None:
         self._segments.clear()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.folder)
         for number in range(_SLOTS):
             self._slot = self.folder / str(number)
             self._lock = _locked(self._slot)

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, TypeVar
 import structlog
 from attrs import evolve, frozen
 
+from .private import make_private
+
 Outcome = Literal["success", "failure", "cancelled"]
 
 _BUSY_SECONDS: Final = 10.0
@@ -272,7 +274,7 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._path.parent)
         # SQLite gives its side files (-wal, -shm) the mode of the main one. An existing file is not opened
         # here: closing it again would drop the locks of this process's other connections to it.
         with suppress(FileExistsError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from .filelock import file_locked
+from .private import make_private
 
 _LOCK: Final = "lock"
 
@@ -39,7 +40,7 @@ def sweep(parent: Path) -> None:
 
 
 def _make(parent: Path, lock: ExitStack) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
+    make_private(parent)
     with ExitStack() as stale:
         # Nobody takes a new folder for a left one before its lock is held.
         with file_locked(parent / _LOCK):

@@ -134,6 +134,8 @@ def create_app(
         # A stream says it in an event. Probes and scrapers in a cluster use the address of a pod.
         if request.blueprint == "wire" or request.endpoint in _FOR_PROBES:
             return
+        if isinstance(request.routing_exception, BadHost):
+            return  # no name at all, which is answered with 400
         asker = site.asker()
         if request.endpoint == "api.metrics" and asker.by_address:
             return

@@ -20,6 +20,7 @@ import hypercorn.logging
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import Config
 from ringbinder.errors import ConfigError
+from ringbinder.folders import folder_problems
 from ringbinder.secret import HIDDEN, Secret, redact
 from ringbinder.services import Logger
 
@@ -53,10 +54,12 @@ async def serve(
 
     `on_ready` gets the address once requests are answered, and the token if one was made for this server: for a
     person's own machine, if `demand_token` and none is configured. `port` defaults to ``BinderHub.port``; 0 takes
-    a free one. `open_to_all`: refuses to start without a token or an allow-list. Raises ConfigError then and
-    if it cannot listen there, and what `ringbinder.app.running` raises.
+    a free one. `open_to_all`: refuses to start without a token or an allow-list. Raises ConfigError then,
+    if it cannot listen there or use its folders, and what `ringbinder.app.running` raises.
     """
     raise_descriptor_limit()
+    if problems := folder_problems(config):
+        raise ConfigError(problems)
     with (
         listen(host, config.binderhub.port if port is None else port) as sock,
         _stopping_by_signal() as (stop, hurry),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
+from ringbinder.private import make_private, private
 from ringbinder.statefile import read_state, write_state
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
@@ -154,7 +155,7 @@ class Entry:
         boot = _boot_id()
         if not boot:
             _sync_file_system(self.folder)
-        with (self.folder / _DRAFT).open("w") as file:
+        with open(self.folder / _DRAFT, "w", opener=private) as file:
             json.dump({**facts, **({_BOOT: boot} if boot else {})}, file)
             if not boot:
                 file.flush()
@@ -261,7 +262,7 @@ class Entry:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     def _take_lock(self, shared: bool) -> int | None:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder.parent)
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -16,6 +16,7 @@ from typing import Final
 
 from attrs import asdict, define, field
 from ringbinder.filelock import file_locked
+from ringbinder.private import make_private, private
 from ringbinder.services import Logger
 
 from ._places import Place
@@ -36,7 +37,7 @@ class Journal:
         """Begins this process's own, and takes over the launches of those that are gone."""
         found: list[Place] = []
         try:
-            self.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.parent)
             with file_locked(self.parent / _LOCK):
                 gone = [*self.parent.glob("*/")]
                 folder = Path(tempfile.mkdtemp(dir=self.parent))
@@ -61,7 +62,8 @@ class Journal:
         """A launch at `place` begins."""
         if self._folder is not None:
             try:
-                self._file(self._folder, place).write_text(json.dumps(asdict(place)))
+                with open(self._file(self._folder, place), "w", opener=private) as file:
+                    file.write(json.dumps(asdict(place)))
             except OSError as error:
                 self._warn(error)
 

@@ -21,6 +21,7 @@ from ringbinder.bases import Context, Sink
 from ringbinder.errors import ConfigError
 from ringbinder.events import SinkEvent
 from ringbinder.options import ByteSize, Duration, option
+from ringbinder.private import make_private
 
 _STDOUT: Final = "-"
 _MOMENT: Final = "%Y%m%dT%H%M%S.%f"
@@ -65,6 +66,8 @@ class JsonLinesSink(Sink[JsonLinesOptions]):
         super().__init__(config, context)
         self._path = context.paths.state / Path(config.path).expanduser()
         self._write = self._to_stdout if config.path == _STDOUT else self._to_file
+        # Elsewhere, whatever ships logs may be in this user's group.
+        self._mode = 0o600 if self._path.is_relative_to(context.paths.state) else 0o640
         self._lock = threading.Lock()
         self._file: int | None = None
 
@@ -154,10 +157,10 @@ class JsonLinesSink(Sink[JsonLinesOptions]):
             self._close_file()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            self._file = os.open(self._path, flags, 0o640)
+            self._file = os.open(self._path, flags, self._mode)
         except FileNotFoundError:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, flags, 0o640)
+            make_private(self._path.parent)
+            self._file = os.open(self._path, flags, self._mode)
         return self._file
 
     def _is_in_place(self, file: int) -> bool:

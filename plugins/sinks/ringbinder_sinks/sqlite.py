@@ -19,6 +19,7 @@ from ringbinder.errors import ConfigError, UserError
 from ringbinder.event_query import EventQuery, EventRow
 from ringbinder.events import SinkEvent
 from ringbinder.options import Duration, option
+from ringbinder.private import make_private
 
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0
@@ -97,8 +98,8 @@ class SqliteSink(Sink[SqliteOptions]):
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.touch(mode=0o640)
+            make_private(self._path.parent)
+            self._path.touch(mode=0o600 if self._path.is_relative_to(self.context.paths.state) else 0o640)
             db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
             try:
                 db.execute("PRAGMA journal_mode = WAL")

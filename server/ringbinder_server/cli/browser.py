@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from attrs import define, field
 from ringbinder.model import Server
+from ringbinder.private import make_private
 
 _SAFE: Final = "/%:@!$&'()*+,;=~"
 _PAGE: Final = """\
@@ -86,7 +87,7 @@ class Browser:
         """Opens `url` if there is a desktop; never waits for the browser."""
         if not has_desktop():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         file = self.folder / f"open-{secrets.token_hex(8)}.html"
         self._files.append(file)
         file.touch(0o600, exist_ok=False)

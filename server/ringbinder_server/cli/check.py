@@ -9,6 +9,7 @@ from attrs import frozen
 from ringbinder.compat import Choice
 from ringbinder.config import Config
 from ringbinder.errors import ConfigError, RingbinderError
+from ringbinder.folders import folder_problems
 from ringbinder.plugins import Plugins
 from ringbinder.secret import redact
 from ringbinder.services import Services
@@ -30,7 +31,7 @@ async def check_files(invocation: Invocation, *, as_json: bool) -> int:
     else:
         choice = config.choice
         problems = await _problems(invocation, config)
-        warnings = [redact(text) for text in config.warnings]
+        warnings = [redact(text) for text in (*config.warnings, *folder_problems(config))]
     verdict = _Verdict(choice, warnings, [redact(text) for text in problems])
     (_print_json if as_json else _print)(verdict)
     return ExitCode.CONFIG if problems else ExitCode.OK

@@ -6,6 +6,7 @@ import json
 
 import click
 from ringbinder.errors import RingbinderError
+from ringbinder.folders import folder_problems, sharing
 from ringbinder.model import Finding, Health
 from ringbinder.plugins import Plugins
 from ringbinder.secret import redact
@@ -30,6 +31,10 @@ async def _findings(invocation: Invocation) -> list[tuple[str, Finding]]:
     services = Services(invocation.log, Paths.of(config.settings.state_folder, config.settings.cache_folder))
     plugins = Plugins(config, services)
     found = [("configuration", Finding("warning", risk)) for risk in config.risks]
+    found += [("folders", _failed(problem)) for problem in folder_problems(config)]
+    for folder in (services.paths.state, services.paths.cache):
+        if folder.is_dir() and (warning := sharing(folder)):
+            found.append(("folders", Finding("warning", warning)))
     try:
         try:
             plugins.load()

@@ -13,6 +13,7 @@ from attrs import frozen
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import Config, load
 from ringbinder.errors import ConfigError, PluginError, Refused, TransientError, UserError
+from ringbinder.folders import folder_problems
 from ringbinder.secret import redact
 from ringbinder.services import Logger
 
@@ -39,9 +40,14 @@ class Invocation:
         return config
 
     @asynccontextmanager
-    async def app(self) -> AsyncIterator[Ringbinder]:
-        """A running application. Raises ConfigError and PluginError as `ringbinder.app.running` does."""
+    async def app(self, *, writes: bool = False) -> AsyncIterator[Ringbinder]:
+        """A running application. Raises ConfigError and PluginError as `ringbinder.app.running` does.
+
+        `writes`: raises ConfigError also if its folders cannot be used.
+        """
         config = self.config()
+        if writes and (problems := folder_problems(config)):
+            raise ConfigError(problems)
         async with running(config, self.log) as app:
             for text in (*config.risks, *config.unused()):
                 click.echo(redact(f"ringbinder: warning: {text}"), err=True)

@@ -77,7 +77,7 @@ class _Journey:
     async def go(self, text: str, *, build_only: bool, browser: bool) -> int:
         """All of it; returns the exit code."""
         try:
-            async with self.invocation.app() as app:
+            async with self.invocation.app(writes=True) as app:
                 link = link_in(app, text)
                 await ask_for_consent(app, link, yes=self.yes, may_ask=not self.as_json)
                 with self.display:
