@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -86,6 +90,25 @@ def test_own_machine_demands_the_token_that_it_prints(ringbinder: Program) -> No
     for secret in (token, key):
         assert secret not in log
         assert secret not in events
+
+
+def test_the_opened_address_shows_on_no_command_line(ringbinder: Program) -> None:
+    browser, pipe = ringbinder.folder / "browser", ringbinder.folder / "pipe"
+    os.mkfifo(pipe)
+    browser.write_text(f'#!/bin/sh\necho "$@" > {pipe}\n')
+    browser.chmod(0o755)
+    terminal = ringbinder.terminal(
+        "serve", "--port", 0, "--set", "Ringbinder.extra_plugins=[fake]", BROWSER=str(browser)
+    )
+    printed = terminal.expect(r"listens at (\S+)")
+    arguments = pipe.read_text().strip()
+    page = Path(urlsplit(arguments).path)
+    assert arguments == page.as_uri()
+    assert printed in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    terminal.ctrl_c()
+    assert terminal.end() == 0
+    assert not page.exists()
 
 
 def test_no_token_is_demanded_where_it_is_not_wanted(ringbinder: Program) -> None:

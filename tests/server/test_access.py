@@ -80,3 +80,27 @@ async def test_a_link_cannot_send_the_browser_elsewhere(serve: Serve) -> None:
     async with serve(SETS) as live:
         answer = await live.client.get(live.address + "/evil.example/?token=" + TOKEN)
         assert answer.status_code == 404
+
+
+async def test_the_wire_is_the_same_with_a_token(serve: Serve) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    async with serve(SETS) as live:
+        # A native EventSource can send no header, and reconnects to the same address.
+        async with live.stream(f"build/fake/a/b/c?token={TOKEN}") as stream:
+            whole = await stream.rest()
+        assert [event["phase"] for event in whole][-1] == "ready"
+        resumed = {"Last-Event-ID": stream.ids[0]}
+        assert await live.events(f"build/fake/a/b/c?token={TOKEN}", resumed) == whole[1:]
+        assert await live.events("build/fake/a/b/c", {**resumed, **bearer}) == whole[1:]
+        answer = await live.client.get(live.address + "build/fake/a/b/c", headers=resumed)
+        assert answer.status_code == 401, "the id alone opens nothing"
+        made = await live.client.post(
+            live.address + "api/v1/launches", json={"link": "fake/a/b/c"}, headers=bearer
+        )
+        assert made.status_code == 201
+        launch = live.address + made.json()["url"][1:]
+        assert (await live.client.get(launch)).status_code == 401
+        assert (await live.client.get(launch, headers=bearer)).status_code == 200
+        preflight = await live.client.options(launch)
+        assert preflight.status_code == 200
+        assert TOKEN not in str(live.logged)
