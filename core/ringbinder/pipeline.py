@@ -20,7 +20,7 @@ from .explain import Explainer
 from .model import Client, Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
 from .plugins import Plugins
 from .runs import LogWriter, Run, Runs
-from .secret import redact, redacted
+from .secret import begin_launch, redact, redacted
 from .services import Logger, Services
 from .sessions import Session
 from .specs import SpecForms
@@ -131,6 +131,7 @@ class Pipeline:
         """
         if request.provider not in self.plugins.providers:
             raise UserError("provider-unknown", f"No provider found for prefix {request.provider}")
+        begin_launch()
         async with await self._admitted(Ticket("resolve", request, tell)):
             started = time.monotonic()
             try:

@@ -20,7 +20,7 @@ from attrs import define, field
 from .eventlog import Bell, EventLog
 from .events import Event, Phase, failed
 from .model import Image, LaunchRequest, Plan
-from .secret import redact, redacted
+from .secret import launch_redact, redacted
 from .services import Logger
 
 _OF_A_STAGE: Final = frozenset({"waiting", "fetching", "building", "pushing", "launching"})
@@ -37,6 +37,7 @@ class LogWriter:
     """Gets each line too, on level debug, bound to what the lines are about."""
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop)
     _thread: int = field(factory=threading.get_ident)
+    _redact: Callable[[str], str] = field(factory=launch_redact)
 
     def line(self, message: str, phase: Phase | None = None) -> None:
         self._send(phase or self.phase, message, {})
@@ -45,7 +46,7 @@ class LogWriter:
         self._send("pushing", message, {"progress": redacted(layers)})
 
     def _send(self, phase: Phase, message: str, data: Mapping[str, Any]) -> None:
-        event = Event(phase if phase in _OF_A_STAGE else self.phase, redact(str(message)), data)
+        event = Event(phase if phase in _OF_A_STAGE else self.phase, self._redact(str(message)), data)
         if self.log is not None:
             self.log.debug("output", phase=event.phase, line=event.message.rstrip())
         if threading.get_ident() == self._thread:

@@ -8,7 +8,9 @@ import re
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, TypeVar, final
 from urllib.parse import quote, unquote
 
@@ -16,6 +18,10 @@ HIDDEN: Final = "[secret]"
 
 # A value shorter than this would, as a pattern, blank out ordinary words.
 _SHORTEST_SCRUBBED: Final = 6
+
+# What a client has sent is taken for a credential elsewhere than in its own launch from this length on, and without
+# blanks: a link could otherwise blank out what it likes in the logs of others.
+_SHORTEST_OF_CLIENT: Final = 20
 
 # Up to so many values, looking for each is quicker than looking up every place of the text.
 _FEW: Final = 32
@@ -52,13 +58,18 @@ class Secret:
     Secret('***') Secret('***') [Secret('***')]
     >>> redact("the shelf says: correct horse battery is not allowed")
     'the shelf says: [secret] is not allowed'
+
+    What a client has sent is `of_client`: unless it is long, it is scrubbed in that client's launch alone.
     """
 
-    __slots__ = ("__weakref__", "_value")
+    __slots__ = ("__weakref__", "_of_client", "_value")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, *, of_client: bool = False) -> None:
         self._value = value
+        self._of_client = of_client
         _values.add(self)
+        if of_client and (launch := _launch.get()) is not None:
+            launch.add(self)
 
     def reveal(self) -> str:
         """The value itself, for the one place that must send it."""
@@ -92,7 +103,8 @@ class _Values:
     are many. A secret may die in any thread, also in the midst of this code: it is only noted then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_launch: bool = False) -> None:
+        self._of_launch = of_launch
         self._lock = threading.Lock()
         self._born: deque[weakref.ref[Secret]] = deque()
         self._dead: deque[weakref.ref[Secret]] = deque()
@@ -132,7 +144,7 @@ class _Values:
         for _ in range(len(self._born)):
             reference = self._born.popleft()
             if (secret := reference()) is not None:
-                values = _values_of(secret.reveal())
+                values = _values_of(secret.reveal(), only_long=secret._of_client and not self._of_launch)
                 self._live[id(reference)] = reference, values
                 for value in values:
                     self._count(value, 1)
@@ -158,8 +170,10 @@ def _change(counts: dict[T, int], key: T, change: int) -> None:
         del counts[key]
 
 
-def _values_of(value: str) -> set[str]:
+def _values_of(value: str, *, only_long: bool) -> set[str]:
     parts = set(_parts(value))
+    if only_long:
+        parts = {part for part in parts if len(part) >= _SHORTEST_OF_CLIENT and len(part.split()) == 1}
     parts |= {quote(part, safe="", errors="surrogatepass") for part in parts}
     return {part for part in parts if len(part) >= _SHORTEST_SCRUBBED}
 
@@ -180,11 +194,30 @@ def _parts(value: str) -> Iterator[str]:
 
 
 _values = _Values()
+_launch: ContextVar[_Values | None] = ContextVar("ringbinder_launch_secrets", default=None)
+
+
+def begin_launch() -> None:
+    """What is sent by a client in this task, and in those that it starts, is scrubbed there whatever its length."""
+    if _launch.get() is None:
+        _launch.set(_Values(of_launch=True))
+
+
+def launch_redact() -> Callable[[str], str]:
+    """`redact` for text of this launch, wherever it is called: threads and tasks of others know no launch."""
+    return partial(_redact, launch=_launch.get())
 
 
 def redact(text: str) -> str:
     """`text` without credentials in URLs, secret query parameters, or any value held by a live `Secret`."""
-    if spans := _values.spans(text):
+    return _redact(text, _launch.get())
+
+
+def _redact(text: str, launch: _Values | None) -> str:
+    spans = _values.spans(text)
+    if launch is not None:
+        spans = sorted(spans + launch.spans(text))
+    if spans:
         text = _without(text, spans)
     if "://" in text:
         text = _USERINFO.sub("://", text)

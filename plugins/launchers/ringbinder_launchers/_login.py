@@ -127,7 +127,9 @@ class HubLogin:
     async def _user(self, token: str) -> User | None:
         """Whose token it is; None if it is nobody's. Raises Refused if they may not use this service."""
         key = _key_of(token)
-        known = self._seen.get(key) or await self._asking(key, lambda: self._ask(key, Secret(token)))
+        known = self._seen.get(key) or await self._asking(
+            key, lambda: self._ask(key, Secret(token, of_client=True))
+        )
         if known.lacking:
             raise Refused(known.lacking, status=403)
         return known.user

@@ -117,7 +117,7 @@ def _credentials(user: str, password: str) -> Secret:
     if not (user + password).isprintable():
         raise invalid("The user name or the password in the address has characters that none can have.")
     # Hosts take a token that stands alone as the user name; git wants some password with it.
-    return Secret(f"username={user}\npassword={password or 'x-oauth-basic'}")
+    return Secret(f"username={user}\npassword={password or 'x-oauth-basic'}", of_client=True)
 
 
 def escaped(text: str) -> str:
