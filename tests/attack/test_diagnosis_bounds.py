@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 
+import pytest
 import structlog
 from ringbinder.causes import EXCERPT_BYTES, EXCERPT_LINES, LINE_BYTES, Cause, excerpt, first_known
 from ringbinder.errors import BuildError
@@ -13,7 +15,7 @@ from ringbinder.model import Diagnosis, Failure
 from ringbinder.services import Metrics
 from ringbinder_builders import causes as of_repo2docker
 from ringbinder_embedded import causes as of_embedded
-from ringbinder_providers._git_errors import explained
+from ringbinder_providers._git_errors import explained, no_such_ref
 
 _BASE64 = base64.b64encode(bytes(range(256)) * 180).decode()
 _CAUSE = Cause(r"no (?P<name>\w+)$", "x", "There is no {name}.", "Add it.")
@@ -69,6 +71,21 @@ def test_the_line_that_names_the_reason_is_cut() -> None:
         found = causes.diagnose([f"No space left on device {_BASE64}"])
         assert found is not None
         assert len(found.line) <= LINE_BYTES
+
+
+def test_few_names_of_refs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may list 100,000 refs that are all like the one that is asked for."""
+    compared: list[str] = []
+
+    def close(word: str, names: Iterable[str], **_: object) -> list[str]:
+        compared.extend((word, *names))
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", close)
+    no_such_ref("https://git.example/x", "a" * 2000, (f"{number:0200}" for number in range(100_000)))
+    no_such_ref("https://git.example/x", "a" * 2000, (f"refs/heads/{number}" for number in range(100_000)))
+    assert len(compared) <= 2 * 501
+    assert max(map(len, compared)) <= 60
 
 
 def test_the_errors_of_git_are_cut() -> None:

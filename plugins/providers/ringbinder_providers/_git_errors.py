@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from typing import Final
 
@@ -43,6 +44,8 @@ _NOT_ALONE: Final = Regex(r"(?i)not our ref|unadvertised object|does not support
 _ELSEWHERE: Final = Regex(r"returned error: 30[12378]")
 _REFUSED_PROTOCOL: Final = Regex(r"transport '([^']*)' not allowed")
 _SUGGESTED: Final = 3
+_MOST_COMPARED: Final = 500
+_LONGEST_COMPARED: Final = 60
 
 
 def not_alone(errors: str) -> bool:
@@ -102,8 +105,11 @@ def no_such_ref(url: str, ref: str, found: Iterable[str]) -> UserError:
         message += " If it is a shortened commit id, give all 40 characters of it."
     # A pasted address cannot tell where a branch with a slash ends, so its beginning may have come alone.
     begun = sorted(name for name in names if name.startswith(f"{ref}/"))
-    by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(ref.lower(), by_lower, n=_SUGGESTED, cutoff=0.6)
+    # A comparison takes time quadratic in the length: a server may have any number of refs, of any length.
+    short = (name for name in names if len(name) <= _LONGEST_COMPARED)
+    by_lower = {name.lower(): name for name in itertools.islice(short, _MOST_COMPARED)}
+    word = ref.lower()[:_LONGEST_COMPARED]
+    close = difflib.get_close_matches(word, by_lower, n=_SUGGESTED, cutoff=0.6)
     meant = list(dict.fromkeys([*begun, *(by_lower[name] for name in close)]))[:_SUGGESTED]
     if meant:
         message += " Did you mean " + " or ".join(f'"{shown(name)}"' for name in meant) + "?"
