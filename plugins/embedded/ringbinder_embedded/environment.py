@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import field, frozen
 from ringbinder.bounded import LOCK_BYTES, RECIPE_BYTES
 from ringbinder.errors import BuildError, UserError
+from ringbinder.statefile import write_state
 from ringbinder.untrusted import UntrustedError
 
 from . import condafile, pipfile, pixi
@@ -241,8 +241,7 @@ class Environment:
     def _own_file(self, name: str, text: str) -> Iterator[Path]:
         """Hold a new file where the code of the repository cannot write."""
         path = self.entry.folder / name
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
+        write_state(path, text.encode(), sync=False)
         try:
             yield path
         finally:

@@ -61,6 +61,7 @@ class SharedServer:
     _lock_digest: str = field(factory=lambda: hashlib.sha256(LOCK.read_bytes()).hexdigest(), init=False)
     _making: asyncio.Task[None] | None = field(default=None, init=False)
     _settling: asyncio.Task[None] | None = field(default=None, init=False)
+    _damaged: bool = field(default=False, init=False)
 
     @property
     def entry(self) -> Entry:
@@ -93,7 +94,7 @@ class SharedServer:
         async with entry.locked(on_wait=lambda: None):
             if await self._damage():  # not yet done by another launch
                 await entry.start_over()
-        self._settling = None
+        self._settling, self._damaged = None, True
         await self.get(log)
         return True
 
@@ -120,8 +121,11 @@ class SharedServer:
                 home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env.place
             )
             entry.note_interpreter()
-            await self._run(home, "pip", "install", "--python", entry.python, *self._packages(home))
-            entry.finish({"requirements": self.requirements, "packages": wholeness.packages(entry)})
+            # Files of the cache can be the very ones that were damaged: uv links them.
+            cache = ["--no-cache"] if self._damaged else []
+            await self._run(home, "pip", "install", "--python", entry.python, *cache, *self._packages(home))
+            packages = await asyncio.to_thread(wholeness.packages, entry)
+            entry.finish({"requirements": self.requirements, "packages": packages})
             await asyncio.to_thread(entry.publish)
         # Compiles most of what a start imports, usually while the image is still being built.
         self.services.tasks.start(self._run_python("-c", "import jupyterlab.labapp"), "import JupyterLab")

@@ -71,7 +71,9 @@ class Sandbox:
         seen = [*readable]
         seen += [Path(env[name]) for name in _CERTIFICATES if name in env]
         for path in (Path("/run/systemd/resolve"), *seen):
-            argv += ["--ro-bind-try", str(path), str(path)]
+            # A Python in /bin or in the home folder is installed in a folder that holds what must be hidden.
+            if not any(Path(folder).is_relative_to(os.path.realpath(path)) for folder in hidden):
+                argv += ["--ro-bind-try", str(path), str(path)]
         argv += ["--bind", str(writable), str(writable), "--chdir", str(cwd)]
         if not Path(env.get("TMPDIR", "/")).is_relative_to(writable):
             argv += ["--setenv", "TMPDIR", "/tmp"]  # noqa: S108

@@ -123,7 +123,7 @@ class Session:
         if copied.returncode:
             raise OSError(f"the repository could not be copied to {root}: {copied.errors.strip()}")
         with self.box.handle() as box:
-            os.rename("repo", "work", src_dir_fd=box, dst_dir_fd=box)
+            os.rename("repo", "work", src_dir_fd=box, dst_dir_fd=box)  # noqa: TID251 - relative to a handle
         self.box.make_folder("runtime")
 
     def tell_stop(self, stops_at: float | None) -> None:
@@ -133,7 +133,7 @@ class Session:
         """
         folder = self.jupyter / "labextensions" / _EXTENSION.name
         if not folder.exists():
-            shutil.copytree(_EXTENSION, folder)
+            shutil.copytree(_EXTENSION, folder)  # noqa: TID251 - from and to folders of ours
         write_state(folder / "stops.json", json.dumps({"stops_at": stops_at}).encode(), sync=False)
 
     def write(self, *, sync: bool = True, **facts: Any) -> None:

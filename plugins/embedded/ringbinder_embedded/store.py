@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.private import make_private, private
+from ringbinder.private import make_private
 from ringbinder.statefile import read_state, write_state
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
@@ -155,11 +155,8 @@ class Entry:
         boot = _boot_id()
         if not boot:
             _sync_file_system(self.folder)
-        with open(self.folder / _DRAFT, "w", opener=private) as file:
-            json.dump({**facts, **({_BOOT: boot} if boot else {})}, file)
-            if not boot:
-                file.flush()
-                os.fsync(file.fileno())
+        marker = json.dumps({**facts, **({_BOOT: boot} if boot else {})})
+        write_state(self.folder / _DRAFT, marker.encode(), sync=not boot)
 
     def publish(self) -> None:
         """Makes a finished entry exist. Idempotent."""
@@ -209,7 +206,7 @@ class Entry:
     def in_use(self) -> bool:
         """Some process uses it, makes it or removes it."""
         try:
-            lock = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)  # noqa: TID251 - ours
         except FileNotFoundError:
             return False
         try:
@@ -263,7 +260,7 @@ class Entry:
 
     def _take_lock(self, shared: bool) -> int | None:
         make_private(self.folder.parent)
-        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: TID251 - ours
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             # Who removes an entry removes this file too, which then is nobody's lock any more.
@@ -366,7 +363,7 @@ def _sync_file_system(folder: Path) -> None:
     if sys.platform == "linux":
         import ctypes
 
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)  # noqa: TID251 - ours
         try:
             if ctypes.CDLL(None).syncfs(descriptor) == 0:
                 return

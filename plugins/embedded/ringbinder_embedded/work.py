@@ -17,7 +17,7 @@ from typing import Any, Final
 from ringbinder import process
 from ringbinder.errors import UserError
 from ringbinder.model import Work
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.untrusted import Kind, UntrustedError, UntrustedTree
 
 from .sessions import Session, all_sessions, changed_home, changed_work, image_of, summary
 from .store import Entry
@@ -132,22 +132,42 @@ async def _write_patch(image: Entry, session: Session, into: Path, in_thread: Ca
         )  # fmt: skip
         if done.returncode not in (0, 1):
             raise UserError("patch-failed", f"git could not write the patch: {done.errors.strip()}")
-        await in_thread(_complete, into, lambda new: shutil.copyfile(patch, new))
+        await in_thread(_complete, into, lambda new: shutil.copyfile(patch, new))  # noqa: TID251 - ours
 
 
 def _copy(tree: UntrustedTree, names: list[str], to: Path) -> None:
     to.mkdir()
+    copy = UntrustedTree(to)
     left = _EXPORT_BYTES
+    links: list[str] = []
     for name in names:
-        target = to / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if tree.kind(name) == "link":
-                target.symlink_to(tree.link(name))
-            else:
-                left -= tree.copy_file(name, target, left)
-        except FileNotFoundError:
-            continue  # deleted
+        kind = _kind(tree, name)
+        if kind == "link":
+            links.append(name)
+        elif kind == "file":
+            with contextlib.suppress(FileNotFoundError):
+                _make_parents(copy, name)
+                left -= tree.copy_file(name, to / name, left)
+    # Last, and in the copy's own folders only: the session may run, and has other links and folders at any time.
+    for name in links:
+        with contextlib.suppress(FileNotFoundError, FileExistsError, UntrustedError):
+            target = tree.link(name)
+            _make_parents(copy, name)
+            copy.make_link(name, target)
+
+
+def _make_parents(tree: UntrustedTree, name: str) -> None:
+    *folders, _ = name.split("/")
+    for depth in range(1, len(folders) + 1):
+        tree.make_folder("/".join(folders[:depth]))
+
+
+def _kind(tree: UntrustedTree, name: str) -> Kind | None:
+    """What is at `name`; nothing, if a link has taken the place of a folder on the way to it."""
+    try:
+        return tree.kind(name)
+    except UntrustedError:
+        return None
 
 
 def _complete(into: Path, write: Callable[[Path], Any]) -> None:
@@ -175,9 +195,11 @@ def _write_archive(parts: list[Part], top: str, file: Path, zipped: bool) -> Non
         for part, tree, names in parts:
             for name in names:
                 member = f"{top}/{part}/{name}"
+                kind = _kind(tree, name)
                 try:
-                    if tree.kind(name) == "link":
+                    if kind == "link":
                         archive.add_link(member, tree.link(name))
+                    if kind != "file":
                         continue
                     left -= tree.copy_file(name, copy, left)  # first, since it may be written to meanwhile
                 except FileNotFoundError:
@@ -204,7 +226,7 @@ class _Zip:
 
 class _Tar:
     def __init__(self, file: Path) -> None:
-        self._tar = tarfile.open(file, "w:gz")  # noqa: SIM115 - closed by `close`
+        self._tar = tarfile.open(file, "w:gz")  # noqa: SIM115, TID251 - a file of ours, closed by `close`
 
     def add_file(self, name: str, file: Path) -> None:
         self._tar.add(file, name, recursive=False)
