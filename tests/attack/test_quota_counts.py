@@ -1,4 +1,4 @@
-"""A quota that cannot count the servers lets nobody in."""
+"""A quota or rate limit that cannot count lets nobody in uncounted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 from ringbinder import Image, Launcher, LaunchRequest, Log, Plan, Repo, Secret, Server
-from ringbinder.testing import memory_app
+from ringbinder.model import Client
+from ringbinder.testing import make_context, memory_app
 from ringbinder_fake import FakeProvider
+from ringbinder_policies.ratelimit import RateLimit, RateLimitOptions
 
 
 class Silent(Launcher[Any]):
@@ -61,3 +63,13 @@ async def test_quota_of_a_repository_that_is_no_number_refuses(tmp_path: Path, q
 async def test_launcher_that_lists_nothing_works_without_a_quota(tmp_path: Path) -> None:
     async with memory_app(tmp_path, {"launcher:mine": Silent}) as app:
         assert (await app.launch("fake/a/b/main"))[-1].phase == "ready"
+
+
+@pytest.mark.parametrize("ip", ["unknown", "192.0.2.1", "2001:db8::1", "fe80::1%eth0"])
+async def test_rate_limit_counts_clients_of_any_address(tmp_path: Path, ip: str) -> None:
+    context = make_context(tmp_path, "ratelimit")
+    try:
+        limit = RateLimit(RateLimitOptions(limit=1), context)
+        assert await limit.allowance(LaunchRequest("fake", "a", client=Client(ip))) is not None
+    finally:
+        await context.services.close()
