@@ -20,6 +20,20 @@ VERSION = sysconfig.get_python_version()
 PYTHON = f"{VERSION}.{sys.version_info.micro}"
 
 
+_UNUSED = ("__pycache__", "test", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo")
+
+
+def _files(source: Path, path: str) -> dict[str, bytes]:
+    """Return the content of all files below `source`, as far as programs need them, as if it were at `path`."""
+    if source.is_file():
+        return {path: source.read_bytes()}
+    return {
+        f"{path}/{file.relative_to(source)}": file.read_bytes()
+        for file in source.rglob("*")
+        if file.is_file() and not set(file.relative_to(source.parent).parts) & set(_UNUSED)
+    }
+
+
 @define
 class CondaChannel:
     """Add packages, then `index` it."""
@@ -55,8 +69,8 @@ class CondaChannel:
         """Any files, of any language."""
         self._add(name, version, files, noarch="generic")
 
-    def add_python(self) -> None:
-        """The interpreter that runs this, with links to its standard library."""
+    def add_python(self, *, whole: bool = False) -> None:
+        """The interpreter that runs this, with links to its standard library; `whole`: with a copy of it."""
         base = Path(sys.base_prefix)
         library = f"lib/python{VERSION}"
         links = {
@@ -66,8 +80,17 @@ class CondaChannel:
         }
         links |= {f"lib/{entry.name}": str(entry) for entry in (base / "lib").glob("libpython*")}
         links |= {"bin/python": f"python{VERSION}", "bin/python3": f"python{VERSION}"}
-        program = (base / "bin" / f"python{VERSION}").read_bytes()
-        self._add("python", PYTHON, {f"bin/python{VERSION}": program}, links=links)
+        files = {f"bin/python{VERSION}": (base / "bin" / f"python{VERSION}").read_bytes()}
+        if whole:
+            for path, target in list(links.items()):
+                if Path(target).is_absolute():
+                    del links[path]
+                    files |= _files(Path(target), path)
+        self._add("python", PYTHON, files, links=links)
+
+    def add_link(self, name: str, links: Mapping[str, str]) -> None:
+        """A package that has nothing but links."""
+        self._add(name, PYTHON, {}, links=links)
 
     def _add(
         self,
