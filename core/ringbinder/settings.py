@@ -47,6 +47,14 @@ def _hexadecimal(option: object, attribute: object, value: Secret | None) -> Non
         raise ValueError("at least 32 hexadecimal digits, such as `openssl rand -hex 32` makes")
 
 
+def _not_guessed(option: object, attribute: object, value: Secret | None) -> None:
+    # An empty one would be what everybody sends who sends none.
+    if value is not None and len(value.reveal()) < 8:
+        raise ValueError(
+            "access_token has at least 8 characters, such as `openssl rand -hex 32` makes; leave it out for none"
+        )
+
+
 @frozen
 class RingbinderSettings:
     """Section `Ringbinder`: what is chosen, and what core needs."""
@@ -140,6 +148,7 @@ class RingbinderSettings:
     )
     access_token: Secret | None = option(
         None,
+        validator=_not_guessed,
         help="The server demands it: as `?token=...` in an address that is opened once in a browser, which then is "
         "let in for 12 hours, or as `Authorization: Bearer ...`. Default: one is made at each start where code runs "
         "on a person's own machine, and none is demanded elsewhere.",

@@ -14,6 +14,8 @@ import httpx
 import psutil
 import pytest
 from aiohttp import web
+from ringbinder.config import load
+from ringbinder.errors import ConfigError
 from ringbinder.secret import Secret
 from ringbinder.testing.clock import FakeClock
 from ringbinder_embedded.jupyter import Jupyter
@@ -174,6 +176,12 @@ def test_passes_expire_and_are_of_one_kind_and_one_token() -> None:
     clock.now += 1
     assert not mine.is_pass("key", key)
     assert not mine.is_pass("cookie", cookie)
+
+
+@pytest.mark.parametrize("text", ["", "short"])
+def test_token_that_can_be_guessed_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="access_token has at least 8 characters"):
+        load((), environ={}, sets=[f"Ringbinder.access_token='{text}'"])
 
 
 async def test_a_probe_of_a_notebook_follows_no_redirect(serve: Serve) -> None:
