@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -76,6 +77,25 @@ async def test_a_client_that_leaves_before_ready_leaves_nothing(
         if event["phase"] == "launching" and "Launching" not in event["message"]:
             break
     await binder.nothing_but(before)
+
+
+async def test_code_is_in_containers_without_the_engine(binder: OneHost, git_server: GitServer) -> None:
+    look = "RUN id -u && env && if ls /var/run/docker.sock /run/docker.sock; then false; else echo no socket; fi"
+    git_server.repository("contained").commit({"Dockerfile": dockerfile(look)})
+    before = set(binder.engine.containers())
+    told = await binder.launch(link(git_server, "contained"))
+    assert told[-1]["phase"] == "ready", told[-1]
+    log = "\n".join(event["message"] for event in told)
+    assert re.search(r"^0$", log, re.MULTILINE), "the code of a build is root in its container"
+    assert "no socket" in log
+    assert not any(binder.secret(name) in log for name in ("JUPYTERHUB_API_TOKEN", "CONFIGPROXY_AUTH_TOKEN"))
+    (notebook,) = set(binder.engine.containers()) - before
+    inspected = binder.engine.ask(f"/containers/{notebook}/json")
+    assert inspected["Config"]["User"] == "1000"
+    host = inspected["HostConfig"]
+    assert (host["Privileged"], host["CapAdd"] or [], host["Memory"]) == (False, [], 2 * 1024**3)
+    assert not any("docker.sock" in bind for bind in host["Binds"] or ())
+    assert not any(binder.secret("JUPYTERHUB_API_TOKEN") in text for text in inspected["Config"]["Env"])
 
 
 async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: GitServer) -> None:

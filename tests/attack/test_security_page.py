@@ -1,0 +1,265 @@
+"""Each line of the security page is shown by tests; a line without one, and a test that is not there, fails."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PAGE = TESTS.parent / "docs" / "explanation" / "security.md"
+
+SHOWN_BY: dict[str, str] = {
+    # a page elsewhere, and a link
+    "E1": """server/test_guard.py::test_who_may
+        server/test_guard.py::test_a_refusal_is_one_event_and_starts_nothing
+        server/test_guard.py::test_a_foreign_page_cannot_take_over_a_session
+        server/test_guard.py::test_by_default_no_other_page_may_read
+        server/test_pages_foreign.py::test_a_foreign_page_runs_nothing""",
+    "E2": """attack/test_foreign_host.py::test_foreign_host_is_refused_on_every_route
+        attack/test_foreign_host.py::test_probe_by_any_host_is_answered""",
+    "E3": """server/test_server_answers.py::test_a_link_is_text_in_the_page
+        server/test_server_answers.py::test_pages_allow_nothing_foreign""",
+    "E4": """server/test_login.py::test_a_login_sends_nobody_elsewhere
+        server/test_access.py::test_a_link_cannot_send_the_browser_elsewhere""",
+    "E5": """attack/test_websocket_handshakes.py::test_websocket_handshake_is_refused
+        attack/test_h2c.py::test_h2c_prior_knowledge_is_refused
+        attack/test_h2c.py::test_h2c_upgrade_is_answered_by_http1""",
+    "E6": "server/test_wire_policies.py::test_a_trusted_proxy_is_believed",
+    "E7": """attack/test_addresses.py::test_metadata_service_of_a_cloud_is_private
+        attack/test_addresses.py::test_special_purpose_address_is_private
+        attack/test_addresses.py::test_other_notation_of_an_address_is_refused
+        attack/test_addresses.py::test_name_with_one_private_address_is_bound_to_the_others
+        providers/test_guard.py::test_git_connects_to_the_address_that_was_judged
+        providers/test_guard.py::test_a_redirect_is_not_followed
+        providers/test_guard.py::test_a_submodule_inside_is_refused
+        providers/test_guard.py::test_on_for_a_server_that_others_reach""",
+    "E8": "providers/test_remote.py::test_local_addresses_are_for_the_command_line",
+    "E9": """attack/test_session_bounds.py::test_spec_is_refused_from_its_bound_on
+        attack/test_session_bounds.py::test_client_beyond_its_limit_gets_one_event
+        attack/test_session_bounds.py::test_server_beyond_its_limit_refuses_everybody
+        attack/test_session_bounds.py::test_launches_under_way_are_not_forgotten""",
+    # who may launch what
+    "E10": """attack/test_spec_lists.py::test_a_banned_owner_in_any_spelling_is_refused
+        attack/test_spec_lists.py::test_a_banned_address_in_any_spelling_is_refused
+        attack/test_spec_lists.py::test_an_allowed_host_is_the_host_that_is_asked
+        attack/test_spec_lists.py::test_the_higher_quota_is_granted_in_each_form_only
+        attack/test_spec_lists.py::test_the_settings_of_a_spec_are_those_of_what_it_means
+        attack/test_spec_lists.py::test_a_strangers_provider_is_under_the_lists""",
+    "E11": """attack/test_policies_fail_closed.py::test_policy_that_is_broken_keeps_the_server_down
+        attack/test_policies_fail_closed.py::test_admit_that_answers_wrongly_refuses
+        attack/test_policies_fail_closed.py::test_admit_that_takes_too_long_refuses
+        attack/test_policies_fail_closed.py::test_policy_that_dies_while_running_refuses_all
+        attack/test_policies_fail_closed.py::test_policy_that_may_fail_is_left_out_and_shown""",
+    "E12": "attack/test_quota_counts.py::test_quota_over_a_launcher_that_lists_nothing_refuses",
+    "E13": """server/test_wire_policies.py::test_a_build_token_is_for_one_link_one_host_and_a_while
+        server/test_wire_policies.py::test_a_key_that_is_too_short_is_refused""",
+    "E14": "server/test_wire_policies.py::test_a_banned_network_gets_nothing_but_version_and_health",
+    # a repository, a git host, an archive, a registry
+    "E20": """providers/test_remote.py::test_hooks_and_filters_of_a_repository_do_not_run
+        providers/test_remote.py::test_no_program_of_the_account_has_a_say
+        providers/test_remote.py::test_a_submodule_may_not_be_a_path
+        providers/test_remote.py::test_ssh_never_asks_and_has_no_keys""",
+    "E21": "providers/test_remote.py::test_fetches_the_very_commit",
+    "E22": """providers/test_zenodo.py::test_an_archive_that_leads_out
+        providers/test_zenodo.py::test_links_in_an_archive
+        providers/test_zenodo.py::test_a_name_that_leads_out
+        attack/test_fuzz_archives.py::test_archive_of_any_entries_is_harmless
+        attack/test_fuzz_archives.py::test_archive_that_unpacks_to_too_much_is_refused""",
+    "E23": """attack/test_recipe_links.py::test_recipe_file_that_leads_out_is_refused
+        attack/test_recipe_links.py::test_binder_folder_that_leads_out_is_refused
+        attack/test_recipe_links.py::test_pipe_in_place_of_a_recipe_file_is_refused
+        attack/test_recipe_links.py::test_path_of_a_recipe_that_leaves_is_refused
+        attack/test_recipe_links.py::test_recipe_file_beyond_the_limit_is_refused
+        attack/test_recipe_links.py::test_error_quotes_at_most_a_short_excerpt""",
+    "E24": """attack/test_bounded.py::test_bomb_of_a_recipes_size_is_refused
+        attack/test_bounded.py::test_yaml_bomb_is_refused_before_it_is_loaded
+        attack/test_bounded.py::test_any_bytes_are_read_or_refused_in_a_line""",
+    "E25": """attack/test_diagnosis_bounds.py::test_a_plugin_that_diagnoses_gets_cut_lines
+        attack/test_diagnosis_bounds.py::test_a_plugin_that_diagnoses_gets_64_kilobytes
+        attack/test_pattern_times.py::test_twice_the_text_takes_at_most_thrice_the_time
+        attack/test_operator_patterns.py::test_a_pattern_that_backtracks_is_refused_at_start""",
+    "E26": """attack/test_build_logs.py::test_line_of_hostile_json_is_logged_and_harms_nothing
+        attack/test_build_logs.py::test_push_that_a_repository_prints_is_bounded
+        attack/test_build_logs.py::test_line_of_a_pod_that_never_ends_is_cut""",
+    "E27": """providers/test_remote.py::test_a_password_is_for_its_host_only
+        providers/test_policy.py::test_a_token_is_for_the_host_that_it_was_given_for
+        builders/test_docker_build.py::test_git_credentials_go_to_their_own_host_only
+        attack/test_registry_passwords.py::test_other_token_server_gets_no_password
+        attack/test_registry_passwords.py::test_redirect_takes_no_credentials_along""",
+    "E28": "providers/test_github_api.py::test_credentials_of_the_operator_open_what_the_api_does_not_know",
+    # secrets
+    "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
+        core/test_secret.py::test_no_planted_secret_survives
+        core/test_secret.py::test_credentials_are_known_by_their_place
+        cli/test_commands.py::test_config_check_finds_every_problem_and_shows_no_secret
+        providers/test_remote.py::test_a_password_in_the_link_opens_and_stays_hidden
+        server/test_access.py::test_without_it_nothing_but_probes_and_badges""",
+    "E31": """builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password
+        hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone
+        cli/test_displays.py::test_a_browser_is_opened_and_its_command_line_shows_no_token""",
+    "E32": "embedded/test_embedded_build.py::test_secrets_of_the_operator",
+    "E33": "server/test_server_answers.py::test_what_the_log_shows_of_a_request",
+    # a plugin, and what is installed
+    "E40": """authors/test_broken_plugins.py::test_it_is_left_out
+        authors/test_broken_plugins.py::test_its_own_launches_fail_and_say_whose_bug_it_is
+        authors/test_broken_plugins.py::test_a_sink_that_fails_costs_no_launch
+        attack/test_watchdog.py::test_a_plugin_that_blocks_the_loop_is_named""",
+    "E41": """core/test_hooks_registration.py::test_a_misspelt_hook_is_refused_with_its_right_name
+        attack/test_policies_fail_closed.py::test_policy_without_a_guarding_hook_keeps_the_server_down""",
+    "E42": """attack/test_supply_chain.py::test_locks_as_committed_fit
+        attack/test_supply_chain.py::test_locks_that_do_not_fit_are_reported
+        attack/test_supply_chain.py::test_lists_name_no_index_and_a_hash_for_each
+        attack/test_supply_chain.py::test_installing_is_by_hash_everywhere""",
+    "E43": """attack/test_supply_chain.py::test_a_package_with_another_hash_is_not_installed
+        attack/test_supply_chain.py::test_the_shared_jupyterlab_is_another_with_another_list""",
+    "E44": """attack/test_supply_chain.py::test_images_of_others_have_a_digest
+        attack/test_supply_chain.py::test_no_image_of_others_is_named_in_another_way
+        attack/test_supply_chain.py::test_digests_come_from_the_registry""",
+    "E45": """attack/test_supply_chain.py::test_audit_fails_on_a_known_vulnerability
+        attack/test_supply_chain.py::test_audit_without_its_data_is_reported""",
+    # your own machine: the code of a build
+    "O1": """cli/test_consent_command.py::test_without_a_terminal_it_refuses
+        cli/test_consent_command.py::test_anything_but_yes_is_no
+        attack/test_typed_ahead.py::test_yes_typed_before_the_question_is_no_consent
+        attack/test_unmeant_press.py::test_key_held_since_the_page_before_starts_nothing
+        attack/test_unmeant_press.py::test_double_click_since_the_page_before_starts_nothing
+        attack/test_unmeant_press.py::test_a_click_by_script_starts_nothing""",
+    "O2": """core/test_consent.py::test_what_consent_is_given_to
+        core/test_consent.py::test_no_credential_is_remembered
+        core/test_consent.py::test_remembered_and_forgotten
+        cli/test_consent_command.py::test_yes_is_remembered_until_forgotten""",
+    "O3": "embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap",
+    "O4": """embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap
+        embedded/test_embedded_sandbox.py::test_without_bubblewrap_it_is_said_or_refused""",
+    "O5": "attack/test_what_stays_open.py::test_build_in_the_sandbox_reaches_loopback",
+    "O6": """attack/test_half_a_sandbox.py::test_sandbox_for_notebooks_alone_is_a_risk
+        attack/test_half_a_sandbox.py::test_check_doctor_and_start_warn_of_half_a_sandbox""",
+    "O7": """attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
+        attack/test_untrusted_tree.py::test_copied_tree_has_no_links_pipes_or_setuid
+        attack/test_untrusted_tree.py::test_removing_a_tree_leaves_what_links_lead_to""",
+    "O8": """attack/test_conda_caches.py::test_package_without_sha256_is_not_shared
+        attack/test_conda_caches.py::test_package_of_the_same_name_in_another_channel_is_another
+        attack/test_what_stays_open.py::test_build_in_the_sandbox_has_a_cache_of_its_own""",
+    # your own machine: a notebook's code
+    "O10": """attack/test_what_stays_open.py::test_notebook_without_a_sandbox_reads_and_writes
+        embedded/test_embedded_sandbox.py::test_a_notebook_in_bubblewrap""",
+    "O11": "embedded/test_embedded_sandbox.py::test_a_notebook_in_bubblewrap",
+    "O12": """attack/test_what_stays_open.py::test_notebook_in_the_sandbox_reaches_loopback
+        embedded/test_embedded_sandbox.py::test_a_notebook_without_network_is_reached_by_its_page_alone""",
+    "O13": "embedded/test_embedded_launch.py::test_what_is_installed_in_a_notebook_stays_in_it",
+    "O14": """attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
+        attack/test_session_records.py::test_record_that_is_a_link_is_not_followed
+        attack/test_session_records.py::test_pipe_in_the_place_of_a_file_is_not_opened""",
+    "O15": """attack/test_git_folders.py::test_folder_with_hostile_git_config_runs_nothing
+        attack/test_git_folders.py::test_folder_whose_git_is_the_canary_is_read_nowhere""",
+    "O16": """attack/test_session_records.py::test_damaged_record_loses_no_work
+        attack/test_session_records.py::test_record_that_is_gone_loses_no_work
+        attack/test_session_records.py::test_work_too_deep_to_compare_is_kept""",
+    "O17": """attack/test_fuzz_notebook_server.py::test_answer_without_end_is_left
+        attack/test_fuzz_notebook_server.py::test_redirect_is_not_followed
+        attack/test_fuzz_notebook_server.py::test_watch_outlives_any_answer""",
+    "O18": """embedded/test_embedded_sandbox.py::test_a_process_that_takes_too_much_memory_fails_alone
+        embedded/test_embedded_sandbox.py::test_a_group_of_version_2_is_limited_where_memory_is_counted""",
+    "O19": "embedded/test_embedded_launch.py::test_notebook_beyond_its_disk_limit_is_stopped",
+    # your own machine: pages, accounts
+    "O20": """server/test_server_answers.py::test_on_ones_own_machine_a_foreign_link_is_asked_about
+        server/test_pages_foreign.py::test_on_ones_own_computer_it_asks_once_per_repository""",
+    "O21": "embedded/test_embedded_clients.py::test_pages_of_other_sites_need_the_token",
+    "O22": """attack/test_cookie_of_all_ports.py::test_what_a_notebook_sees_of_cookies_opens_nothing
+        attack/test_cookie_of_all_ports.py::test_pages_leave_localhost_before_any_cookie
+        attack/test_access_token.py::test_passes_expire_and_are_of_one_kind_and_one_token""",
+    "O30": "embedded/test_embedded_clients.py::test_nobody_else_can_have_localhost_while_it_runs",
+    "O31": """embedded/test_embedded_launch.py::test_a_notebook_from_start_to_stop
+        cli/test_displays.py::test_a_browser_is_opened_and_its_command_line_shows_no_token""",
+    "O32": """attack/test_access_token.py::test_own_machine_demands_the_token_that_it_prints
+        attack/test_access_token.py::test_every_route_is_closed_without_token
+        attack/test_access_token.py::test_the_cookie_alone_shows_no_notebook
+        attack/test_access_token.py::test_no_token_is_demanded_where_it_is_not_wanted""",
+    "O33": """attack/test_private_folders.py::test_state_folder_new_is_private
+        attack/test_private_folders.py::test_state_folder_of_earlier_version_is_tightened""",
+    "O34": """cli/test_serve_command.py::test_a_public_server_wants_a_token_or_an_allow_list
+        server/test_access.py::test_without_it_nothing_but_probes_and_badges""",
+    "O35": "attack/test_what_stays_open.py::test_notebook_listens_on_loopback_alone",
+    # a group's host
+    "G1": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
+        builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password""",
+    "G2": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
+        one_host/test_click_to_cell.py::test_who_is_idle_loses_server_and_user""",
+    "G3": "one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine",
+    "G10": """one_host/test_click_to_cell.py::test_a_click_runs_a_cell_and_the_second_launch_builds_nothing
+        hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone""",
+    "G11": "hub/test_hub_login.py::test_who_is_answered_and_who_is_not",
+    "G12": """hub/test_hub_login.py::test_two_users_see_nothing_of_each_other
+        server/test_login.py::test_the_log_of_a_build_is_for_who_asked_for_it""",
+    "G13": """attack/test_metrics_names.py::test_metrics_with_login_name_no_repository
+        attack/test_metrics_names.py::test_metrics_with_login_name_repositories_to_service""",
+    "G14": """hub/test_hub_login.py::test_a_cancelled_launch_takes_the_server_and_not_the_user
+        hub/test_hub_login.py::test_one_server_each_and_it_is_not_ours_to_take
+        hub/test_hub_login.py::test_what_fails_leaves_the_user_alone""",
+    "G15": "hub/test_hub_login.py::test_programs_build_only",
+    "G20": """server/test_login.py::test_another_page_starts_nothing_by_a_cookie
+        server/test_login.py::test_a_link_from_elsewhere_waits_for_a_click""",
+    "G21": """hub/test_hub_login.py::test_a_login_a_launch_and_a_logout
+        server/test_login.py::test_cookies_of_a_server_behind_tls_are_for_tls""",
+    "G22": "hub/test_hub_login.py::test_a_login_a_launch_and_a_logout",
+    "G30": "cli/test_init.py::test_one_host",
+    # a public cluster
+    "C1": """builders/test_pod_manifest.py::test_the_documented_pod
+        attack/test_what_stays_open.py::test_engine_of_a_cluster_is_privileged""",
+    "C2": """builders/test_kubernetes_build.py::test_credentials_travel_in_a_secret_that_goes_with_the_pod
+        cluster/test_build_pods.py::test_credentials_reach_the_build_at_once_and_go_with_its_pod""",
+    "C3": """chart/test_manifests.py::test_network_policies
+        attack/test_what_stays_open.py::test_networks_of_a_cluster_are_open_by_default""",
+    "C10": "chart/test_manifests.py::test_a_pod_may_do_little",
+    "C11": "chart/test_manifests.py::test_the_role_allows_exactly_what_is_used",
+    "C12": "attack/test_what_stays_open.py::test_image_cleaner_reads_and_cordons_nodes_alone",
+    "C13": """chart/test_values.py::test_the_schema_refuses
+        chart/test_manifests.py::test_helm_finds_nothing_to_complain_of""",
+}
+
+
+def claims() -> list[str]:
+    """Names of the page's lines, below the table of what is taken for granted."""
+    text = PAGE.read_text()
+    return re.findall(r"^\| ([A-Z]+\d+) \|", text[text.index("## In all three places") :], re.MULTILINE)
+
+
+@cache
+def collected(file: Path) -> frozenset[str]:
+    """Tests of a file that pytest collects and does not skip always."""
+    return frozenset(
+        node.name
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not any("mark.skip(" in ast.unparse(mark) for mark in node.decorator_list)
+    )
+
+
+def test_every_line_of_the_page_has_a_name() -> None:
+    text = PAGE.read_text()
+    rows = [
+        line
+        for line in text[text.index("## In all three places") :].splitlines()
+        if line.startswith(("|", "-"))
+    ]
+    unnamed = [row for row in rows if not re.match(r"\| ([A-Z]+\d+ \| .+|\|)|\|---\|---\|$", row)]
+    assert unnamed == []
+    assert len(set(claims())) == len(claims()) > 50
+
+
+def test_no_test_stands_for_a_line_that_is_gone() -> None:
+    assert set(SHOWN_BY) - set(claims()) == set()
+
+
+@pytest.mark.parametrize("claim", claims())
+def test_line_of_the_page_is_shown_by_tests(claim: str) -> None:
+    shown_by = SHOWN_BY.get(claim, "").split()
+    assert shown_by, f"{claim}: nothing shows it; write a test, or take the line away"
+    for test in shown_by:
+        file, _, name = test.partition("::")
+        assert name in collected(TESTS / file), f"{claim}: there is no test {test}"
