@@ -1,11 +1,12 @@
 """Readers of JSON, TOML and YAML that strangers have written: bounded in bytes, depth, values, aliases and steps.
 
 What is too much is counted before anything is built of it. The messages say where a document is wrong, and hold at
-most one short excerpt of it. All of them block, for a second at worst: call them off the event loop.
+most one short excerpt of it. Those that block do so for a second at worst: call them off the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import reprlib
 import tomllib
@@ -22,6 +23,7 @@ MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 20_000
 MAX_LOCK_VALUES: Final = 400_000
 
+_SMALL: Final = 64 * 1024
 _EXCERPT: Final = 60
 _NUMBER: Final = 64
 # tomllib looks at every beginning of a dotted key, and in each table at the whole key of its header.
@@ -53,6 +55,13 @@ def parse_json(content: bytes, *, values: int = MAX_VALUES, depth: int = MAX_DEP
     # An upper bound, since commas in texts are counted too; no value is without one of these but the first.
     _require(sum(map(content.count, (b",", b"[", b"{", b":"))) < values, f"has more than {values} values")
     return _checked(lambda: json.loads(content.decode("utf-8-sig")), depth)
+
+
+async def parse_json_aside(content: bytes, *, values: int = MAX_VALUES, depth: int = MAX_DEPTH) -> Any:
+    """Return what `parse_json` does; a large document is parsed in a thread."""
+    if len(content) <= _SMALL:
+        return parse_json(content, values=values, depth=depth)
+    return await asyncio.to_thread(parse_json, content, values=values, depth=depth)
 
 
 def parse_toml(content: bytes, *, values: int = MAX_VALUES, depth: int = MAX_DEPTH) -> dict[str, Any]:

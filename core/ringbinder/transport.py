@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import socket
 import urllib.request
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
 
 import aiohttp
 import httpx
 from attrs import define, field
 from httpx_aiohttp import AiohttpTransport
+
+MAX_BODY: Final = 32 * 2**20
+"""Bytes of a response that are read, where a request's extension `MAX_BYTES` says nothing else."""
+MAX_BYTES: Final = "max_bytes"
 
 
 @define(eq=False)
@@ -20,6 +24,9 @@ class Transport(httpx.AsyncBaseTransport):
     Proxies are the environment's. aiohttp would read `~/.netrc` as well where it is told to believe the environment:
     in a thread for each request, and a password found there is an error where we send a token. `socket_factory` makes
     the sockets of connections without a proxy: it is called with the address that is going to be connected to.
+
+    Of what others answer, no more than `MAX_BODY` bytes are read, and nothing that they have compressed: it could
+    unpack to any size.
     """
 
     socket_factory: Callable[[Any], socket.socket] | None = None
@@ -36,7 +43,14 @@ class Transport(httpx.AsyncBaseTransport):
                     connector=aiohttp.TCPConnector(limit=0, socket_factory=factory)
                 ),
             )
-        return await self._by_proxy[proxy].handle_async_request(request)
+        request.headers["Accept-Encoding"] = "identity"
+        response = await self._by_proxy[proxy].handle_async_request(request)
+        response.stream = _Bounded(
+            response.stream,  # type: ignore[arg-type]  # that of an asynchronous transport is asynchronous
+            int(request.extensions.get(MAX_BYTES, MAX_BODY)),
+            response.headers.get("content-encoding", "identity").strip().lower(),
+        )
+        return response
 
     async def aclose(self) -> None:
         for transport in self._by_proxy.values():
@@ -48,3 +62,22 @@ class Transport(httpx.AsyncBaseTransport):
         if not found or urllib.request.proxy_bypass(url.host):
             return ""
         return found if "://" in found else f"http://{found}"
+
+
+@define(eq=False)
+class _Bounded(httpx.AsyncByteStream):
+    inner: httpx.AsyncByteStream
+    limit: int
+    encoding: str
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self.limit
+        async for chunk in self.inner:
+            if chunk and self.encoding != "identity":
+                raise httpx.DecodingError("the response is compressed, which was not asked for")
+            if (left := left - len(chunk)) < 0:
+                raise httpx.ReadError(f"the response has more than {self.limit} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()

@@ -5,13 +5,14 @@ Source: JupyterHub's API handlers, versions 5 and 6.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import random
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from attrs import define, evolve, frozen
+from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, parse_json, parse_json_aside
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
 from ringbinder.secret import Secret, redact
 from ringbinder.services import Clock, Http
@@ -130,21 +131,24 @@ class HubApi:
         import httpx
 
         try:
-            response = await self.http.request(
-                method,
-                self.url + path,
-                json=body,
-                data=form,
-                headers={**self.headers, **headers},
-                timeout=seconds,
-            )
+            async with asyncio.timeout(seconds):
+                response = await self.http.request(
+                    method,
+                    self.url + path,
+                    json=body,
+                    data=form,
+                    headers={**self.headers, **headers},
+                    timeout=seconds,
+                )
+        except TimeoutError:
+            return None, f"no answer within {seconds:g} seconds"
         except httpx.InvalidURL as error:
             raise ConfigError([f"BinderHub.hub_url: {self.url} cannot be asked: {error}"]) from None
         except httpx.HTTPError as error:
             return None, redact(str(error)) or type(error).__name__
         try:
-            content = response.json() if response.content else None
-        except ValueError:
+            content = await parse_json_aside(response.content, values=MAX_LOCK_VALUES)
+        except MalformedError:
             content = None
         if response.status_code in _PASSING:
             return None, f"HTTP status {response.status_code}"
@@ -182,8 +186,8 @@ def parsed(line: str) -> Mapping[str, Any] | None:
     if not line.startswith("data:"):
         return None
     try:
-        event = json.loads(line.removeprefix("data:"))
-    except ValueError:
+        event = parse_json(line.removeprefix("data:").encode())
+    except MalformedError:
         return None
     return event if isinstance(event, dict) else None
 

@@ -121,10 +121,9 @@ class Spawn:
         headers = {"Authorization": f"token {token.reveal()}"} if token else {}
         for look in range(_LOOKS):
             try:
-                response = await self.api.http.get(
-                    f"{url}api/status", headers=headers, timeout=_ANSWER_SECONDS
-                )
-            except httpx.HTTPError:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    response = await self.api.http.get(f"{url}api/status", headers=headers)
+            except (httpx.HTTPError, TimeoutError):
                 return  # from here there is no way to the hub's proxy
             if token and response.status_code in (401, 403):
                 raise ConfigError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from math import inf
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder.bases import Context
+from ringbinder.bounded import MalformedError, parse_json_aside
 from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import TransientError
 from ringbinder.secret import redact
@@ -18,6 +18,9 @@ from ._patience import Patience
 
 _REMEMBERED: Final = 1024
 _LONGEST_BODY: Final = 20_000_000
+_MOST_VALUES: Final = 2_000_000
+"""Commas in texts count too, and a gist may be a table."""
+_LONGEST_WAIT: Final = 86_400.0
 _REDIRECTS: Final = 5
 _MISSING: Final = frozenset({404, 409, 410, 422})
 _REQUEST_TIMEOUT: Final = 408
@@ -38,6 +41,12 @@ class Answer:
     headers: Mapping[str, str]
     """Names in lower case."""
     content: Any = None
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds, at most a day; None if the other side does not say how long to wait."""
+        seconds = number(self.headers.get("retry-after"))
+        return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
     def text(self, key: str) -> str:
         """The text under `key`; empty if there is none."""
@@ -96,7 +105,7 @@ class Api:
             raise self._trouble(f"answered with HTTP status {status}")
         if status == 304 and tagged:
             return evolve(tagged[1], headers=headers)
-        answer = Answer(status, headers, _parsed(body))
+        answer = Answer(status, headers, await _parsed(body))
         if status == 200:
             if answer.content is None:
                 raise self._trouble("answered with something that is no JSON")
@@ -140,8 +149,14 @@ class Api:
         return TransientError(f"{self.title} {what}")
 
 
-def _parsed(body: bytes) -> Any:
+async def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return await parse_json_aside(body, values=_MOST_VALUES)
+    except MalformedError:
         return None
+
+
+def number(text: str | None) -> float | None:
+    """A header's value, if it is a number."""
+    text = (text or "").strip()[:12]
+    return float(text) if text.isascii() and text.isdecimal() else None

@@ -20,7 +20,7 @@ from ringbinder.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 from ._address import shown
 from ._threads import Stopped, in_thread
 
-UNUSABLE: Final = "record-unusable"
+_UNUSABLE: Final = "record-unusable"
 _CHUNK: Final = 2**20
 _MOST_ENTRIES: Final = 100_000
 """Files, links and folders, also those that only stand in the paths of others."""
@@ -52,9 +52,9 @@ def inside(name: str) -> PurePosixPath:
     """The relative path that a file of a stranger has. Raises UserError if it would not be within a folder."""
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(UNUSABLE, f'The record has a file with a forbidden name: "{shown(name)}".')
+        raise UserError(_UNUSABLE, f'The record has a file with a forbidden name: "{shown(name)}".')
     if len(path.parts) > MAX_DEPTH:
-        raise UserError(UNUSABLE, f'"{shown(name)}" lies more than {MAX_DEPTH} folders deep.')
+        raise UserError(_UNUSABLE, f'"{shown(name)}" lies more than {MAX_DEPTH} folders deep.')
     return path
 
 
@@ -66,7 +66,9 @@ async def unpack(archive: Path, folder: Path, limit: int) -> None:
     try:
         await in_thread(lambda stop: _unpack(archive, folder, limit, stop))
     except (*_BROKEN, UntrustedError) as error:
-        raise UserError(UNUSABLE, f"{shown(archive.name)} cannot be unpacked: {shown(str(error))}.") from None
+        raise UserError(
+            _UNUSABLE, f"{shown(archive.name)} cannot be unpacked: {shown(str(error))}."
+        ) from None
 
 
 def _unpack(archive: Path, folder: Path, limit: int, stop: threading.Event) -> None:
@@ -135,7 +137,7 @@ def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, sto
 
 def _link(content: zipfile.ZipFile, entry: zipfile.ZipInfo, path: PurePosixPath, root: Path) -> None:
     if entry.file_size > _LINK_SIZE:
-        raise UserError(UNUSABLE, f'The link "{shown(entry.filename)}" in the archive is too long.')
+        raise UserError(_UNUSABLE, f'The link "{shown(entry.filename)}" in the archive is too long.')
     target = content.read(entry)
     with UntrustedTree(root).handle(path.parent.as_posix()) as folder:
         os.symlink(target, os.fsencode(path.name), dir_fd=folder)
@@ -150,4 +152,4 @@ def _require_inside(root: Path, links: list[Path], stop: threading.Event) -> Non
         target = link.readlink()
         if target.is_absolute() or not link.resolve().is_relative_to(top):
             name = shown(link.relative_to(root).as_posix())
-            raise UserError(UNUSABLE, f'The link "{name}" in the archive leads out of it.')
+            raise UserError(_UNUSABLE, f'The link "{name}" in the archive leads out of it.')

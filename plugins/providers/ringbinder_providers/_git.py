@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from ringbinder import process
-from ringbinder.errors import PluginError
+from ringbinder.errors import PluginError, UserError
 from ringbinder.secret import Secret
 from ringbinder.tempfolder import temporary_folder
 
@@ -35,6 +35,7 @@ _SSH_WITHOUT_KEYS: Final = (
 )
 
 _OUTPUT: Final = 100_000_000
+_ERRORS: Final = 65_536
 _MEMORY_KIB: Final = str(4 * 2**20)
 # What git keeps in memory of an answer has no limit of its own.
 _LIMITED: Final = 'ulimit -d "$0" 2>/dev/null; exec git "$@"'
@@ -138,6 +139,8 @@ class Git:
             done = await self.run(home, cwd, deadline, url, *arguments)
             if done.returncode:
                 raise explained(url, done.errors)
+            if done.truncated:
+                raise UserError("repo-too-large", f"{shown(url)} has more refs or files than can be listed.")
             return done.output
 
         return await self.patience(once)
@@ -151,9 +154,10 @@ class Git:
         left = max(deadline - time.monotonic(), 0.0)
         argv = ["sh", "-c", _LIMITED, _MEMORY_KIB, *arguments]
         try:
-            return await process.run(argv, cwd=cwd, env=home.env, timeout=left, output_limit=_OUTPUT)
+            done = await process.run(argv, cwd=cwd, env=home.env, timeout=left, output_limit=_OUTPUT)
         except TimeoutError:
             raise TooLate(f"{shown(url)} did not answer in time.") from None
+        return evolve(done, errors=done.errors[-_ERRORS:])
 
     def is_installed(self) -> bool:
         return shutil.which("git") is not None

@@ -15,10 +15,11 @@ from ringbinder.bases import Context
 from ringbinder.errors import TransientError
 from ringbinder.secret import Secret
 
-from ._api import Answer, Api, TokenRefused
+from ._api import Answer, Api, TokenRefused, number
 
 _SCARCE: Final = (0.2, 0.5)
 _REFUSALS: Final = frozenset({403, 429})
+_LONGEST_WAIT: Final = 86_400.0
 
 # Weak both ways: a gauge holds its registry, and the registry the gauge.
 _gauges: Final[WeakKeyDictionary[CollectorRegistry, ref[Gauge]]] = WeakKeyDictionary()
@@ -73,8 +74,8 @@ class GitHubApi:
         return answer
 
     def _note_quota(self, answer: Answer) -> None:
-        remaining = _number(answer.headers.get("x-ratelimit-remaining"))
-        limit = _number(answer.headers.get("x-ratelimit-limit"))
+        remaining = number(answer.headers.get("x-ratelimit-remaining"))
+        limit = number(answer.headers.get("x-ratelimit-limit"))
         if remaining is None:
             return
         self._remaining.set(remaining)
@@ -87,10 +88,10 @@ class GitHubApi:
 
     def _refusal(self, answer: Answer) -> TransientError:
         now = self.context.clock.time()
-        wait = _number(answer.headers.get("retry-after"))
-        if _number(answer.headers.get("x-ratelimit-remaining")) == 0:
-            reset = _number(answer.headers.get("x-ratelimit-reset"))
-            wait = max(wait or 0.0, (reset or now) - now)
+        wait = answer.retry_after
+        if number(answer.headers.get("x-ratelimit-remaining")) == 0:
+            reset = number(answer.headers.get("x-ratelimit-reset"))
+            wait = max(wait or 0.0, min((reset or now) - now, _LONGEST_WAIT))
         if wait is None:
             return TransientError(
                 f"{self.api.title} refuses: {answer.text('message')[:200] or answer.status}"
@@ -101,7 +102,3 @@ class GitHubApi:
 
 def _spent(wait: float) -> TransientError:
     return TransientError("GitHub rate limit exceeded", retry_after=max(wait, 1.0))
-
-
-def _number(text: str | None) -> float | None:
-    return float(text[:12]) if text and text.strip().isdecimal() else None

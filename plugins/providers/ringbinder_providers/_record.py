@@ -16,12 +16,13 @@ from ringbinder.secret import redact
 from ringbinder.services import Http
 
 from ._address import shown
-from ._archive import UNUSABLE, inside
+from ._archive import inside
 from ._guard import Guard
 from ._patience import Patience
 
 _CHUNK: Final = 2**20
 _REDIRECTS: Final = 5
+_UNUSABLE: Final = "record-unusable"
 
 
 @frozen
@@ -55,7 +56,7 @@ class Downloads:
     async def _one(self, guarded: Http, file: RecordFile, target: Path) -> None:
         sink = await asyncio.to_thread(_Sink.create, target, file)
         try:
-            async with self._response(guarded, file.url) as response:
+            async with self._response(guarded, file) as response:
                 async for chunk in response.aiter_bytes(_CHUNK):
                     await asyncio.to_thread(sink.take, chunk)
             sink.verify()
@@ -63,14 +64,16 @@ class Downloads:
             await asyncio.to_thread(sink.stream.close)
 
     @asynccontextmanager
-    async def _response(self, guarded: Http, url: str) -> AsyncIterator[Any]:
-        """The response with the content of `url`, redirects followed."""
+    async def _response(self, guarded: Http, file: RecordFile) -> AsyncIterator[Any]:
+        """The response with the content of `file`, redirects followed."""
         import httpx
+        from ringbinder.transport import MAX_BYTES
 
+        url = file.url
         try:
             for _ in range(_REDIRECTS):
                 client = self.http if self.guard.trusts(url) else guarded
-                request = client.build_request("GET", url, headers={"Accept-Encoding": "identity"})
+                request = client.build_request("GET", url, extensions={MAX_BYTES: file.size + 1})
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     if not response.has_redirect_location:
@@ -87,7 +90,7 @@ class Downloads:
 
 def _must_be_whole(status: int, url: str) -> None:
     if status in {401, 403, 404, 410}:
-        raise UserError(UNUSABLE, f"{shown(url)} is not open: HTTP status {status}.")
+        raise UserError(_UNUSABLE, f"{shown(url)} is not open: HTTP status {status}.")
     if status != 200:
         raise TransientError(f"{shown(url)} did not arrive: HTTP status {status}")
 
@@ -105,13 +108,13 @@ class _Sink:
     def create(cls, target: Path, file: RecordFile) -> _Sink:
         algorithm = file.checksum.partition(":")[0].lower()
         if algorithm and algorithm not in hashlib.algorithms_available:
-            raise UserError(UNUSABLE, f"The checksum of {shown(file.name)} is of an unknown kind.")
+            raise UserError(_UNUSABLE, f"The checksum of {shown(file.name)} is of an unknown kind.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             stream = target.open("wb")
         except OSError as error:
             told = f"{shown(file.name)} cannot be a file name here: {error.strerror}."
-            raise UserError(UNUSABLE, told) from None
+            raise UserError(_UNUSABLE, told) from None
         return cls(stream, file, hashlib.new(algorithm, usedforsecurity=False) if algorithm else None)
 
     def take(self, chunk: bytes) -> None:

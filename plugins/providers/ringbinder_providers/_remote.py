@@ -20,6 +20,7 @@ from ._address import FULL_SHA, longer_names, parse, shown
 from ._git import Access, Git, Home
 from ._git_errors import down, explained, last_line, no_such_ref, not_alone
 
+_MANY = 1_000_000
 _GUARDED_PROTOCOLS = frozenset({"http", "https"})
 
 
@@ -76,8 +77,9 @@ class Remote:
         deadline = time.monotonic() + self.resolve_timeout
         arguments = ("ls-remote", *options, "--", url, *patterns)
         output = await self.git.must(home, None, deadline, url, *arguments)
-        lines = (line.split("\t", 1) for line in output.splitlines())
-        return {line[1]: line[0] for line in lines if len(line) == 2 and FULL_SHA.fullmatch(line[0])}
+        if len(output) < _MANY:
+            return _refs(output)
+        return await asyncio.to_thread(_refs, output)
 
     async def fetch(self, source: GitSource, into: Path, log: Log, access: Access) -> None:
         """Puts exactly that commit, with its submodules, into the empty folder `into`, a git work tree then.
@@ -168,6 +170,12 @@ class _Submodules:
 
     async def _must(self, folder: Path, *arguments: str) -> str:
         return await self.git.must(self.home, folder, self.deadline, self.url, *arguments)
+
+
+def _refs(output: str) -> dict[str, str]:
+    """Names of refs and their commits, of what `git ls-remote` prints."""
+    lines = (line.split("\t", 1) for line in output.splitlines())
+    return {line[1]: line[0] for line in lines if len(line) == 2 and FULL_SHA.fullmatch(line[0])}
 
 
 def _full_names(ref: str) -> Sequence[str]:

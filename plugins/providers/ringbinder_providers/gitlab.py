@@ -173,11 +173,7 @@ class GitLabProvider(Hosted[GitLabOptions]):
         if answer.status == 401:
             raise TokenRefused(self.title)
         if answer.status in (403, 429):
-            wait = answer.headers.get("retry-after", "")
-            raise TransientError(
-                f"{self.title} refuses: HTTP status {answer.status}",
-                float(wait) if wait.isdecimal() else None,
-            )
+            raise TransientError(f"{self.title} refuses: HTTP status {answer.status}", answer.retry_after)
         return answer
 
     async def doctor(self) -> Sequence[Finding]:

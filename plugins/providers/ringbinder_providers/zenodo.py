@@ -120,9 +120,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
             raise UserError("repo-not-found", f"Record {number} {gone} on Zenodo: check the DOI.")
         record = answer.content
         if answer.status != 200:
-            wait = answer.headers.get("retry-after", "")
-            seconds = float(wait) if wait.isdecimal() else None
-            raise TransientError(f"Zenodo answered with HTTP status {answer.status}", seconds)
+            raise TransientError(f"Zenodo answered with HTTP status {answer.status}", answer.retry_after)
         if not isinstance(record, dict) or not _RECORD_ID.fullmatch(str(record.get("id", ""))):
             raise TransientError("Zenodo answered with something that is no record")
         return record

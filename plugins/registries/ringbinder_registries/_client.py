@@ -34,6 +34,7 @@ _HEAD_REFUSED: Final = frozenset({400, 405, 501})
 _CHALLENGE_SECONDS: Final = 3600.0
 _TOKENS: Final = 1024
 _TOKEN_SECONDS: Final = 60.0  # where a server does not say (the token specification's default)
+_LONGEST_TOKEN: Final = 86_400
 _USED_OF_TOKEN: Final = 0.8
 _ANONYMOUS: Final = Challenge("")
 _DEFAULT_SERVICE: Final = "container_registry"
@@ -234,7 +235,9 @@ class RegistryClient:
             told = f"gives no token: {server} answers with HTTP status {answer.status}{_said(answer)}"
             raise self.wrong("DockerRegistry.token_url", told)
         lasts = content.get("expires_in")
-        seconds = float(lasts) if isinstance(lasts, int | float) and lasts > 0 else _TOKEN_SECONDS
+        seconds = _TOKEN_SECONDS
+        if isinstance(lasts, int | float) and lasts > 0:
+            seconds = float(min(lasts, _LONGEST_TOKEN))
         secret = Secret(token)
         left = asked_at + seconds * _USED_OF_TOKEN - self.clock.monotonic()
         self._tokens.put((scope, credentials), secret, left)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from ringbinder import process
+from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.compat import docker_hub
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.secret import Secret
@@ -164,10 +165,10 @@ class DockerConfig:
             why = f": {said[0][:200]}" if said else ""
             raise self._wrong(f"{program} failed with exit code {done.returncode} for {server}{why}")
         try:
-            answer = json.loads(done.output)
+            answer = parse_json(done.output.encode())
             username, password = answer["Username"], answer["Secret"]
             return Credentials(registry, str(username), Secret(str(password)), identity=username == IDENTITY)
-        except (ValueError, KeyError, TypeError):
+        except (MalformedError, KeyError, TypeError):
             raise self._wrong(f"{program} gave no credentials that can be understood for {server}") from None
 
     def _wrong(self, what: str) -> ConfigError:

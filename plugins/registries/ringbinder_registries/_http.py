@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import random
 import ssl
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from attrs import frozen
+from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.secret import redact
 from ringbinder.services import Clock, Http
@@ -40,8 +41,8 @@ class Answer:
     def json(self) -> Mapping[str, Any]:
         """The body as an object; empty if it is anything else."""
         try:
-            content = json.loads(self.body)
-        except ValueError:
+            content = parse_json(self.body)
+        except MalformedError:
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -56,7 +57,7 @@ class Answer:
         first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else content
         words = [first.get(name) for name in ("code", "error", "message", "error_description", "details")]
         text = ": ".join(word for word in words if isinstance(word, str) and word)
-        return redact("".join(c if c.isprintable() else " " for c in text)[:_SHOWN])
+        return redact("".join(c if c.isprintable() else " " for c in text[:_SHOWN]))
 
 
 @frozen
@@ -107,17 +108,20 @@ class Requests:
             )
             # What is posted may hold a password, and would be posted again wherever a redirect leads.
             follow = method in ("GET", "HEAD")
-            response = await self.http.send(request, stream=True, follow_redirects=follow)
-            try:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _LONGEST_BODY:
-                        break
-            finally:
-                await response.aclose()
+            async with asyncio.timeout(self.limit or None):
+                response = await self.http.send(request, stream=True, follow_redirects=follow)
+                try:
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > _LONGEST_BODY:
+                            break
+                finally:
+                    await response.aclose()
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise ConfigError([f"{of}: {redact(url)} is no address that can be asked: {error}"]) from None
+        except TimeoutError:
+            return None, f"it needs more than {self.limit:g} seconds"
         except httpx.TooManyRedirects:
             return None, "it redirects without end"
         except (httpx.TransportError, httpx.DecodingError) as error:
@@ -140,11 +144,11 @@ def _passing(status: int) -> bool:
 def _retry_after(answer: Answer, now: float) -> float | None:
     """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
     text = answer.headers.get("retry-after", "").strip()
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -63,11 +63,18 @@ class WebhookSink(Sink[WebhookOptions]):
             now = int(self.context.clock.time())
             headers[SIGNATURE] = f"t={now},v1={signature(self.config.secret, now, body)}"
         # No time limit of its own: delivery has one for every sink.
-        answer = await self.context.http.post(
-            self.config.url.reveal(), content=body, headers=headers, timeout=None, follow_redirects=False
+        request = self.context.http.stream(
+            "POST",
+            self.config.url.reveal(),
+            content=body,
+            headers=headers,
+            timeout=None,
+            follow_redirects=False,
         )
-        if answer.is_success:
-            return
+        # What else the receiver answers is not read.
+        async with request as answer:
+            if answer.is_success:
+                return
         told = f"the receiver answered {answer.status_code} {answer.reason_phrase}"
         raise EventsRejected(told) if answer.status_code in _REJECTED else TransientError(told)
 
