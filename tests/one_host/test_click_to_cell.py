@@ -80,7 +80,9 @@ async def test_a_client_that_leaves_before_ready_leaves_nothing(
 
 
 async def test_code_is_in_containers_without_the_engine(binder: OneHost, git_server: GitServer) -> None:
-    look = "RUN id -u && env && if ls /var/run/docker.sock /run/docker.sock; then false; else echo no socket; fi"
+    look = (
+        "RUN id -u && env && if ls /var/run/docker.sock /run/docker.sock; then false; else echo no socket; fi"
+    )
     git_server.repository("contained").commit({"Dockerfile": dockerfile(look)})
     before = set(binder.engine.containers())
     told = await binder.launch(link(git_server, "contained"))
