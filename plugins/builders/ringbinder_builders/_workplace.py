@@ -1,20 +1,22 @@
 """The folder of one build: its credentials, its settings, what it fetches; gone with the build, or at the next start.
 
 A build's programs are told of credentials by files here that only this user can read, never by an argument or a
-variable: those other processes can see.
+variable: those other processes can see. These files lie in a folder of a name that nobody can guess: repo2docker puts
+the repository beside it, and shows what a link such as ``apt.txt -> ../../docker/config.json`` leads to.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 from ringbinder.errors import ConfigError
 from ringbinder.secret import Secret
 from ringbinder.tempfolder import temporary_folder
@@ -27,6 +29,8 @@ _IDENTITY: Final = "<token>"
 @frozen
 class Workplace:
     folder: Path
+    private: str = field(factory=lambda: secrets.token_hex(16), init=False)
+    """Name of the folder of what the repository must not find."""
 
     @property
     def content(self) -> Path:
@@ -36,9 +40,9 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         """The variables by which a build's programs keep to this folder."""
         return {
-            "HOME": str(self._made("home")),
+            "HOME": str(self._made(f"{self.private}/home")),
             "TMPDIR": str(self._made("tmp")),
-            "DOCKER_CONFIG": str(self._made("docker")),
+            "DOCKER_CONFIG": str(self._made(f"{self.private}/docker")),
             "GIT_TERMINAL_PROMPT": "0",
         }
 
@@ -62,12 +66,12 @@ class Workplace:
 
     def _made(self, name: str) -> Path:
         path = self.folder / name
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         return path
 
     def _private(self, name: str, text: str) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
+        path = self.folder / self.private / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(text)
         return path
