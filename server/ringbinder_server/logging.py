@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Literal, TextIO
+from typing import Final, Literal, TextIO
 
 import structlog
 from attrs import frozen
 from ringbinder.secret import redact
 from ringbinder.services import Logger
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from .terminal import harmless, one_line
+
+_TRACES: Final = frozenset({"exception", "stack"})
 
 
 class _ToStderr(logging.StreamHandler[TextIO]):
@@ -31,6 +35,14 @@ def _plain(value: object) -> bool | int | float | str | None:
     if isinstance(value, bool | int | float | None):
         return value
     return redact(value if isinstance(value, str) else repr(value))
+
+
+def _harmless(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """`event` for people: nothing in it steers their terminal, or looks like another line of the log."""
+    return {
+        name: value if not isinstance(value, str) else harmless(value) if name in _TRACES else one_line(value)
+        for name, value in event.items()
+    }
 
 
 @frozen
@@ -80,16 +92,17 @@ def set_up(
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    renderer: Processor = structlog.processors.JSONRenderer()
+    rendering: list[Processor] = [structlog.processors.JSONRenderer()]
     if form == "console":
-        renderer = structlog.dev.ConsoleRenderer(
+        console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
+        rendering = [_harmless, console]
     handler = _ToStderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _scrubbed, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _scrubbed, *rendering],
         )
     )
     root = logging.getLogger()

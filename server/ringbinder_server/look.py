@@ -19,6 +19,7 @@ from ringbinder.errors import ConfigError
 from .api import VERSION
 from .repoproviders import repo_providers
 from .site import Site
+from .terminal import one_line
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
@@ -68,6 +69,7 @@ class Look:
 
         Raises ConfigError if an operator's folder is not there or a template in it is broken.
         """
+        app.jinja_env.filters["one_line"] = one_line
         app.jinja_env.loader = _loader(self.site.settings.template_path)
         _compile(app.jinja_env, self.site.settings.template_path)
         app.context_processor(self._variables)

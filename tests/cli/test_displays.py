@@ -18,7 +18,8 @@ from ringbinder.links import safe_urlpath
 from ringbinder.model import Server
 from ringbinder.secret import Secret
 from ringbinder_server.cli.browser import address, has_desktop, tunnel_to
-from ringbinder_server.cli.displays import clock, lines, share_done
+from ringbinder_server.cli.displays import clock, share_done
+from ringbinder_server.terminal import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import click
 from attrs import frozen
 from ringbinder.compat import Choice
 from ringbinder.config import Config
@@ -14,6 +11,7 @@ from ringbinder.plugins import Plugins
 from ringbinder.secret import redact
 from ringbinder.services import Services
 
+from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode
 from .invocation import Invocation
 
@@ -48,11 +46,11 @@ class _Verdict:
 def _print(verdict: _Verdict) -> None:
     if choice := verdict.choice:
         for kind in _KINDS:
-            click.echo(f"{kind + ':':<9} {getattr(choice, kind)}  ({choice.reasons[kind]})")
+            echo(f"{kind + ':':<9} {getattr(choice, kind)}  ({choice.reasons[kind]})")
     for title, found in (("warning", verdict.warnings), ("problem", verdict.problems)):
         for text in found:
-            click.echo(f"{title}: {text}")
-    click.echo("The configuration is wrong." if verdict.problems else "The configuration is right.")
+            echo_text(f"{title}: {text}")
+    echo("The configuration is wrong." if verdict.problems else "The configuration is right.")
 
 
 def _print_json(verdict: _Verdict) -> None:
@@ -60,7 +58,7 @@ def _print_json(verdict: _Verdict) -> None:
     if choice := verdict.choice:
         chosen = {kind: {"name": getattr(choice, kind), "reason": choice.reasons[kind]} for kind in _KINDS}
     told = {"warnings": verdict.warnings, "problems": verdict.problems}
-    click.echo(json.dumps({"ok": not verdict.problems, "choice": chosen, **told}, indent=2))
+    echo_json({"ok": not verdict.problems, "choice": chosen, **told})
 
 
 async def _problems(invocation: Invocation, config: Config) -> list[str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import shlex
 import sys
 import termios
 import time
 
-import click
 from ringbinder import consent
 from ringbinder.app import Ringbinder
 from ringbinder.errors import Refused, UserError
 from ringbinder.model import Link
 from ringbinder.services import Paths, Services
 
+from ..terminal import echo, echo_json, one_line
 from .exitcodes import ExitCode
 from .invocation import Invocation
 
@@ -34,14 +34,15 @@ async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
             f"{repository} ({provider}) would run its code on this computer, and nobody can be asked here. "
             "Launch it once in a terminal and answer there, or add --yes if you trust it."
         )
-    click.echo(f"{repository} ({provider}) is not known here: its code would run with your rights.", err=True)
+    echo(f"{repository} ({provider}) is not known here: its code would run with your rights.", err=True)
     # What was typed, or pasted together with the command, before the question is no answer to it.
     termios.tcflush(sys.stdin, termios.TCIFLUSH)
-    click.echo("Run code from it on this computer? [y/N] ", err=True, nl=False)
+    echo("Run code from it on this computer? [y/N] ", err=True, nl=False)
     if (await _line()).strip().lower() not in ("y", "yes"):
         raise Refused(f"Nothing of {repository} was run.")
     await consents.give(link)
-    click.echo(f"This is remembered; `ringbinder consent forget '{repository}'` takes it back.\n", err=True)
+    forget = f"ringbinder consent forget {shlex.quote(one_line(repository))}"
+    echo(f"This is remembered; `{forget}` takes it back.", "", err=True)
 
 
 async def list_consents(invocation: Invocation, *, as_json: bool) -> int:
@@ -52,12 +53,12 @@ async def list_consents(invocation: Invocation, *, as_json: bool) -> int:
     finally:
         await services.close()
     if as_json:
-        click.echo(json.dumps([{"repository": name, "given": when} for name, when in known.items()]))
+        echo_json([{"repository": name, "given": when} for name, when in known.items()], indent=None)
     elif not known:
-        click.echo("No repository has been allowed to run code here.", err=True)
+        echo("No repository has been allowed to run code here.", err=True)
     else:
         for name, when in known.items():
-            click.echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(when))}  {name}")
+            echo(f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(when))}  {name}")
     return ExitCode.OK
 
 
@@ -74,7 +75,7 @@ async def forget_consents(invocation: Invocation, repository: str, *, everything
             "consent-unknown", f"{repository!r} was not allowed here; see `ringbinder consent list`."
         )
     for name in gone:
-        click.echo(f"Forgotten: {name}")
+        echo(f"Forgotten: {name}")
     return ExitCode.OK
 
 

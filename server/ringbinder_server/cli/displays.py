@@ -5,27 +5,13 @@ Progress and notes go to stderr; a result, that is an address or an image's name
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final
 
-import click
 from ringbinder.events import Event
 
-_ESCAPES: Final = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: window title, links
-    r"|\x1b[ -/]*[0-~]?"
-)
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def lines(message: str) -> list[str]:
-    """The lines of a message without what could steer a terminal; of an overwritten line, its last state."""
-    shown = _ESCAPES.sub("", message).rstrip("\r\n").split("\n")
-    return [_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs() for line in shown]
+from ..terminal import echo, echo_text, escaped, lines
 
 
 def share_done(event: Event) -> float | None:
@@ -81,24 +67,24 @@ class Plain:
 
     def say(self, text: str, style: str = "") -> None:
         """A note for a person; `style` is rich's, where there are colours."""
-        click.echo(text, err=True)
+        echo_text(text, err=True)
 
     def ready(self, address: str, seconds: float) -> None:
         """A notebook runs at `address`, `seconds` after it was asked for."""
         self.say(f"\nThe notebook is ready after {clock(seconds)}:\n")
-        click.echo(address)
+        echo(address)
         self.say("\nPress Ctrl-C to stop it.")
 
     def built(self, image: str) -> None:
         """An image was asked for, and it is there."""
-        click.echo(image)
+        echo(image)
 
 
 class JsonLines(Plain):
     """The protocol's events on stdout, one JSON object a line, and nothing else there."""
 
     def show(self, event: Event) -> None:
-        sys.stdout.buffer.write(event.json + b"\n")
+        sys.stdout.buffer.write(escaped(event.json.decode()).encode() + b"\n")
         sys.stdout.buffer.flush()
 
     def failed(self, event: Event, log: Iterable[Event]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import click
 from ringbinder.errors import RingbinderError
 from ringbinder.folders import folder_problems, sharing
 from ringbinder.model import Finding, Health
@@ -12,6 +9,7 @@ from ringbinder.plugins import Plugins
 from ringbinder.secret import redact
 from ringbinder.services import Paths, Services
 
+from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode
 from .invocation import Invocation
 
@@ -67,11 +65,11 @@ def _failed(message: str) -> Finding:
 
 def _print(findings: list[tuple[str, Finding]]) -> None:
     for plugin, finding in findings:
-        click.echo(redact(f"{_MARKS[finding.level]}{plugin}: {finding.message}"))
+        echo_text(redact(f"{_MARKS[finding.level]}{plugin}: {finding.message}"))
         if finding.fix and finding.level != "ok":
-            click.echo(redact(f"{'':8}to mend it: {finding.fix}"))
+            echo_text(redact(f"{'':8}to mend it: {finding.fix}"))
     if not findings:
-        click.echo("No active plugin has anything to examine.")
+        echo("No active plugin has anything to examine.")
 
 
 def _print_json(findings: list[tuple[str, Finding]]) -> None:
@@ -79,4 +77,4 @@ def _print_json(findings: list[tuple[str, Finding]]) -> None:
         {"plugin": plugin, "level": line.level, "message": redact(line.message), "fix": redact(line.fix)}
         for plugin, line in findings
     ]
-    click.echo(json.dumps(lines, indent=2))
+    echo_json(lines)

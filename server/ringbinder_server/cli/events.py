@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 
-import click
 from ringbinder.catalogue import Catalogue, as_markdown
 from ringbinder.errors import UserError
 from ringbinder.event_query import EventQuery, EventRow, Queryable
 from ringbinder.plugins import Plugins
 from ringbinder.services import Paths, Services
 
+from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode
 from .invocation import Invocation
 
@@ -24,7 +23,7 @@ async def query_events(
     query = EventQuery(schema, time.time() - since, by=tuple(by), limit=limit)
     rows = await _ask(invocation, query)
     if as_json:
-        click.echo(json.dumps([_record(query.by, row) for row in rows], indent=2))
+        echo_json([_record(query.by, row) for row in rows])
     else:
         _table(query.by, rows)
     return ExitCode.OK
@@ -56,7 +55,7 @@ def _record(by: Sequence[str], row: EventRow) -> dict[str, object]:
 
 def _table(by: Sequence[str], rows: Sequence[EventRow]) -> None:
     if not rows:
-        click.echo("No such events.")
+        echo("No such events.")
         return
     timed = any(row.seconds is not None for row in rows)
     cells = [[*(name.upper() for name in by), "COUNT", "LAST", *(["MEAN SECONDS"] if timed else [])]]
@@ -66,9 +65,9 @@ def _table(by: Sequence[str], rows: Sequence[EventRow]) -> None:
         cells.append([*row.keys, str(row.count), last, *([mean] if timed else [])])
     widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
     for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def print_catalogue() -> None:
     """Prints the catalogue as Markdown."""
-    click.echo(as_markdown(Catalogue()), nl=False)
+    echo_text(as_markdown(Catalogue()).removesuffix("\n"))

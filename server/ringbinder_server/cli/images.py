@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Final
 
-import click
 from ringbinder.app import Ringbinder
 from ringbinder.errors import UserError
 from ringbinder.model import Image, Room
 
+from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
 from .invocation import Invocation
 from .paths import readable_size
@@ -24,19 +23,17 @@ async def list_images(invocation: Invocation, *, as_json: bool) -> int:
     async with invocation.app() as app:
         images = sorted(await _images(app), key=_last_use, reverse=True)
     if as_json:
-        click.echo(json.dumps([_record(image) for image in images], indent=2))
+        echo_json([_record(image) for image in images])
     elif not images:
-        click.echo("There are no images.", err=True)
+        echo("There are no images.", err=True)
     else:
-        click.echo(f"{'LAUNCHED':16}  {'BUILT':16}  {'SIZE':>9}  {'':6}  IMAGE")
+        echo(f"{'LAUNCHED':16}  {'BUILT':16}  {'SIZE':>9}  {'':6}  IMAGE")
         for image in images:
             launched, built = _time(image.launched_at), _time(image.built_at)
             used = "in use" if image.in_use else ""
-            click.echo(f"{launched:16}  {built:16}  {readable_size(image.size):>9}  {used:6}  {image.name}")
+            echo(f"{launched:16}  {built:16}  {readable_size(image.size):>9}  {used:6}  {image.name}")
         total = readable_size(sum(image.size or 0 for image in images))
-        click.echo(
-            f"{len(images)} images, {total}; files that they share with the cache count in each.", err=True
-        )
+        echo(f"{len(images)} images, {total}; files that they share with the cache count in each.", err=True)
     return ExitCode.OK
 
 
@@ -54,12 +51,12 @@ async def prune_images(invocation: Invocation, max_size: int, *, dry_run: bool, 
             removed.append(image)
             total -= image.size or 0
     if as_json:
-        click.echo(json.dumps({"removed": [_record(image) for image in removed], "left": total}, indent=2))
+        echo_json({"removed": [_record(image) for image in removed], "left": total})
         return ExitCode.OK
     _say_removed(removed, dry_run=dry_run)
-    click.echo(f"{len(images) - len(removed)} images, {readable_size(total)}, are left.", err=True)
+    echo(f"{len(images) - len(removed)} images, {readable_size(total)}, are left.", err=True)
     if total > max_size:
-        click.echo("More cannot be removed: notebooks run on them.", err=True)
+        echo("More cannot be removed: notebooks run on them.", err=True)
     return ExitCode.OK
 
 
@@ -70,14 +67,14 @@ async def make_room(invocation: Invocation, *, dry_run: bool, as_json: bool) -> 
         room: Room | None = await app.plugins.hooks.first("make_room", chosen=chosen, dry_run=dry_run)
     if room is None:
         told = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
-        click.echo(f"ringbinder: {told}", err=True)
+        echo(f"ringbinder: {told}", err=True)
         return ExitCode.USAGE
     if as_json:
         removed = [_record(image) for image in room.removed]
-        click.echo(json.dumps({"removed": removed, "summary": room.summary}, indent=2))
+        echo_json({"removed": removed, "summary": room.summary})
         return ExitCode.OK
     _say_removed(room.removed, dry_run=dry_run)
-    click.echo(f"{room.summary[:1].upper()}{room.summary[1:]}.", err=True)
+    echo(f"{room.summary[:1].upper()}{room.summary[1:]}.", err=True)
     return ExitCode.OK
 
 
@@ -105,7 +102,7 @@ async def _delete(app: Ringbinder, image: Image) -> bool:
 def _say_removed(images: Sequence[Image], *, dry_run: bool) -> None:
     done = "would remove" if dry_run else "removed"
     for image in images:
-        click.echo(f"{done}  {readable_size(image.size):>9}  {image.name}")
+        echo(f"{done}  {readable_size(image.size):>9}  {image.name}")
 
 
 def _last_use(image: Image) -> float:

@@ -10,10 +10,10 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-import click
 from attrs import evolve, field, frozen
 from ringbinder.references import split_domain
 
+from ..terminal import echo, echo_text
 from .doctor import examine
 from .exitcodes import ExitCode
 from .invocation import Invocation
@@ -64,16 +64,16 @@ async def begin(invocation: Invocation, answers: Answers, *, force: bool, doctor
     there = [file.name for file in files if (answers.folder / file.name).exists()]
     if there and not force:
         told = f"{' and '.join(there)} in {answers.folder} would be overwritten; use --force, or another --folder"
-        click.echo(f"ringbinder: {told}", err=True)
+        echo(f"ringbinder: {told}", err=True)
         return ExitCode.USAGE
     answers.folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         _write(answers.folder / file.name, _text(file, answers), private=file.secret)
-        click.echo(f"wrote {answers.folder / file.name}{' (only you can read it)' if file.secret else ''}")
+        echo(f"wrote {answers.folder / file.name}{' (only you can read it)' if file.secret else ''}")
     if doctor:
-        click.echo("\nThe doctor looks at it:")
+        echo("", "The doctor looks at it:")
         await examine(_configured(invocation, answers), as_json=False)
-    click.echo(f"\n{_next(answers)}")
+    echo_text(f"\n{_next(answers)}")
     return ExitCode.OK
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
-import click
 from attrs import frozen
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import Config, load
@@ -18,6 +17,7 @@ from ringbinder.secret import redact
 from ringbinder.services import Logger
 
 from ..logging import set_up
+from ..terminal import echo, echo_text
 from .exitcodes import ExitCode
 from .interrupts import Interrupts, exit_code
 from .setup import Setup
@@ -50,7 +50,7 @@ class Invocation:
             raise ConfigError(problems)
         async with running(config, self.log) as app:
             for text in (*config.risks, *config.unused()):
-                click.echo(redact(f"ringbinder: warning: {text}"), err=True)
+                echo(redact(f"ringbinder: warning: {text}"), err=True)
             yield app
 
 
@@ -98,5 +98,5 @@ def _report(error: Exception, log: Logger) -> int:
 
 def _say(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> ExitCode:
     lines = [f"ringbinder: {message}", *(f"  {detail}" for detail in details)]
-    click.echo(redact("\n".join(lines)), err=True)
+    echo_text(redact("\n".join(lines)), err=True)
     return code

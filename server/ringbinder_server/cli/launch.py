@@ -17,9 +17,10 @@ from ringbinder.model import LaunchRequest, Link, Server
 from ringbinder.secret import redact
 from ringbinder.sessions import Session
 
+from ..terminal import lines
 from .browser import Browser, address, tunnel_to
 from .consent import ask as ask_for_consent
-from .displays import Plain, display_for, lines
+from .displays import Plain, display_for
 from .exitcodes import ExitCode
 from .idle import IdleWarning
 from .interrupts import exit_code

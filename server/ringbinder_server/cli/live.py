@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from ringbinder.events import Event, Phase
 
-from .displays import Plain, clock, lines, share_done
+from ..terminal import harmless, lines
+from .displays import Plain, clock, share_done
 
 _STEPS: Final[dict[Phase, tuple[str, str]]] = {
     "waiting": ("Resolving the link", "Resolved the link"),
@@ -137,4 +138,4 @@ class Live(Plain):
         super().stopped(text)
 
     def say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+        self._console.print(Text(harmless(text), style), soft_wrap=True)

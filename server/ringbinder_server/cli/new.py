@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..scaffold import Project
+from ..terminal import echo
 
 
 def write_project(kind: str, name: str, folder: Path | None) -> None:
@@ -21,5 +22,5 @@ def write_project(kind: str, name: str, folder: Path | None) -> None:
         raise click.ClickException(f"{folder} is there already; give another folder with --into") from None
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error.strerror}") from None
-    click.echo(f"{folder}: the {kind} {name}, with tests. Go on with")
-    click.echo(f"    cd {folder}\n    pip install --editable . --group dev\n    pytest")
+    echo(f"{folder}: the {kind} {name}, with tests. Go on with")
+    echo(f"    cd {folder}", "    pip install --editable . --group dev", "    pytest")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
 
-import click
 from ringbinder.services import Paths
 
+from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
 from .invocation import Invocation
 
@@ -26,13 +25,13 @@ async def show_paths(invocation: Invocation, *, as_json: bool) -> int:
     }
     if as_json:
         records = {name: {"path": str(folder), "parts": parts} for name, (folder, parts) in found.items()}
-        click.echo(json.dumps(records, indent=2))
+        echo_json(records)
         return ExitCode.OK
     for name, (folder, parts) in found.items():
-        click.echo(f"{name}  {folder}{'' if parts else '  (empty)'}")
+        echo(f"{name}  {folder}{'' if parts else '  (empty)'}")
         for part, size in parts.items():
-            click.echo(f"  {readable_size(size):>9}  {part}")
-    click.echo("The cache may be deleted at any time; the state holds images and kept work.", err=True)
+            echo(f"  {readable_size(size):>9}  {part}")
+    echo("The cache may be deleted at any time; the state holds images and kept work.", err=True)
     return ExitCode.OK
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import click
 from ringbinder.bases import NoOptions
 from ringbinder.configfiles import ENVIRON_PREFIX
 from ringbinder.described import described
@@ -15,6 +13,7 @@ from ringbinder.selection import installed
 from ringbinder.services import Services
 from ringbinder.suggest import did_you_mean
 
+from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode
 from .invocation import Invocation
 from .trial import rows_of, tried
@@ -37,7 +36,7 @@ async def list_plugins(invocation: Invocation, *, hooks: bool, as_json: bool) ->
     finally:
         await services.close()
     if as_json:
-        click.echo(json.dumps([_record(row) for row in rows], indent=2))
+        echo_json([_record(row) for row in rows])
     else:
         _table(rows, hooks)
     if broken is not None:
@@ -61,9 +60,9 @@ def _table(rows: list[Found], hooks: bool) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *cells, strict=True)]
     for row, line in zip((None, *rows), (_HEADINGS, *cells), strict=True):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
         if hooks and row is not None:
-            click.echo(f"    hooks: {', '.join(row.hooks) or 'none'}")
+            echo(f"    hooks: {', '.join(row.hooks) or 'none'}")
 
 
 async def show_plugins(invocation: Invocation, name: str, *, as_json: bool) -> int:
@@ -82,7 +81,7 @@ async def show_plugins(invocation: Invocation, name: str, *, as_json: bool) -> i
         raise _none_of(name)
     records = [_shown(row) for row in rows]
     if as_json:
-        click.echo(json.dumps(records, indent=2))
+        echo_json(records)
     else:
         for record in records:
             _show(record)
@@ -96,10 +95,10 @@ async def check_plugins(what: str | None, limit: float) -> int:
         raise _none_of(str(what))
     async for row, findings in tried(what, rows, limit):
         failed |= any(finding.level == "error" for finding in findings)
-        click.echo(f"{row.found.key} ({row.found.origin}):{'' if findings else ' right'}")
+        echo(f"{row.found.key} ({row.found.origin}):{'' if findings else ' right'}")
         for finding in findings:
             fix = f" ({finding.fix})" if finding.fix else ""
-            click.echo(f"  {finding.level}: {finding.message}{fix}")
+            echo_text(f"  {finding.level}: {finding.message}{fix}")
     return ExitCode.CONFIG if failed else ExitCode.OK
 
 
@@ -133,17 +132,17 @@ def _shown(found: Found) -> dict[str, Any]:
 
 
 def _show(record: dict[str, Any]) -> None:
-    click.echo(f"{record['kind']} {record['name']}, of {record['distribution']} {record['version']}".rstrip())
-    click.echo(
+    echo(f"{record['kind']} {record['name']}, of {record['distribution']} {record['version']}".rstrip())
+    echo(
         f"  state:    {record['state']}"
         + (f": {' '.join(record['reason'].split())}" if record["reason"] else "")
     )
-    click.echo(f"  class:    {record['target']}")
-    click.echo(f"  hooks:    {', '.join(record['hooks']) or 'none'}")
-    click.echo(f"  sections: {', '.join(record['sections']) or 'none'}")
+    echo(f"  class:    {record['target']}")
+    echo(f"  hooks:    {', '.join(record['hooks']) or 'none'}")
+    echo(f"  sections: {', '.join(record['sections']) or 'none'}")
     for option in record["options"]:
         default = f", default {option['default']}" if option["default"] not in ("", "required") else ""
         needed = ", required" if option["default"] == "required" else ""
-        click.echo(f"  {option['name']} ({option['type']}{default}{needed})")
-        click.echo(f"      {option['meaning']}")
-        click.echo(f"      {' or '.join(option['variables'])}")
+        echo(f"  {option['name']} ({option['type']}{default}{needed})")
+        echo(f"      {option['meaning']}")
+        echo(f"      {' or '.join(option['variables'])}")

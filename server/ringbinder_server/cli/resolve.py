@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-import click
 from ringbinder.model import LaunchRequest
 
+from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
 from .invocation import Invocation
 from .launch import link_in
@@ -19,7 +17,7 @@ async def resolve_link(invocation: Invocation, text: str, *, as_json: bool) -> i
         repo = await app.resolve(LaunchRequest(link.provider, link.spec, link.urlpath, local=True))
         plan, image = await app.find(repo)
     for notice in repo.notices:
-        click.echo(notice.rstrip("\n"), err=True)
+        echo(notice.rstrip("\n"), err=True)
     found = {
         "provider": link.provider,
         "spec": link.spec,
@@ -32,10 +30,10 @@ async def resolve_link(invocation: Invocation, text: str, *, as_json: bool) -> i
         "image_exists": image is not None,
     }
     if as_json:
-        click.echo(json.dumps(found))
+        echo_json(found, indent=None)
     else:
         width = max(map(len, found))
         for name, value in found.items():
             shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-            click.echo(f"{name.replace('_', ' '):<{width}}  {shown}".rstrip())
+            echo(f"{name.replace('_', ' '):<{width}}  {shown}".rstrip())
     return ExitCode.OK

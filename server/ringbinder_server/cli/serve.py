@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-import click
 from ringbinder.secret import Secret
 from ringbinder.services import Paths
 
 from ..serve import serve
+from ..terminal import echo
 from .browser import Browser
 from .exitcodes import ExitCode
 from .invocation import Invocation
@@ -23,7 +23,7 @@ async def serve_pages(
 
         def ready(address: str, made: Secret | None) -> None:
             url = f"{address}?token={made.reveal()}" if made else address
-            click.echo(f"Ringbinder listens at {url}")
+            echo(f"Ringbinder listens at {url}")
             if made and browser and sys.stdout.isatty():
                 window.open(url)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
-import click
 from attrs import asdict
 from ringbinder.app import Ringbinder
 from ringbinder.errors import UserError
 from ringbinder.model import Work
 from ringbinder.secret import redact
 
+from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
 from .invocation import Invocation
 from .launch import launch_link
@@ -23,14 +22,14 @@ async def list_sessions(invocation: Invocation, *, as_json: bool) -> int:
     async with invocation.app() as app:
         known = await app.work()
     if as_json:
-        click.echo(json.dumps([{**asdict(work), "folder": str(work.folder)} for work in known]))
+        echo_json([{**asdict(work), "folder": str(work.folder)} for work in known], indent=None)
     elif not known:
-        click.echo("No session runs, and none has left changed files.", err=True)
+        echo("No session runs, and none has left changed files.", err=True)
     for work in () if as_json else known:
         changed = f", {_files(len(work.changed))} changed" if work.changed else ""
         state = f"{work.reason}{changed}" if work.ended else "runs"
-        click.echo(f"{work.id}  {_clock(work.ended or work.started)}  {state}")
-        click.echo(f"    {redact(work.repo_url)}\n    {work.folder}")
+        echo(f"{work.id}  {_clock(work.ended or work.started)}  {state}")
+        echo(f"    {redact(work.repo_url)}", f"    {work.folder}")
     return ExitCode.OK
 
 
@@ -49,13 +48,11 @@ async def keep_session(invocation: Invocation, id: str, into: Path | None) -> in
         work = await _found(app, id)
         if into is not None:
             await app.export_work(work.id, into)
-            click.echo(f"{work.id}: written to {into}")
+            echo(f"{work.id}: written to {into}")
         elif await app.keep_work(work.id):
-            click.echo(f"{work.id} has its whole idle time again.")
+            echo(f"{work.id} has its whole idle time again.")
         else:
-            click.echo(
-                f"{work.id} has ended; its files stay in {work.folder} until `ringbinder sessions rm`."
-            )
+            echo(f"{work.id} has ended; its files stay in {work.folder} until `ringbinder sessions rm`.")
     return ExitCode.OK
 
 
@@ -70,7 +67,7 @@ async def remove_sessions(invocation: Invocation, ids: tuple[str, ...]) -> int:
                 )
         for work in works:
             await app.discard_work(work.id)
-            click.echo(f"Removed: {work.id}")
+            echo(f"Removed: {work.id}")
     return ExitCode.OK
 
 

@@ -13,7 +13,6 @@ from signal import Signals
 from typing import Any, Final
 
 import attrs
-import click
 from attrs import define, field
 from ringbinder import process
 from ringbinder.model import Finding
@@ -21,6 +20,7 @@ from ringbinder.plugincheck import examine, rows_of_project
 from ringbinder.selection import Row, installed
 
 from ..logging import set_up
+from ..terminal import echo
 
 _GRACE: Final = 2.0
 
@@ -96,7 +96,7 @@ class _Trial:
             said: list[dict[str, Any]] = json.loads(line.removeprefix(self.mark))
             self._said.put_nowait([Finding(**each) for each in said])
         elif line:
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 def judge(mark: str, what: str, first: int, out: int) -> None:
