@@ -58,6 +58,8 @@ SHOWN_BY: dict[str, str] = {
     "E13": """server/test_wire_policies.py::test_a_build_token_is_for_one_link_one_host_and_a_while
         server/test_wire_policies.py::test_a_key_that_is_too_short_is_refused""",
     "E14": "server/test_wire_policies.py::test_a_banned_network_gets_nothing_but_version_and_health",
+    "E15": """attack/test_logins_fail_closed.py::test_authenticate_that_gives_no_user_lets_nobody_in
+        attack/test_logins_fail_closed.py::test_login_without_a_plugin_for_it_does_not_start""",
     # a repository, a git host, an archive, a registry
     "E20": """providers/test_remote.py::test_hooks_and_filters_of_a_repository_do_not_run
         providers/test_remote.py::test_no_program_of_the_account_has_a_say
@@ -77,7 +79,8 @@ SHOWN_BY: dict[str, str] = {
         attack/test_recipe_links.py::test_error_quotes_at_most_a_short_excerpt""",
     "E24": """attack/test_bounded.py::test_bomb_of_a_recipes_size_is_refused
         attack/test_bounded.py::test_yaml_bomb_is_refused_before_it_is_loaded
-        attack/test_bounded.py::test_any_bytes_are_read_or_refused_in_a_line""",
+        attack/test_bounded.py::test_any_bytes_are_read_or_refused_in_a_line
+        attack/test_fuzz_recipes.py::test_recipe_full_of_one_thing_stays_within_memory""",
     "E25": """attack/test_diagnosis_bounds.py::test_a_plugin_that_diagnoses_gets_cut_lines
         attack/test_diagnosis_bounds.py::test_a_plugin_that_diagnoses_gets_64_kilobytes
         attack/test_pattern_times.py::test_twice_the_text_takes_at_most_thrice_the_time
@@ -90,7 +93,13 @@ SHOWN_BY: dict[str, str] = {
         builders/test_docker_build.py::test_git_credentials_go_to_their_own_host_only
         attack/test_registry_passwords.py::test_other_token_server_gets_no_password
         attack/test_registry_passwords.py::test_redirect_takes_no_credentials_along""",
-    "E28": "providers/test_github_api.py::test_credentials_of_the_operator_open_what_the_api_does_not_know",
+    "E28": """attack/test_fuzz_answers.py::test_any_answer_to_a_provider_is_harmless
+        attack/test_fuzz_answers.py::test_any_answer_to_a_registry_is_harmless
+        attack/test_fuzz_answers.py::test_any_answer_of_a_hub_is_harmless
+        attack/test_fuzz_answers.py::test_git_server_with_endless_refs_is_cut_off
+        attack/test_fuzz_answers.py::test_compressed_body_is_not_unpacked
+        attack/test_fuzz_answers.py::test_registry_that_drips_is_left""",
+    "E29": "providers/test_github_api.py::test_credentials_of_the_operator_open_what_the_api_does_not_know",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives
@@ -100,9 +109,13 @@ SHOWN_BY: dict[str, str] = {
         server/test_access.py::test_without_it_nothing_but_probes_and_badges""",
     "E31": """builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone
+        attack/test_access_token.py::test_the_opened_address_shows_on_no_command_line
         cli/test_displays.py::test_a_browser_is_opened_and_its_command_line_shows_no_token""",
     "E32": "embedded/test_embedded_build.py::test_secrets_of_the_operator",
     "E33": "server/test_server_answers.py::test_what_the_log_shows_of_a_request",
+    "E34": """attack/test_secrets_of_links.py::test_a_word_in_a_link_stays_in_the_logs_of_others
+        attack/test_secrets_of_links.py::test_a_word_in_a_link_is_scrubbed_in_its_own_tasks
+        attack/test_secrets_of_links.py::test_a_long_token_in_a_link_is_scrubbed_everywhere""",
     # a plugin, and what is installed
     "E40": """authors/test_broken_plugins.py::test_it_is_left_out
         authors/test_broken_plugins.py::test_its_own_launches_fail_and_say_whose_bug_it_is
@@ -140,9 +153,14 @@ SHOWN_BY: dict[str, str] = {
         attack/test_half_a_sandbox.py::test_check_doctor_and_start_warn_of_half_a_sandbox""",
     "O7": """attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
         attack/test_untrusted_tree.py::test_copied_tree_has_no_links_pipes_or_setuid
-        attack/test_untrusted_tree.py::test_removing_a_tree_leaves_what_links_lead_to""",
+        attack/test_untrusted_tree.py::test_removing_a_tree_leaves_what_links_lead_to
+        attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders
+        attack/test_conda_sandbox.py::test_conda_python_that_is_a_link_elsewhere_is_refused
+        attack/test_conda_sandbox.py::test_conda_package_that_writes_over_its_own_link_stays_inside""",
     "O8": """attack/test_conda_caches.py::test_package_without_sha256_is_not_shared
         attack/test_conda_caches.py::test_package_of_the_same_name_in_another_channel_is_another
+        attack/test_conda_sandbox.py::test_conda_environment_in_a_sandbox_has_a_cache_of_its_own
+        attack/test_uv_cache.py::test_package_of_another_index_is_another
         attack/test_what_stays_open.py::test_build_in_the_sandbox_has_a_cache_of_its_own""",
     # your own machine: a notebook's code
     "O10": """attack/test_what_stays_open.py::test_notebook_without_a_sandbox_reads_and_writes
@@ -153,7 +171,8 @@ SHOWN_BY: dict[str, str] = {
     "O13": "embedded/test_embedded_launch.py::test_what_is_installed_in_a_notebook_stays_in_it",
     "O14": """attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
         attack/test_session_records.py::test_record_that_is_a_link_is_not_followed
-        attack/test_session_records.py::test_pipe_in_the_place_of_a_file_is_not_opened""",
+        attack/test_session_records.py::test_pipe_in_the_place_of_a_file_is_not_opened
+        attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders""",
     "O15": """attack/test_git_folders.py::test_folder_with_hostile_git_config_runs_nothing
         attack/test_git_folders.py::test_folder_whose_git_is_the_canary_is_read_nowhere""",
     "O16": """attack/test_session_records.py::test_damaged_record_loses_no_work
@@ -182,7 +201,8 @@ SHOWN_BY: dict[str, str] = {
     "O33": """attack/test_private_folders.py::test_state_folder_new_is_private
         attack/test_private_folders.py::test_state_folder_of_earlier_version_is_tightened""",
     "O34": """cli/test_serve_command.py::test_a_public_server_wants_a_token_or_an_allow_list
-        server/test_access.py::test_without_it_nothing_but_probes_and_badges""",
+        server/test_access.py::test_without_it_nothing_but_probes_and_badges
+        attack/test_access_token.py::test_token_that_can_be_guessed_is_refused""",
     "O35": "attack/test_what_stays_open.py::test_notebook_listens_on_loopback_alone",
     # a group's host
     "G1": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
@@ -213,6 +233,7 @@ SHOWN_BY: dict[str, str] = {
     "C2": """builders/test_kubernetes_build.py::test_credentials_travel_in_a_secret_that_goes_with_the_pod
         cluster/test_build_pods.py::test_credentials_reach_the_build_at_once_and_go_with_its_pod""",
     "C3": """chart/test_manifests.py::test_network_policies
+        chart/test_manifests.py::test_engines_reach_the_port_of_the_registry
         attack/test_what_stays_open.py::test_networks_of_a_cluster_are_open_by_default""",
     "C10": "chart/test_manifests.py::test_a_pod_may_do_little",
     "C11": "chart/test_manifests.py::test_the_role_allows_exactly_what_is_used",

@@ -242,7 +242,9 @@ def test_network_policies(chart: Chart) -> None:
     assert engine["metadata"]["labels"]["component"] in selected["values"]
     assert "hostNetwork" not in engine["spec"]
     assert [port["port"] for port in builds["egress"][1]["ports"]] == [80, 443, 9418, 22]
-    assert builds["egress"][1]["to"][0]["ipBlock"]["except"] == ["169.254.169.254/32", "2001:db8::1/128"]
+    assert builds["egress"][1]["to"][0]["ipBlock"]["except"] == [
+        "169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32", "2001:db8::1/128",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
