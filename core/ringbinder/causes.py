@@ -16,20 +16,20 @@ EXCERPT_LINES: Final = 1000
 
 
 def excerpt(messages: Iterable[str]) -> tuple[str, ...]:
-    """What of a log is diagnosed: its newest lines, oldest first, each cut at 1 kB, 64 kB in all, no empty ones.
+    """What of a log is diagnosed: its newest lines, oldest first, each cut at 1 kB, 64 kB in all, no blank ones.
 
     A message may be of many lines. Whatever looks for a cause in what strangers' programs have written looks at this.
     """
     newest: list[str] = []
     left = EXCERPT_BYTES
     for message in reversed(list(messages)):
-        for line in reversed(message[-EXCERPT_BYTES:].splitlines()):
-            cut = line.strip().encode("utf-8", "replace")[:LINE_BYTES]
-            left -= len(cut) + 1
+        for line in reversed(message[-2 * EXCERPT_BYTES :].splitlines(keepends=True)):
+            cut = line.encode("utf-8", "replace")[:LINE_BYTES]
+            left -= len(cut)
             if left < 0 or len(newest) == EXCERPT_LINES:
                 return tuple(reversed(newest))
-            if cut:
-                newest.append(cut.decode("utf-8", "ignore"))
+            if (text := cut.decode("utf-8", "ignore")).strip():
+                newest.append(text)
     return tuple(reversed(newest))
 
 
@@ -57,7 +57,7 @@ class Cause:
 
 def first_known(causes: Iterable[Cause], messages: Iterable[str]) -> Diagnosis | None:
     """The first of `causes` that a line of the `excerpt` names, the newest line first; None if none does."""
-    lines = excerpt(messages)
+    lines = [line.strip() for line in excerpt(messages)]
     text = "\n".join(lines)
     for known in causes:
         if not known.pattern.search(text):  # usual, and far quicker than line by line

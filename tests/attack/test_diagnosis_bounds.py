@@ -39,13 +39,13 @@ async def _diagnosed(*tail: str) -> tuple[str, ...]:
 
 async def test_a_plugin_that_diagnoses_gets_cut_lines() -> None:
     tail = await _diagnosed(f"{_BASE64}\n", "the end\n")
-    assert tail == (_BASE64[:LINE_BYTES], "the end")
+    assert tail == (_BASE64[:LINE_BYTES], "the end\n")
 
 
 async def test_a_plugin_that_diagnoses_gets_64_kilobytes() -> None:
     tail = await _diagnosed(*[f"{number} {_BASE64}\n" for number in range(200)])
     assert sum(map(len, tail)) <= EXCERPT_BYTES
-    assert len(tail) == EXCERPT_BYTES // LINE_BYTES - 1
+    assert len(tail) == EXCERPT_BYTES // LINE_BYTES
     assert tail[-1].startswith("199 ")
 
 

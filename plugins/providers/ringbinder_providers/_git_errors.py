@@ -59,9 +59,9 @@ def down(errors: str) -> bool:
 
 
 def last_line(errors: str) -> str:
-    lines = excerpt([errors])
-    fatal = tuple(line for line in lines if line.startswith(("fatal:", "error:")))
-    return shown(_PREFIX.sub("", (fatal or lines or ("git gave no reason",))[-1])).rstrip(".")
+    lines = [line.strip() for line in excerpt([errors])]
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return shown(_PREFIX.sub("", (fatal or lines or ["git gave no reason"])[-1])).rstrip(".")
 
 
 def _why(errors: str) -> str:
@@ -73,7 +73,7 @@ def _why(errors: str) -> str:
 
 def explained(url: str, errors: str) -> RingbinderError:
     """git's stderr as an error."""
-    where, errors = shown(url), "\n".join(excerpt([errors]))
+    where, errors = shown(url), "".join(excerpt([errors]))
     if refused := _REFUSED_PROTOCOL.search(errors):
         return UserError("spec-invalid", f"{where}: the protocol {refused[1]} is not allowed here.")
     if not_alone(errors):
