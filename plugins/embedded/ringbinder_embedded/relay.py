@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import stat
@@ -76,6 +75,8 @@ class Relay:
             return
         try:
             await asyncio.gather(_pass_on(reader, inner_writer), _pass_on(inner_reader, writer))
+        except OSError:
+            return  # one side has gone, so the other is closed
         finally:
             writer.close()
             inner_writer.close()
@@ -94,8 +95,7 @@ class Relay:
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(_CHUNK):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+    while data := await reader.read(_CHUNK):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()

@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import asdict, define, field
 from ringbinder.filelock import file_locked
-from ringbinder.private import make_private, private
+from ringbinder.private import make_private
 from ringbinder.services import Logger
+from ringbinder.statefile import read_state, write_state
 
 from ._places import Place
 
@@ -51,19 +52,26 @@ class Journal:
         return found
 
     def _take_over(self, folder: Path) -> Iterator[Place]:
-        for file in folder.glob("*.json"):
-            with suppress(ValueError, TypeError):
-                place = Place(**json.loads(file.read_text()))
-                self.write(place)
-                yield place
-        shutil.rmtree(folder, ignore_errors=True)
+        damaged = False
+        for file in sorted(folder.glob("*.json")):
+            try:
+                place = _place(read_state(file))
+            except (ValueError, TypeError) as error:
+                # Kept, since it may be all that is known of a server at the hub that nobody uses.
+                self.log.warning("a launch under way cannot be read, and is not cleaned up", error=str(error))
+                damaged = True
+                continue
+            self.write(place)
+            file.unlink()
+            yield place
+        if not damaged:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def write(self, place: Place) -> None:
-        """A launch at `place` begins."""
+        """Notes that a launch at `place` begins. Blocks until that is on the disk."""
         if self._folder is not None:
             try:
-                with open(self._file(self._folder, place), "w", opener=private) as file:
-                    file.write(json.dumps(asdict(place)))
+                write_state(self._file(self._folder, place), json.dumps(asdict(place)).encode())
             except OSError as error:
                 self._warn(error)
 
@@ -89,3 +97,10 @@ class Journal:
 
     def _warn(self, error: OSError) -> None:
         self.log.warning("launches are not written down", folder=str(self.parent), error=str(error))
+
+
+def _place(state: dict[str, Any] | None) -> Place:
+    match state or {}:
+        case {"user": str(user), "server": str(server), "temporary": bool(temporary)}:
+            return Place(user, server, temporary)
+    raise ValueError("it names no place of a server")

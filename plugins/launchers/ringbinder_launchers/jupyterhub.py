@@ -156,7 +156,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         try:
             found: Secret | None = None
             if place.temporary:
-                self._journal.write(place)
+                await asyncio.to_thread(self._journal.write, place)
                 found = await self._make_user(place, image)
             else:
                 await self._see_room(place)
