@@ -290,7 +290,6 @@ def _assemble(config: Config, services: Services, plugins: Plugins) -> Ringbinde
         plugins, services, explainer, binderhub.image_prefix,
         min(binderhub.concurrent_build_limit, own_limit or binderhub.concurrent_build_limit),
         config.events.launch_version,
-        plugins.spec_options,
     )  # fmt: skip
     services.server_stopped = pipeline.told.server_stopped
     runs = pipeline.runs = Runs(

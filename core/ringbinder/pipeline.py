@@ -23,7 +23,7 @@ from .runs import LogWriter, Run, Runs
 from .secret import begin_launch, redact, redacted
 from .services import Logger, Services
 from .sessions import Session
-from .specs import SpecForms, SpecOptions
+from .specs import SpecForms
 from .stage_events import StageEvents
 from .waiting_line import WaitingLine
 
@@ -71,8 +71,6 @@ class Pipeline:
     image_prefix: str = ""
     builds_at_once: int = 32
     launch_version: int = 6
-    spec_options: Callable[[str], SpecOptions] = lambda provider: SpecOptions()
-    """What the operator says about the specs of a provider."""
     runs: Runs = field(init=False)
     launch_seconds: deque[float] = field(factory=lambda: deque(maxlen=50), init=False)
     """How long the last launches took that succeeded, in this process."""
@@ -148,7 +146,7 @@ class Pipeline:
 
     async def _resolve(self, request: LaunchRequest) -> Repo:
         chosen = f"provider:{request.provider}"
-        options, forms = self.spec_options(request.provider), SpecForms.of(request.spec)
+        options, forms = self.plugins.spec_options(request.provider), SpecForms.of(request.spec)
         try:
             options.permit(forms)
             return options.applied(await self._resolved(request, chosen), forms)

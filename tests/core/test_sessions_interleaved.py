@@ -27,6 +27,7 @@ from ringbinder.plugins import Plugins
 from ringbinder.runs import Run, Runs
 from ringbinder.services import Paths, Services
 from ringbinder.sessions import Session, Sessions
+from ringbinder.specs import SpecOptions
 from ringbinder.testing.stepped import SteppedLoop
 
 from .waiting_world import ERRORS, Doorkeeper, Origin, Ramp, Reader, Shelf, Workshop, World, lines_are_whole
@@ -67,7 +68,12 @@ class Interleaved(RuleBasedStateMachine):
         hooks.register(Ramp(self.world), "launcher:t")
         hooks.register(Doorkeeper(self.world), "plugin:t", general=True)
         chosen = {kind: f"{kind}:t" for kind in ("registry", "builder", "launcher")}
-        plugins = cast(Plugins, SimpleNamespace(hooks=hooks, providers=("t",), chosen=chosen))
+        plugins = cast(
+            Plugins,
+            SimpleNamespace(
+                hooks=hooks, providers=("t",), chosen=chosen, spec_options=lambda provider: SpecOptions()
+            ),
+        )
         services = Services(log, PATHS)
         explainer = Explainer(hooks, log, services.metrics)
 
