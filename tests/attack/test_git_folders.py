@@ -10,13 +10,14 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from attrs import frozen
 from ringbinder.errors import RingbinderError
 from ringbinder.model import FolderSource, GitSource, LaunchRequest, Repo
 from ringbinder.testing import RecordingLog, make_context
-from ringbinder.testing.gitserver import Repository
+from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder.untrusted import UntrustedTree
 from ringbinder_providers import _folder
 from ringbinder_providers.git import GitOptions, GitProvider
@@ -236,6 +237,27 @@ async def test_folder_with_hostile_git_config_runs_nothing(
     env = {"PATH": os.environ["PATH"], "HOME": os.devnull}
     subprocess.run(["git", *command.split()], cwd=trap.folder, env=env, input=b"url=http://h/\n", check=False)
     assert trap.canary.exists(), "the trap itself does not work"
+
+
+async def test_repository_around_ringbinder_runs_nothing(
+    trap: Trap, provider: GitProvider, git_server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever works in such a folder and launches another link."""
+    sha = git_server.repository("r").commit({"x": "1"})
+    git_server.user, git_server.password = "u", "word-of-the-tests"
+    trap.config("credential.helper=!PROGRAM", "core.askPass=PROGRAM", "core.gitProxy=PROGRAM")
+    trap.config(f"url.{trap.folder}.insteadOf={git_server.address}")
+    monkeypatch.chdir(trap.folder)
+    links = [git_server.url("r"), "git://127.0.0.1:1/r"]
+
+    for link in links:
+        with pytest.raises(RingbinderError):
+            await provider.find(LaunchRequest("git", f"{quote(link, safe='')}/main", local=True))
+    git_server.user = git_server.password = ""
+    repo = await provider.find(LaunchRequest("git", f"{quote(links[0], safe='')}/main", local=True))
+
+    assert repo.ref == sha
+    assert not trap.canary.exists()
 
 
 async def test_folder_whose_git_is_the_canary_is_read_nowhere(

@@ -17,6 +17,7 @@ from typing import Any, Final
 from ringbinder import process
 from ringbinder.errors import UserError
 from ringbinder.model import Work
+from ringbinder.tempfolder import temporary_folder
 from ringbinder.untrusted import Kind, UntrustedError, UntrustedTree
 
 from .sessions import Session, all_sessions, changed_home, changed_work, image_of, summary
@@ -70,7 +71,13 @@ async def export(state: Path, session: Session, into: Path, in_thread: Callable[
         )
     if await in_thread(into.exists):
         raise UserError("file-exists", f"{into} exists already; choose another name.")
-    image = image_of(state, summary(state, session.id))
+    async with temporary_folder(state / "tmp") as scratch:
+        await _export(image_of(state, summary(state, session.id)), session, into, scratch, in_thread)
+
+
+async def _export(
+    image: Entry, session: Session, into: Path, scratch: Path, in_thread: Callable[..., Any]
+) -> None:
     if into.suffix in (".patch", ".diff"):
         if image.read() is None:
             raise UserError(
@@ -79,7 +86,7 @@ async def export(state: Path, session: Session, into: Path, in_thread: Callable[
                 "take an archive (.zip or .tar.gz), which then holds all files.",
             )
         try:
-            await _write_patch(image, session, into, in_thread)
+            await _write_patch(image, session, into, scratch, in_thread)
         except UntrustedError as error:
             raise _not_taken(session, error) from error
         return
@@ -88,7 +95,9 @@ async def export(state: Path, session: Session, into: Path, in_thread: Callable[
         if not any(names for _, _, names in parts):
             raise UserError("nothing-changed", "No file was changed in this session.")
         await in_thread(
-            _complete, into, lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip")
+            _complete,
+            into,
+            lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip", scratch),
         )
     except UntrustedError as error:
         raise _not_taken(session, error) from error
@@ -114,25 +123,26 @@ def _parts(session: Session, image: Entry) -> list[Part]:
     ]
 
 
-async def _write_patch(image: Entry, session: Session, into: Path, in_thread: Callable[..., Any]) -> None:
+async def _write_patch(
+    image: Entry, session: Session, into: Path, scratch: Path, in_thread: Callable[..., Any]
+) -> None:
     names = await in_thread(changed_work, session, image)
     names = [name for name in names if name.partition("/")[0] != ".git"]
     if not names:
         raise UserError("nothing-changed", "No file of the repository was changed in this session.")
-    with tempfile.TemporaryDirectory(prefix="ringbinder-") as scratch:
-        for side, tree in (("a", image.repo), ("b", session.work)):
-            await in_thread(_copy, tree, names, Path(scratch, side))
-        # Not from its output, which would be taken for text.
-        patch = Path(scratch, "patch")
-        done = await process.run(
-            ["git", "-c", "core.attributesFile=", "diff", "--no-index", "--binary", "--no-prefix", "--no-color",
-             "--no-ext-diff", "--no-textconv", f"--output={patch}", "a", "b"],
-            cwd=Path(scratch), timeout=_DIFF_SECONDS,
-            env=process.minimal_env() | _GIT_ENV | {"GIT_CEILING_DIRECTORIES": str(Path(scratch).parent)},
-        )  # fmt: skip
-        if done.returncode not in (0, 1):
-            raise UserError("patch-failed", f"git could not write the patch: {done.errors.strip()}")
-        await in_thread(_complete, into, lambda new: shutil.copyfile(patch, new))  # noqa: TID251 - ours
+    for side, tree in (("a", image.repo), ("b", session.work)):
+        await in_thread(_copy, tree, names, scratch / side)
+    # Not from its output, which would be taken for text.
+    patch = scratch / "patch"
+    done = await process.run(
+        ["git", "-c", "core.attributesFile=", "diff", "--no-index", "--binary", "--no-prefix", "--no-color",
+         "--no-ext-diff", "--no-textconv", f"--output={patch}", "a", "b"],
+        cwd=scratch, timeout=_DIFF_SECONDS,
+        env=process.minimal_env() | _GIT_ENV | {"GIT_CEILING_DIRECTORIES": str(scratch.parent)},
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        raise UserError("patch-failed", f"git could not write the patch: {done.errors.strip()}")
+    await in_thread(_complete, into, lambda new: shutil.copyfile(patch, new))  # noqa: TID251 - ours
 
 
 def _copy(tree: UntrustedTree, names: list[str], to: Path) -> None:
@@ -188,10 +198,10 @@ def _complete(into: Path, write: Callable[[Path], Any]) -> None:
         raise
 
 
-def _write_archive(parts: list[Part], top: str, file: Path, zipped: bool) -> None:
+def _write_archive(parts: list[Part], top: str, file: Path, zipped: bool, scratch: Path) -> None:
     left = _EXPORT_BYTES
-    with tempfile.TemporaryDirectory(prefix="ringbinder-") as scratch, _archive(file, zipped) as archive:
-        copy = Path(scratch, "file")
+    with _archive(file, zipped) as archive:
+        copy = scratch / "file"
         for part, tree, names in parts:
             for name in names:
                 member = f"{top}/{part}/{name}"

@@ -111,6 +111,7 @@ class Git:
                 "HOME": str(folder),
                 "LC_ALL": "C",
                 "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_CEILING_DIRECTORIES": str(folder.parent.resolve()),
                 "GIT_TERMINAL_PROMPT": "0",
                 "GIT_ASKPASS": "",
                 "SSH_ASKPASS": "",
@@ -148,13 +149,18 @@ class Git:
     async def run(
         self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str
     ) -> process.Completed:
-        """Runs git once. Raises TooLate at the `deadline` (of `time.monotonic`)."""
+        """Runs git once. Raises TooLate at the `deadline` (of `time.monotonic`).
+
+        Without `cwd` in a folder of our own: git would use the configuration of a repository around it.
+        """
         if not self.is_installed():
             raise PluginError(self.plugin, "the command git was not found: install git")
         left = max(deadline - time.monotonic(), 0.0)
         argv = ["sh", "-c", _LIMITED, _MEMORY_KIB, *arguments]
         try:
-            done = await process.run(argv, cwd=cwd, env=home.env, timeout=left, output_limit=_OUTPUT)
+            done = await process.run(
+                argv, cwd=cwd or home.folder, env=home.env, timeout=left, output_limit=_OUTPUT
+            )
         except TimeoutError:
             raise TooLate(f"{shown(url)} did not answer in time.") from None
         return evolve(done, errors=done.errors[-_ERRORS:])
