@@ -87,7 +87,10 @@ SHOWN_BY: dict[str, str] = {
         attack/test_operator_patterns.py::test_a_pattern_that_backtracks_is_refused_at_start""",
     "E26": """attack/test_build_logs.py::test_line_of_hostile_json_is_logged_and_harms_nothing
         attack/test_build_logs.py::test_push_that_a_repository_prints_is_bounded
-        attack/test_build_logs.py::test_line_of_a_pod_that_never_ends_is_cut""",
+        attack/test_build_logs.py::test_line_of_a_pod_that_never_ends_is_cut
+        attack/test_terminal_text.py::test_commands_print_hostile_state_harmlessly
+        attack/test_terminal_text.py::test_log_shows_hostile_values_harmlessly
+        attack/test_terminal_text.py::test_pages_isolate_names_that_reorder""",
     "E27": """providers/test_remote.py::test_a_password_is_for_its_host_only
         providers/test_policy.py::test_a_token_is_for_the_host_that_it_was_given_for
         builders/test_docker_build.py::test_git_credentials_go_to_their_own_host_only
@@ -209,7 +212,9 @@ SHOWN_BY: dict[str, str] = {
         builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password""",
     "G2": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
         one_host/test_click_to_cell.py::test_who_is_idle_loses_server_and_user""",
-    "G3": "one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine",
+    "G3": """attack/test_builder_workplace.py::test_link_of_a_repository_to_credentials_finds_none
+        attack/test_builder_workplace.py::test_credentials_lie_under_a_name_that_differs""",
+    "G4": "one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine",
     "G10": """one_host/test_click_to_cell.py::test_a_click_runs_a_cell_and_the_second_launch_builds_nothing
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone""",
     "G11": "hub/test_hub_login.py::test_who_is_answered_and_who_is_not",
