@@ -154,7 +154,9 @@ SHOWN_BY: dict[str, str] = {
     "O5": "attack/test_what_stays_open.py::test_build_in_the_sandbox_reaches_loopback",
     "O6": """attack/test_half_a_sandbox.py::test_sandbox_for_notebooks_alone_is_a_risk
         attack/test_half_a_sandbox.py::test_check_doctor_and_start_warn_of_half_a_sandbox""",
-    "O7": """attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
+    "O7": """attack/test_sandbox_canary.py::test_what_a_build_plants_is_left_alone
+        attack/test_sandbox_canary.py::test_notebook_of_a_planted_image_sees_no_canary
+        attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
         attack/test_untrusted_tree.py::test_copied_tree_has_no_links_pipes_or_setuid
         attack/test_untrusted_tree.py::test_removing_a_tree_leaves_what_links_lead_to
         attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders
@@ -172,7 +174,9 @@ SHOWN_BY: dict[str, str] = {
     "O12": """attack/test_what_stays_open.py::test_notebook_in_the_sandbox_reaches_loopback
         embedded/test_embedded_sandbox.py::test_a_notebook_without_network_is_reached_by_its_page_alone""",
     "O13": "embedded/test_embedded_launch.py::test_what_is_installed_in_a_notebook_stays_in_it",
-    "O14": """attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
+    "O14": """attack/test_sandbox_canary.py::test_what_a_notebook_plants_is_left_alone
+        attack/test_relay_socket.py::test_link_to_another_socket_is_not_followed
+        attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
         attack/test_session_records.py::test_record_that_is_a_link_is_not_followed
         attack/test_session_records.py::test_pipe_in_the_place_of_a_file_is_not_opened
         attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders""",
@@ -186,7 +190,7 @@ SHOWN_BY: dict[str, str] = {
         attack/test_fuzz_notebook_server.py::test_watch_outlives_any_answer""",
     "O18": """embedded/test_embedded_sandbox.py::test_a_process_that_takes_too_much_memory_fails_alone
         embedded/test_embedded_sandbox.py::test_a_group_of_version_2_is_limited_where_memory_is_counted""",
-    "O19": "embedded/test_embedded_launch.py::test_notebook_beyond_its_disk_limit_is_stopped",
+    "O19": "attack/test_session_disk.py::test_notebook_beyond_its_disk_is_stopped",
     # your own machine: pages, accounts
     "O20": """server/test_server_answers.py::test_on_ones_own_machine_a_foreign_link_is_asked_about
         server/test_pages_foreign.py::test_on_ones_own_computer_it_asks_once_per_repository""",

@@ -282,18 +282,6 @@ async def test_a_limit_ends_a_server(
     assert told[server.id] == words
 
 
-async def test_notebook_beyond_its_disk_limit_is_stopped(embedded: Embedded, told: dict[str, str]) -> None:
-    launcher = embedded.launcher(disk_limit=30_000_000)
-    async with launcher.lifespan():
-        server = await launched(embedded, launcher)
-        big = Path(server.extra["work_folder"]) / "big"
-        big.write_bytes(os.urandom(31_000_000))
-        await until_ended(embedded, launcher, server)
-    assert summary(embedded.state, server.id)["reason"] == "full"
-    assert "more than 30000000 (LocalLauncher.disk_limit)" in told[server.id]
-    assert big.exists()
-
-
 async def test_a_busy_kernel_is_not_idle(embedded: Embedded) -> None:
     launcher = embedded.launcher(idle_timeout=2.0)
     async with launcher.lifespan():
