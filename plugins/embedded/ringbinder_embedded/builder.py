@@ -188,9 +188,15 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
     entry.scratch.remove_tree()
-    size = entry.box.size()
+    size = build.size()
     build.check_size(size)
     entry.finish(facts | {"size": size, "built_at": time.time()})
+    if not entry.finished():
+        raise UserError(
+            "bad-image",
+            "There is no Python in the environment any more: postBuild, or the installation of a package, has removed "
+            "or replaced it.",
+        )
 
 
 def _uses_lfs(repo: UntrustedTree) -> bool:

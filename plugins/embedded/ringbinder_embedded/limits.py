@@ -13,7 +13,7 @@ from attrs import define, field
 from ringbinder import process
 from ringbinder.errors import BuildError
 from ringbinder.events import Log
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from .causes import telling_line
 
@@ -99,6 +99,8 @@ class LimitedBuild:
             command = await process.start(argv, cwd=cwd, env=env, on_line=on_line, nice=self.nice)
         except OSError as error:
             raise BuildError(f"{step} could not be started: {error.strerror or error}") from error
+        except RuntimeError as error:  # without a sandbox it may have killed what starts it
+            raise BuildError(f"{step} failed before it was under way") from error
         try:
             code = await command.wait()
         except asyncio.CancelledError:
@@ -113,6 +115,13 @@ class LimitedBuild:
         if not self._passed.done():
             self._passed.set_result(reason)
 
+    def size(self) -> int:
+        """Return the bytes on disk. Raises `BuildError` (``build-limit``) if they cannot be counted. Blocks."""
+        try:
+            return self.folder.size()
+        except UntrustedError as error:
+            raise BuildError(f"What the build has made cannot be measured: {error}.", "build-limit") from None
+
     def check_size(self, size: int) -> None:
         """Raises `BuildError` (``build-limit``) if the whole image is too big, though no look has seen it grow."""
         if too_much := self._over(size):
@@ -126,7 +135,11 @@ class LimitedBuild:
     async def _watch_disk(self) -> None:
         while self.disk_limit:
             began = time.monotonic()
-            if too_much := self._over(await asyncio.to_thread(self.folder.size)):
+            try:
+                too_much = self._over(await asyncio.to_thread(self.size))
+            except BuildError as error:
+                too_much = error.message.rstrip(".")
+            if too_much:
                 self._pass(too_much)
                 return
             # A big tree takes long to add up: looking must stay a small part of the work.
