@@ -64,6 +64,7 @@ MEANINGS: Final = {
     "package-build-failed": "A package had to be built from its source, which failed.",
     "package-not-found": "No package has this name.",
     "patch-failed": "`sessions keep`: git could not write the patch.",
+    "no-loopback": "The machine has neither 127.0.0.1 nor ::1, on which notebooks are.",
     "path-too-long": "The state folder's path is too long for a socket in it; the message says what to do.",
     "provider-unknown": "No provider has this prefix.",
     "python-not-available": "The Python that the repository asks for is not here and could not be fetched.",

@@ -74,6 +74,12 @@ def _index_answers() -> bool:
         return False
 
 
+def _may_have_network_namespace() -> bool:
+    return (
+        subprocess.run(["unshare", "--map-root-user", "--net", "true"], capture_output=True).returncode == 0
+    )
+
+
 _REAL: Final[Mapping[str, tuple[Callable[[], bool], str]]] = {
     "git": (_command("git"), "install git"),
     "make": (_command("make"), "install make"),
@@ -110,6 +116,10 @@ _REAL: Final[Mapping[str, tuple[Callable[[], bool], str]]] = {
     "tmpfs": (
         lambda: _command("mount")() and os.geteuid() == 0,
         "run the tests as root, who may mount a small file system",
+    ),
+    "network namespace": (
+        lambda: _command("unshare")() and _command("ip")() and _may_have_network_namespace(),
+        "install iproute2 and util-linux, and allow user namespaces",
     ),
     "bwrap": (_command("bwrap"), "install bubblewrap (Debian: `apt install bubblewrap`)"),
     "chromium": (

@@ -116,6 +116,11 @@ def listen(host: str, port: int) -> socket.socket:
                 )
             case errno.EACCES:
                 problem = f"port {port} of {host} is for privileged programs only: choose one above 1023"
+            case errno.EADDRNOTAVAIL if host == "127.0.0.1":
+                problem = (
+                    "this machine has no address 127.0.0.1 to listen on: give it one (`ip addr add 127.0.0.1/8 dev "
+                    "lo`), or use IPv6 with --host ::1"
+                )
             case _:
                 problem = f"cannot listen on {host}, port {port}: {error.strerror or error}"
         raise ConfigError([problem]) from None

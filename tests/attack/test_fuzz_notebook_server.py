@@ -43,7 +43,7 @@ kernels = plain | st.lists(plain | st.fixed_dictionaries({"execution_state": pla
 async def jupyter_on(port: int, tmp_path: Path) -> AsyncIterator[Jupyter]:
     command = await process.start(["sleep", "600"], cwd=tmp_path, env=process.minimal_env())
     try:
-        yield Jupyter(command, _Port(port, None), Secret("planted-token"), deque(), None)
+        yield Jupyter(command, _Port("127.0.0.1", port, None), Secret("planted-token"), deque(), None)
     finally:
         await command.stop(grace=0)
 

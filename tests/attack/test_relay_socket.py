@@ -25,7 +25,7 @@ async def relay_to(tree: UntrustedTree) -> AsyncIterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    relay = await Relay.start(port, tree, "s")
+    relay = await Relay.start("127.0.0.1", port, tree, "s")
     try:
         yield port
     finally:

@@ -121,7 +121,7 @@ async def test_a_notebook_without_network_is_reached_by_its_page_alone(embedded:
 
 async def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"too long a path.*sandbox_network"):
-        await Relay.start(0, UntrustedTree(tmp_path / ("long" * 30)), "s")
+        await Relay.start("127.0.0.1", 0, UntrustedTree(tmp_path / ("long" * 30)), "s")
 
 
 async def test_without_bubblewrap_it_is_said_or_refused(

@@ -32,6 +32,7 @@ from .relay import Relay
 from .store import Entry, Store
 from .uv import Uv
 
+_NO_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _INSTALL_SECONDS: Final = 900.0
 _NICE: Final = 10
 _ANSWER_SECONDS: Final = 10.0
@@ -213,7 +214,7 @@ class Jupyter:
         ) as client:
             try:
                 async with client.get(
-                    f"http://127.0.0.1:{self.port.number}/{path}?no_track_activity=1", allow_redirects=False
+                    f"{self.port.address}{path}?no_track_activity=1", allow_redirects=False
                 ) as answer:
                     if answer.status != 200:
                         return None
@@ -282,12 +283,12 @@ async def _start_once(
         tail.append(line[:_LINE_CHARACTERS])
 
     port = _Port.found()
-    place = _on_port(port.number) if network else [f"--ServerApp.sock={runtime.place / _SOCKET}"]
+    place = _on_port(port) if network else [f"--ServerApp.sock={runtime.place / _SOCKET}"]
     argv = [*wrapper, *_arguments(server, cwd), *place]
     relay: Relay | None = None
     try:
         if not network:
-            relay = await Relay.start(port.number, runtime, _SOCKET)
+            relay = await Relay.start(port.host, port.number, runtime, _SOCKET)
         command = await process.start(argv, cwd=cwd, env={**env, **own}, on_line=on_line)
     except OSError as error:
         port.free()
@@ -320,8 +321,8 @@ def write_settings(folder: Path) -> None:
     file.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}))
 
 
-def _on_port(port: int) -> list[str]:
-    return ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+def _on_port(port: _Port) -> list[str]:
+    return [f"--ServerApp.ip={port.host}", f"--ServerApp.port={port.number}", "--ServerApp.port_retries=0"]
 
 
 def _arguments(server: Entry, work: Path) -> list[str]:
@@ -337,35 +338,65 @@ def _arguments(server: Entry, work: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def _bound(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 @define(eq=False)
 class _Port:
     """A port that is the server's under the name ``localhost``, whichever of its addresses a client tries.
 
-    The server listens on 127.0.0.1. On ::1 we hold the same number without listening: a client that tries
-    that address first is refused at once and goes on to the other, and nobody else can take it.
+    The server listens on 127.0.0.1; where this machine has none, on ::1. On the other one we hold the same number
+    without listening: a client that tries that address first is refused at once and goes on to the other, and
+    nobody else can take it.
     """
 
+    host: str
     number: int
     _guard: socket.socket | None
 
     @classmethod
     def found(cls) -> _Port:
-        for _ in range(_ATTEMPTS):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                number: int = probe.getsockname()[1]
-                guard: socket.socket | None = None
+        """Raises UserError ``no-loopback`` if this machine has neither address."""
+        for host, other in (("127.0.0.1", "::1"), ("::1", "127.0.0.1")):
+            for _ in range(_ATTEMPTS):
                 try:
-                    guard = socket.socket(socket.AF_INET6)
-                    guard.bind(("::1", number))
+                    probe = _bound(host, 0)
                 except OSError as error:
-                    if guard is not None:
-                        guard.close()
-                    if error.errno == errno.EADDRINUSE:
-                        continue
-                    guard = None  # without IPv6 nobody else can be there
-                return cls(number, guard)
-        raise TransientError("No free port was found on localhost; try again")
+                    if error.errno in _NO_ADDRESS:
+                        break
+                    raise
+                with probe:
+                    number: int = probe.getsockname()[1]
+                    try:
+                        return cls(host, number, _bound(other, number))
+                    except OSError as error:
+                        if error.errno != errno.EADDRINUSE:
+                            return cls(
+                                host, number, None
+                            )  # nobody else can be at an address that is not there
+            else:
+                raise TransientError("No free port was found on localhost; try again")
+        raise UserError(
+            "no-loopback",
+            "Notebooks are on the loopback interface, and this machine has neither 127.0.0.1 nor ::1: bring it up "
+            "(`ip link set lo up`).",
+        )
+
+    @property
+    def address(self) -> str:
+        """The server's own, by number."""
+        return (
+            f"http://[{self.host}]:{self.number}/"
+            if ":" in self.host
+            else f"http://{self.host}:{self.number}/"
+        )
 
     def free(self) -> None:
         if self._guard is not None:

@@ -32,8 +32,8 @@ class Relay:
     _connections: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     @classmethod
-    async def start(cls, port: int, folder: UntrustedTree, socket: str) -> Relay:
-        """Listens on `port` of 127.0.0.1; what comes before `socket` is in `folder` is refused.
+    async def start(cls, host: str, port: int, folder: UntrustedTree, socket: str) -> Relay:
+        """Listens on `port` of `host`; what comes before `socket` is in `folder` is refused.
 
         Raises `UserError` (``path-too-long``), and OSError if the port is taken.
         """
@@ -47,7 +47,7 @@ class Relay:
         with folder.handle() as handle:
             relay = cls(os.dup(handle), socket)
         try:
-            relay._server = await asyncio.start_server(relay._accept, "127.0.0.1", port)
+            relay._server = await asyncio.start_server(relay._accept, host, port)
         except BaseException:
             os.close(relay._folder)
             raise
