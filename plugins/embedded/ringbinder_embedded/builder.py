@@ -187,7 +187,11 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
+    """Raises `BuildError`: ``build-limit``, or ``build-failed`` if postBuild has left no folder where one must be."""
     entry.scratch.remove_tree()
+    for name in ("repo", "home", "env"):
+        if not entry.box.is_folder(name):
+            raise BuildError(f"The build has put something else into the place of its folder {name}")
     size = build.size()
     build.check_size(size)
     entry.finish(facts | {"size": size, "built_at": time.time()})

@@ -18,6 +18,7 @@ from typing import Any, Final
 from attrs import frozen
 from ringbinder import process
 from ringbinder.errors import UserError
+from ringbinder.private import make_private
 from ringbinder.statefile import read_state, sync_state, write_state
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
@@ -115,7 +116,7 @@ class Session:
                 "`ringbinder images rm`, and launch again to have it built.",
             )
         root = self.folder / "box"
-        root.mkdir(parents=True, mode=0o700)
+        make_private(root)
         # cp shares the blocks where the file system can, and keeps times, by which changes are found.
         copied = await process.run(
             ["cp", "-a", str(image.repo.place), str(image.home.place), str(root)], timeout=_COPY_SECONDS

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ringbinder.services import Paths
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
@@ -55,19 +59,18 @@ def _parts(folder: Path) -> dict[str, int]:
 
 def _size(path: Path, seen: set[tuple[int, int]]) -> int:
     total = 0
-    for name in _below(path):
-        try:
-            facts = os.lstat(name)
-        except OSError:
-            continue  # removed just now
+    for facts in _all_of(path):
         if (facts.st_dev, facts.st_ino) not in seen:
             seen.add((facts.st_dev, facts.st_ino))
             total += facts.st_blocks * 512
     return total
 
 
-def _below(path: Path) -> list[str]:
-    found = [str(path)]
-    for folder, folders, files in os.walk(path):
-        found += [f"{folder}/{name}" for name in (*folders, *files)]
-    return found
+def _all_of(path: Path) -> Iterator[os.stat_result]:
+    """What the system knows of a file, or of a folder and all in it, as far as that can be counted."""
+    with suppress(OSError, UntrustedError):
+        facts = path.lstat()
+        yield facts
+        if stat.S_ISDIR(facts.st_mode):
+            for _, below in UntrustedTree(path).walk():
+                yield below
