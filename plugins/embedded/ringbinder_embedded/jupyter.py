@@ -123,7 +123,7 @@ class SharedServer:
             )
             entry.note_interpreter()
             # Files of the cache can be the very ones that were damaged: uv links them.
-            cache = ["--no-cache"] if self._damaged else []
+            cache, self._damaged = ["--no-cache"] if self._damaged else [], False
             await self._run(home, "pip", "install", "--python", entry.python, *cache, *self._packages(home))
             packages = await asyncio.to_thread(wholeness.packages, entry)
             entry.finish({"requirements": self.requirements, "packages": packages})

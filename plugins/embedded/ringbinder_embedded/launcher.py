@@ -362,7 +362,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                     id=session.id,
                     folder=str(session.folder),
                 )
-            elif facts.get("started"):
+            elif facts.get("started") is not None:
                 image = image_of(self.context.paths.state, facts)
                 await asyncio.to_thread(session.end, image, "killed")
             else:

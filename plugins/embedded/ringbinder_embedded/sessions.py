@@ -144,8 +144,9 @@ class Session:
 
     def sync(self) -> None:
         """Brings what `write` wrote to the disk. Blocks."""
-        sync_state(self.folder / _RECORD)
-        sync_state(self.folder)
+        with contextlib.suppress(FileNotFoundError):  # it has ended, and nothing was changed in it
+            sync_state(self.folder / _RECORD)
+            sync_state(self.folder)
 
     def end(self, image: Entry, reason: str) -> list[str]:
         """Removes what need not be kept: all, if no file was changed. Returns the changed files. Blocks."""
@@ -163,9 +164,8 @@ class Session:
             UntrustedTree(folder).remove_tree()
         if not any(name == _UNCOMPARED or name.startswith("home/") for name in changed):
             self.home.remove_tree()
-        with contextlib.suppress(
-            ValueError
-        ):  # a damaged record stays: it says that this session's files are kept
+        # A damaged record stays: by it, this session's files are kept.
+        with contextlib.suppress(ValueError):
             self.write(ended=time.time(), reason=reason, changed=changed[:_LISTED_NAMES])
         return changed
 
@@ -220,7 +220,9 @@ def _checked(facts: dict[str, Any] | None, session: Session) -> dict[str, Any]:
             raise ValueError(f"{name} is no text")  # noqa: TRY004 - so with all that is wrong in a file
     for name in ("started", "ended"):
         value = facts.get(name)
-        if value is not None and not (type(value) in (int, float) and 0 <= value < _YEAR_10000):
+        if value is None and name == "ended":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _YEAR_10000:
             raise ValueError(f"{name} is no time")
     changed = facts.get("changed", [])
     if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):
