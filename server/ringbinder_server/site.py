@@ -28,8 +28,7 @@ _LONGEST_HEADER: Final = 512
 
 def is_own_machine(binder: Ringbinder) -> bool:
     """Whether only a person's own machine is served: code runs on it, and no other machine reaches the server."""
-    shared = binder.services.public or binder.config.binderhub.auth_enabled
-    return not shared and binder.consents().asks
+    return not binder.services.public and binder.consents().asks
 
 
 @define(eq=False)
