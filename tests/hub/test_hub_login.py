@@ -38,7 +38,7 @@ async def test_a_login_a_launch_and_a_logout(
 
         page = await log_in(browser, address, "ada")
         assert (page.status_code, str(page.url)) == (200, address)
-        assert "as ada?" in page.text
+        assert "as <bdi>ada</bdi>?" in page.text
         session = next(cookie for cookie in browser.cookies.jar if cookie.name == "ringbinder-session")
         assert session.path == "/binder/"
         assert session.has_nonstandard_attr("HttpOnly")
@@ -253,6 +253,6 @@ async def test_a_service_that_the_hub_starts_and_hands_on(
             await until(lambda: "/hub/api/oauth2/authorize" in sent_to())
             page = await log_in(browser, address, "ada")
             assert (page.status_code, str(page.url)) == (200, address), page.text
-            assert "as ada?" in page.text
+            assert "as <bdi>ada</bdi>?" in page.text
             paths = {cookie.path for cookie in browser.cookies.jar if cookie.name.startswith("ringbinder")}
             assert paths == {"/services/binder/"}
