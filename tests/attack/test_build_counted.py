@@ -15,9 +15,9 @@ DEEP = "#!/usr/bin/env python\nimport os\nfor _ in range(250):\n    os.mkdir('d'
     ("script", "code", "message"),
     [
         (DEEP, "build-limit", "cannot be measured"),
-        ('#!/bin/sh\ncd .. && mv repo gone && ln -s /etc repo\n', "build-failed", "its folder repo"),
-        ('#!/bin/sh\ncd .. && rm -r home && mkfifo home\n', "build-failed", "its folder home"),
-        ('#!/bin/sh\nmv "$VIRTUAL_ENV" ../gone && ln -s gone "$VIRTUAL_ENV"\n', "build-failed", "its folder env"),
+        ('#!/bin/sh\ncd .. && mv repo gone && ln -s /etc repo\n', "bad-image", "its folder repo"),
+        ('#!/bin/sh\ncd .. && rm -r home && mkfifo home\n', "bad-image", "its folder home"),
+        ('#!/bin/sh\nmv "$VIRTUAL_ENV" ../gone && ln -s gone "$VIRTUAL_ENV"\n', "bad-image", "its folder env"),
     ],
 )  # fmt: skip
 async def test_build_that_spoils_its_folders_fails(

@@ -187,19 +187,20 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
-    """Raises `BuildError`: ``build-limit``, or ``build-failed`` if postBuild has left no folder where one must be."""
+    """Raises `BuildError`: ``build-limit``, or ``bad-image`` if postBuild has taken away a folder or its Python."""
     entry.scratch.remove_tree()
     for name in ("repo", "home", "env"):
         if not entry.box.is_folder(name):
-            raise BuildError(f"The build has put something else into the place of its folder {name}")
+            message = f"The build has put something else into the place of its folder {name}."
+            raise BuildError(message, "bad-image")
     size = build.size()
     build.check_size(size)
     entry.finish(facts | {"size": size, "built_at": time.time()})
     if not entry.finished():
-        raise UserError(
-            "bad-image",
+        raise BuildError(
             "There is no Python in the environment any more: postBuild, or the installation of a package, has removed "
             "or replaced it.",
+            "bad-image",
         )
 
 
