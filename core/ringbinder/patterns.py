@@ -9,7 +9,7 @@ compiled pattern of the tree to that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final, Protocol, final
 
@@ -119,6 +119,16 @@ class Pattern:
         """Whether it matches the whole of `text`."""
         return self._any("fullmatch", text)
 
+    def begins_any(self, texts: Iterable[str], others: Iterable[str] = ()) -> bool:
+        """Whether it matches at the beginning of one of `texts`, which are spellings of one thing.
+
+        What the pattern excludes, as in ``^(?!evil/)``, must then stand in none of them, nor in `others`: one
+        spelling more must not be a way around it.
+        """
+        spellings = [text.encode("utf-8", "replace") for text in texts]
+        further = [text.encode("utf-8", "replace") for text in others]
+        return any(branch.begins_any(spellings, further) for branch in self._branches)
+
     def _any(self, method: str, text: str) -> bool:
         encoded = text.encode("utf-8", "replace")
         return any(branch.holds(method, encoded) for branch in self._branches)
@@ -135,6 +145,12 @@ class _Branch:
         return getattr(self.rest, method)(text) is not None and all(
             (lookahead.match(text) is not None) is wanted for wanted, lookahead in self.lookaheads
         )
+
+    def begins_any(self, texts: Sequence[bytes], others: Sequence[bytes]) -> bool:
+        excluded = [lookahead for wanted, lookahead in self.lookaheads if not wanted]
+        if any(lookahead.match(text) for lookahead in excluded for text in (*texts, *others)):
+            return False
+        return any(self.holds("match", text) for text in texts)
 
 
 def _branches(source: str, flags: str) -> tuple[_Branch, ...]:

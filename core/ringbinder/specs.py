@@ -7,9 +7,11 @@ forms: the spec as it stands in the link, and its canonical form.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -28,7 +30,10 @@ _LONGEST_SHOWN: Final = 200
 _MOST_DECODED: Final = 5
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)([^#]*)", re.DOTALL)
 _SCP: Final = re.compile(r"([^/@:]+)@([^/@:]+):(?!//)(.+)", re.DOTALL)
-_PORT: Final = re.compile(r":([0-9]*)\Z")
+_PORT: Final = re.compile(r":0*([0-9]*)\Z")
+_GIT: Final = re.compile(r"\.git\Z", re.IGNORECASE)
+_DOI: Final = re.compile(r"(?:doi:|https?://(?:dx\.)?doi\.org/)+", re.IGNORECASE)
+"""How a DOI may begin, beside the bare form."""
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ssh": "22", "git": "9418"}
 # What JavaScript's encodeURIComponent leaves, beside what `quote` does: BinderHub's pages make specs with it.
 _UNQUOTED: Final = "!'()*"
@@ -77,7 +82,7 @@ class SpecOptions:
             raise _refused(forms)
         settings = dict(repo.settings)
         for entry in self.spec_config:
-            if _begins(forms.canonical, (entry.pattern,)):
+            if entry.pattern.ignoring_case.begins_any(forms.canonical):
                 settings |= entry.config
         return evolve(
             repo, high_quota=repo.high_quota or forms.in_each(self.high_quota_specs), settings=settings
@@ -114,17 +119,26 @@ class SpecForms:
             return cls(
                 (spec, unquote(spec)),
                 _spelled([[text, *tail] for text in spellings]),
-                (decoded, *_spelled([[text, *tail] for text in by_https])),
+                (decoded, *_spelled([[text, *tail] for text in by_https]), *_dois(decoded)),
             )
         names = [_path(_clean(unquote(step))) for step in steps]
-        bare = [name.removesuffix(".git") for name in names]
-        return cls((spec, unquote(spec)), _spelled([bare, names]), (decoded,))
+        bare = [_GIT.sub("", name) for name in names]
+        return cls(
+            (spec, unquote(spec)), _spelled([bare, names]), (decoded, *_dois(decoded, "/".join(names)))
+        )
 
     def in_any(self, patterns: Sequence[Pattern]) -> bool:
-        return _begins((*self.given, *self.canonical, *self.aliases), patterns)
+        """Whether one of `patterns` matches, by BinderHub's rule (at the beginning, case ignored), in one form."""
+        forms = (self.given, self.canonical, (*self.canonical, *self.aliases))
+        return any(pattern.ignoring_case.begins_any(form) for pattern in patterns for form in forms)
 
     def in_each(self, patterns: Sequence[Pattern]) -> bool:
-        return _begins(self.given, patterns) and _begins(self.canonical, patterns)
+        """Whether `patterns` match in both forms. What one of them excludes must stand in no spelling."""
+        every = (*self.given, *self.canonical, *self.aliases)
+        return all(
+            any(pattern.ignoring_case.begins_any(form, every) for pattern in patterns)
+            for form in (self.given, self.canonical)
+        )
 
 
 def _refused(forms: SpecForms) -> Refused:
@@ -141,7 +155,7 @@ def shown(text: str) -> str:
 def same_repository(url: str) -> str:
     """A key that is the same for all spellings of a repository's address. Hosts of git ignore case, by and large."""
     found = _address(url)
-    return (next(iter(found.spellings("https"))) if found else url.removesuffix(".git")).casefold()
+    return (next(iter(found.spellings("https"))) if found else _GIT.sub("", url)).casefold()
 
 
 @frozen
@@ -156,7 +170,7 @@ class _Address:
 
     def spellings(self, protocol: str) -> Iterator[str]:
         """The address without ``.git``, and as it was; with ssh also with the user ``git``."""
-        for path in dict.fromkeys((self.path.removesuffix(".git"), self.path)):
+        for path in dict.fromkeys((_GIT.sub("", self.path), self.path)):
             yield f"{protocol}://{self.host}/{path}{self.query}"
             if self.by_git and protocol == "ssh":
                 yield f"ssh://git@{self.host}/{path}"
@@ -175,12 +189,21 @@ def _address(text: str) -> _Address | None:
     if with_port := _PORT.search(host):
         host = host[: with_port.start()]
         if with_port[1] not in ("", _DEFAULT_PORTS.get(protocol)):
-            port = with_port[0]
+            port = f":{with_port[1]}"
     return _Address(protocol, _host(host) + port, _path(_clean(unquote(path))), _clean(query), user == "git")
+
+
+def _dois(*spellings: str) -> Iterator[str]:
+    """The DOI alone, of spellings that name one with its resolver or scheme."""
+    for text in spellings:
+        if found := _DOI.match(text):
+            yield text[found.end() :]
 
 
 def _host(text: str) -> str:
     host = _clean(unquote(text)).lower().rstrip(".")
+    with suppress(ValueError):
+        return f"[{ipaddress.IPv6Address(host[1:-1])}]"
     try:
         return host.encode("idna").decode()
     except UnicodeError:
@@ -213,8 +236,3 @@ def _spelled(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
     plain = ("/".join(steps) for steps in lists)
     encoded = ("/".join(quote(step, safe=_UNQUOTED, errors="replace") for step in steps) for steps in lists)
     return tuple(dict.fromkeys((*plain, *encoded)))
-
-
-def _begins(forms: Iterable[str], patterns: Sequence[Pattern]) -> bool:
-    """By BinderHub's rule: at the beginning, case ignored."""
-    return any(pattern.ignoring_case.match(form) for form in forms for pattern in patterns)

@@ -104,6 +104,46 @@ def test_what_is_allowed_is_so_in_each_form(pattern: str, spec: str, permitted: 
     assert _permitted(_options(allowed_specs=[pattern]), spec) is permitted
 
 
+@pytest.mark.parametrize(
+    ("pattern", "spec"),
+    [
+        (r"^(?!https%3A%2F%2Fevil\.example).*", "https%3A%2F%2Fevil.example%2Fx/HEAD"),
+        (r"^(?!https%3A%2F%2Fevil\.example).*", "git%3A%2F%2Fevil.example%2Fx/HEAD"),
+        (r"^(?!https://evil\.example).*", "https%3A%2F%2Fevil.example%2Fx/HEAD"),
+        (r"^(?!git@evil\.example)", "git%40evil.example%3Ax/HEAD"), (r"^(?!evil/repo/).*", "evil/repo.git/HEAD"),
+        (r"^(?!evil%2Frepo)", "evil%2Frepo/HEAD"), (r"^(?!evil%2Frepo)", "evil%2frepo/HEAD"),
+        (r"^(?!evil/).*", "evil/repo/HEAD"), (r"^(?!evil/).*", "%2565vil/repo/HEAD"),
+    ],
+)  # fmt: skip
+def test_what_an_allowed_pattern_excludes_has_no_other_spelling(pattern: str, spec: str) -> None:
+    options = _options(allowed_specs=[pattern])
+    assert not _permitted(options, spec)
+    assert not _options(high_quota_specs=[pattern]).applied(_repo("x"), SpecForms.of(spec)).high_quota
+    assert _permitted(options, "https%3A%2F%2Fgood.example%2Fx.git/HEAD")
+
+
+def test_a_ban_of_all_but_one_host_holds_as_encoded() -> None:
+    options = _options(banned_specs=[r"^(?!https%3A%2F%2Fgood\.example%2F)"])
+    assert _permitted(options, "https%3A%2F%2Fgood.example%2Fx.git/HEAD")
+    for host in ("evil.example", "good.example%40evil.example", "good.example.evil.example"):
+        assert not _permitted(options, f"https%3A%2F%2F{host}%2Fx/HEAD"), host
+
+
+@pytest.mark.parametrize(
+    ("ban", "spec"),
+    [
+        (r"^10\.5281/zenodo\.1$", "doi:10.5281/zenodo.1"), (r"^10\.5281/zenodo\.1$", "%64oi:10.5281/zenodo.1"),
+        (r"^10\.5281/zenodo\.1$", "https%3A%2F%2Fdoi.org%2F10.5281%2Fzenodo.1"),
+        (r"^10\.5281/zenodo\.1$", "https://doi.org/10.5281/zenodo.1"),
+        (r"^https://evil\.example/", "https%3A%2F%2Fevil.example%3A0443%2Fx/HEAD"),
+        (r"^https://\[2001:db8::1\]/", "https%3A%2F%2F%5B2001:0DB8:0::1%5D%2Fx/HEAD"),
+        (r"^evil/repo/", "evil/repo.GIT/HEAD"),
+    ],
+)  # fmt: skip
+def test_a_ban_knows_dois_ports_and_addresses(ban: str, spec: str) -> None:
+    assert not _permitted(_options(banned_specs=[ban]), spec)
+
+
 def test_the_documented_ban_of_all_but_one_group_holds() -> None:
     options = _options(banned_specs=[r"^(?!myorg\/.*).*$"])
     assert _permitted(options, "myorg/repo/HEAD")
