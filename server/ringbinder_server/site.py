@@ -160,7 +160,12 @@ class Site:
     def _origin(self) -> str:
         """The host of the page that asks, as BinderHub puts it into its tokens."""
         origin = request.headers.get("Origin", "")
-        return urlsplit(origin).netloc if origin else request.headers.get("Host", "")
+        if not origin:
+            return request.headers.get("Host", "")
+        try:
+            return urlsplit(origin).netloc
+        except ValueError:  # no origin of a browser's: the header is whatever a program has sent
+            return ""
 
 
 @frozen
