@@ -72,6 +72,19 @@ async def test_a_gist(github: GitHubApiServer, context: Context) -> None:
     assert (await refusal(provider, "somebody/abc2")).code == "repo-not-found"
 
 
+async def test_a_gist_is_found_under_its_owner_only(github: GitHubApiServer, context: Context) -> None:
+    sha = github.git.repository("evil/abc1").commit({"x": "1"})
+    github.gists["abc1"] = (True, [sha])
+    listed = gist_provider(github, context, allow_secret_gist=True, banned_specs=[r"^evil/"])
+    for provider in (gist_provider(github, context), listed):
+        error = await refusal(provider, "good/abc1")
+        assert (error.code, "evil/abc1" in error.message) == ("repo-not-found", True)
+    assert (await resolved(gist_provider(github, context), "Evil/abc1")).ref == sha
+    github.fail(500)
+    with pytest.raises(TransientError):  # git would not say whose it is
+        await resolved(listed, "good/abc1")
+
+
 async def test_secret_gists(github: GitHubApiServer, context: Context) -> None:
     sha = github.git.repository("u/5ec").commit({"x": "1"})
     github.gists["5ec"] = (False, [sha])

@@ -51,7 +51,8 @@ class RepositoryApi(ApiServer):
 
 @define(eq=False)
 class GitHubApiServer(RepositoryApi):
-    """GitHub's. `gists` maps the id of a gist to (is it public, versions from new to old)."""
+    """GitHub's. `gists` maps the id of a gist to (is it public, versions from new to old); its
+    owner is the user with a repository of that name."""
 
     gists: dict[str, tuple[bool, list[str]]] = field(factory=dict)
 
@@ -85,7 +86,13 @@ class GitHubApiServer(RepositoryApi):
             return None
         # As GitHub does, only the newest are listed.
         listed = versions[versions.index(version) if version else 0 :][:30]
-        return {"id": id, "public": public, "history": [{"version": sha} for sha in listed]}
+        owner = next((folder.parent.name for folder in self.git.root.glob(f"*/{id}.git")), None)
+        return {
+            "id": id,
+            "public": public,
+            "owner": owner and {"login": owner},
+            "history": [{"version": sha} for sha in listed],
+        }
 
 
 @define(eq=False)

@@ -97,9 +97,10 @@ class GistProvider(GitHubHosted[GistOptions]):
         )
 
     async def _commit(self, spec: Spec, source: str) -> Found:
-        if self.config.allow_secret_gist:
+        listed = self.config.allowed_specs or self.config.banned_specs
+        if self.config.allow_secret_gist and not listed:
             return await self.found(source, spec.ref, lambda: self._asked(spec))
-        # git does not tell a secret gist from a public one.
+        # git does not tell a secret gist from a public one, nor whose it is.
         return await self._asked(spec)
 
     async def _asked(self, spec: Spec) -> Found:
@@ -113,16 +114,28 @@ class GistProvider(GitHubHosted[GistOptions]):
         if secret and not self.config.allow_secret_gist:
             raise Refused("This gist is secret, and secret gists may not be launched here.")
         versions = _versions(gist)
-        if spec.ref == "HEAD" and versions:
+        if answer.status != 200 or not versions:
+            raise TransientError(f"{self.title} answered with something that is no gist")
+        if (owner := _owner(gist)).casefold() != spec.user.casefold():
+            # The id alone names a gist: with another user, lists of specs would not see whose it is.
+            raise UserError(
+                "repo-not-found",
+                f"The gist {spec.id} is {shown(owner)}'s: the link is {shown(owner)}/{spec.id}.",
+            )
+        if spec.ref == "HEAD":
             return Found(versions[0], secret)
         if spec.ref in versions:
             return Found(spec.ref, secret)
         # The list holds the newest versions only.
-        if spec.ref != "HEAD" and (await self.github.get(f"{path}/{spec.ref}")).status == 200:
+        if (await self.github.get(f"{path}/{spec.ref}")).status == 200:
             return Found(spec.ref, secret)
-        if answer.status != 200 or not versions:
-            raise TransientError(f"{self.title} answered with something that is no gist")
         raise UserError("ref-not-found", f"The gist {spec.user}/{spec.id} has no version {spec.ref}.")
+
+
+def _owner(gist: Mapping[str, Any]) -> str:
+    owner = gist.get("owner")
+    login = owner.get("login") if isinstance(owner, dict) else None
+    return login if isinstance(login, str) and login else "anonymous"
 
 
 def _versions(gist: Mapping[str, Any]) -> list[str]:
