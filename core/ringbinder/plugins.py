@@ -365,6 +365,9 @@ def _advised(row: Row, error: RingbinderError) -> RingbinderError:
 def import_plugin(row: Row) -> Any:
     """The plugin class that a row names. Raises PluginError, in words for an operator."""
     found = row.found
+    if (group := row.entry_point.group) != GROUPS[found.kind]:
+        told = f"its entry-point group {group!r}, of {found.origin}, does not exist; call it {GROUPS[found.kind]!r}"
+        raise PluginError(found.key, told)
     try:
         with importing(found.key):
             plugin = row.entry_point.load()

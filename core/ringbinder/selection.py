@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from attrs import define, evolve
 
 from .settings import RingbinderSettings
-from .suggest import did_you_mean
+from .suggest import closest, did_you_mean
 
 GROUPS: Final[Mapping[str, str]] = {
     "plugin": "ringbinder.plugins",
@@ -105,7 +105,21 @@ def installed(entry_points: EntryPoints | None = None) -> list[Row]:
 
 def _of_environment() -> EntryPoints:
     every = importlib.metadata.entry_points()
-    return lambda group: every.select(group=group)
+
+    def of_group(group: str) -> Iterator[EntryPoint]:
+        # A policy in a group whose name is mistyped must not be silently missing: it fails when it is imported.
+        names = {group, *filter(_means_policies, every.groups)} if group == GROUPS["policy"] else {group}
+        for name in sorted(names):
+            yield from every.select(group=name)
+
+    return of_group
+
+
+def _means_policies(group: str) -> bool:
+    """Whether `group` is none of ours, and its name is closest to that of policies."""
+    prefix, _, kind = _SEPARATORS.sub(".", group.lower()).partition(".")
+    kinds = [known.partition(".")[2] for known in GROUPS.values()]
+    return group not in GROUPS.values() and prefix == "ringbinder" and closest(kind, kinds) == "policies"
 
 
 def _rank(row: Row) -> tuple[bool, str]:

@@ -13,6 +13,8 @@ import pytest
 from attrs import frozen
 from ringbinder import ConfigError, Plugin, PluginError, Provider, ProviderInfo, Refused, hookimpl, option
 from ringbinder.errors import TransientError
+from ringbinder.plugins import import_plugin
+from ringbinder.selection import installed
 from ringbinder.testing import memory_app
 
 
@@ -162,6 +164,23 @@ async def test_policy_without_a_guarding_hook_keeps_the_server_down(tmp_path: Pa
     with pytest.raises(PluginError, match="a policy must have the hook admit or authenticate"):
         async with memory_app(tmp_path, {"policy:mine": Permits}):
             pytest.fail("it runs")
+
+
+@pytest.mark.parametrize("group", ["ringbinder.policy", "ringbinder.Policies", "ringbinder_policies"])
+def test_policy_in_a_misspelt_group_keeps_the_server_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    information = tmp_path / "mine-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(
+        f"[{group}]\nmine = mine:Policy\n[ringbinder.tools]\nx = x:y\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (row,) = [row for row in installed() if row.found.distribution == "mine"]
+    assert (row.found.key, row.must_work) == ("policy:mine", True)
+    with pytest.raises(PluginError, match="call it 'ringbinder.policies'"):
+        import_plugin(row)
 
 
 class Admitting(Provider[Any]):
