@@ -124,7 +124,9 @@ def demand(app: Quart, access: Access) -> None:
             sent = (await request.form).get(_PARAMETER, "")
         if access.is_token(sent) or access.is_pass("key", sent):
             return None
-        if not is_page or not access.is_pass("cookie", request.cookies.get(access.cookie, "")):
+        # There may be several: a notebook on another port of this host sets cookies for ours, with any path.
+        cookies = request.cookies.getlist(access.cookie)
+        if not is_page or not any(access.is_pass("cookie", cookie) for cookie in cookies):
             abort(401, _NEEDED)
         g.by_cookie = True
         return None

@@ -193,3 +193,15 @@ async def test_servers_elsewhere_keep_their_names(serve: Serve) -> None:
     async with serve(token=Secret(TOKEN)) as live:
         response = await live.client.get(live.address, headers={"Host": "localhost"})
         assert response.status_code == 401
+
+
+async def test_a_cookie_that_a_notebook_sets_locks_nobody_out(serve: Serve) -> None:
+    async with serve(token=Secret(TOKEN)) as live:
+        entered = await live.client.get(live.address, params={"token": TOKEN})
+        cookie = entered.headers["Set-Cookie"].partition(";")[0]
+        live.client.cookies.clear()
+        # Browsers send the cookie with the longer path first.
+        forged = f"{cookie.partition('=')[0]}=1.{'0' * 64}"
+        for cookies, status in ((f"{forged}; {cookie}", 200), (f"{forged}; {forged}", 401)):
+            response = await live.client.get(f"{live.address}about", headers={"Cookie": cookies})
+            assert response.status_code == status, cookies
