@@ -179,7 +179,7 @@ def test_policy_in_a_misspelt_group_keeps_the_server_down(
     monkeypatch.syspath_prepend(tmp_path)
     (row,) = [row for row in installed() if row.found.distribution == "mine"]
     assert (row.found.key, row.must_work) == ("policy:mine", True)
-    with pytest.raises(PluginError, match="call it 'ringbinder.policies'"):
+    with pytest.raises(PluginError, match=r"call it 'ringbinder\.policies'"):
         import_plugin(row)
 
 
