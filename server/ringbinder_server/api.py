@@ -78,7 +78,7 @@ def routes(site: Site) -> Blueprint:
     @blueprint.get("/api/v1/link")
     async def link() -> Response:
         try:
-            found = binder.link(request.args.get("text", ""))
+            found = site.link(request.args.get("text", ""))
         except UserError as error:
             response = jsonify(code=error.code, message=redact(error.message))
             response.status_code = 400

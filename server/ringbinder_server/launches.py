@@ -158,7 +158,7 @@ async def _wanted(site: Site) -> _Wanted:
         abort(403, NOT_BUILD_ONLY)
     match body:
         case {"link": str(text)} if "provider" not in body and "spec" not in body:
-            link = site.binder.link(text)
+            link = site.link(text)
             return _Wanted(link.provider, link.spec, link.urlpath, build_only)
         case {"provider": str(provider), "spec": str(spec)} if provider and spec and "link" not in body:
             return _Wanted(provider, spec, "", build_only)

@@ -37,7 +37,7 @@ def routes(site: Site, look: Look) -> Blueprint:
         text, problem = request.args.get("link", ""), ""
         if text:  # the form without JavaScript
             try:
-                return redirect(site.settings.base_url + v2_path(site.binder.link(text)), 303)
+                return redirect(site.settings.base_url + v2_path(site.link(text)), 303)
             except UserError as error:
                 problem = error.message
         page = await render_template("index.html", text=text, problem=problem)

@@ -13,7 +13,7 @@ from quart import g, request
 from ringbinder.app import Ringbinder
 from ringbinder.errors import UserError
 from ringbinder.links import path_to_open
-from ringbinder.model import Client, LaunchRequest, User
+from ringbinder.model import Client, LaunchRequest, Link, User
 from ringbinder.named import is_named, load_named
 from ringbinder.sessions import Session
 from ringbinder.settings import BinderHubSettings
@@ -120,6 +120,17 @@ class Site:
         if refusal:
             self.binder.log.warning("a build was refused", reason=refusal)
         return refusal
+
+    def link(self, text: str) -> Link:
+        """What a pasted address means. Raises UserError, also for a folder by a relative path or the home's.
+
+        What that means here, on this machine, is nobody's business who asks over the web.
+        """
+        if text.strip()[:1] in {".", "~"}:
+            raise UserError(
+                "local-not-allowed", "Folders of this machine can be launched from the command line only."
+            )
+        return self.binder.link(text)
 
     def wish(
         self,

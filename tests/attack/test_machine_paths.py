@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,3 +56,16 @@ async def test_work_folder_is_for_own_machine(
         state = await live.client.get(live.address.rstrip("/") + launch.json()["url"], headers=headers)
         assert state.json()["result"]["phase"] == "ready"
         assert (FOLDER in state.text) is told
+
+
+@pytest.mark.parametrize("link", ["./x", "~/x", "..", ".", " ~/x", "\u3000./x"])
+async def test_link_from_the_web_names_no_folder_of_here(serve: Serve, link: str) -> None:
+    async with serve() as live:
+        for response in (
+            await live.client.get(f"{live.address}api/v1/link", params={"text": link}),
+            await live.client.get(live.address, params={"link": link}, headers={"Accept": "text/html"}),
+            await live.client.post(f"{live.address}api/v1/launches", json={"link": link}),
+        ):
+            assert response.status_code == 400
+            assert "from the command line only" in response.text
+            assert not any(part in response.text for part in (str(Path.home()), str(Path.cwd())))
