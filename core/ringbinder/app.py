@@ -224,7 +224,9 @@ async def running(
     (tests give entry points of their own). Raises `ConfigError` or `PluginError` if something that the
     configuration needs cannot be loaded or started.
     """
-    paths = Paths.of(config.settings.state_folder, config.settings.cache_folder)
+    paths = evolve(
+        Paths.of(config.settings.state_folder, config.settings.cache_folder), configuration=config.files
+    )
     # A login, or a proxy in front, is there for others, also where the server itself listens on the loopback only.
     public = public or config.binderhub.auth_enabled or bool(config.settings.trusted_proxies)
     services = Services(log, paths, metrics=Metrics(config.settings.metrics_repos), public=public)

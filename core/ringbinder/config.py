@@ -39,6 +39,7 @@ class Config:
 
     Attributes:
         settings: section `Ringbinder`, with the chosen builder, registry and launcher.
+        files: what it was read from, beside the environment.
         binderhub: section `BinderHub`.
         events: section `EventLog`.
         choice: what was chosen, and why.
@@ -48,6 +49,7 @@ class Config:
     _tree: Tree
     _environ: Mapping[str, str]
     choice: compat.Choice
+    files: tuple[Path, ...] = ()
     settings: RingbinderSettings = field(init=False, factory=RingbinderSettings)
     binderhub: BinderHubSettings = field(init=False, factory=BinderHubSettings)
     events: EventLogSettings = field(init=False, factory=EventLogSettings)
@@ -246,7 +248,7 @@ def load(
     tree.finish()
     url = tree.registry.get("url")
     choice = compat.choose(tree.sections, tree.chart, url if isinstance(url, str) else "")
-    config = Config(tree, dict(environ), choice)
+    config = Config(tree, dict(environ), choice, tuple(map(Path, files)))
     config._registry_defaults = compat.registry_defaults(tree.registry, tree.sections)
     found = list(tree.problems)
     for (section, option), why in compat.GONE.items():

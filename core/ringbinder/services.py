@@ -61,6 +61,8 @@ class Paths:
 
     state: Path
     cache: Path
+    configuration: tuple[Path, ...] = ()
+    """Files of configuration, which may hold secrets: not for code of strangers."""
 
     @classmethod
     def of(cls, state: Path | None, cache: Path | None) -> Paths:

@@ -167,6 +167,9 @@ SHOWN_BY: dict[str, str] = {
         attack/test_conda_sandbox.py::test_conda_environment_in_a_sandbox_has_a_cache_of_its_own
         attack/test_uv_cache.py::test_package_of_another_index_is_another
         attack/test_what_stays_open.py::test_build_in_the_sandbox_has_a_cache_of_its_own""",
+    "O9": """attack/test_sandbox_view.py::test_rest_of_the_machine_is_read_and_connected_to
+        attack/test_sandbox_view.py::test_configuration_file_is_not_shown
+        attack/test_sandbox_view.py::test_settings_of_the_kernel_cannot_be_written""",
     # your own machine: a notebook's code
     "O10": """attack/test_what_stays_open.py::test_notebook_without_a_sandbox_reads_and_writes
         embedded/test_embedded_sandbox.py::test_a_notebook_in_bubblewrap""",

@@ -21,9 +21,14 @@ _TRIAL_SECONDS: Final = 20.0
 # Everything is read-only in there; these are also empty, but for what the notebook needs.
 _HIDDEN: Final = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/mnt", "/media")  # noqa: S108
 _CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
+# The kernel asks for no capability, but for root as their owner: bubblewrap leaves them as they are.
+_KERNEL: Final = (
+    "/proc/sys", "/proc/sysrq-trigger", "/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi",
+)  # fmt: skip
 _BASE: Final = (
     "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL",
     "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
+    *(word for path in _KERNEL for word in ("--ro-bind-try", path, path)),
 )  # fmt: skip
 
 
@@ -74,6 +79,9 @@ class Sandbox:
             # A Python in /bin or in the home folder is installed in a folder that holds what must be hidden.
             if not any(Path(folder).is_relative_to(os.path.realpath(path)) for folder in hidden):
                 argv += ["--ro-bind-try", str(path), str(path)]
+        for file in map(os.path.realpath, self.paths.configuration):
+            if Path(file).is_file() and not any(Path(file).is_relative_to(folder) for folder in hidden):
+                argv += ["--ro-bind", os.devnull, file]
         argv += ["--bind", str(writable), str(writable), "--chdir", str(cwd)]
         if not Path(env.get("TMPDIR", "/")).is_relative_to(writable):
             argv += ["--setenv", "TMPDIR", "/tmp"]  # noqa: S108
