@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 
 HIDDEN: Final = "[secret]"
 
+_MOST_DECODED: Final = 5
+
 # A value shorter than this would, as a pattern, blank out ordinary words.
 _SHORTEST_SCRUBBED: Final = 6
 
@@ -235,9 +237,20 @@ def redact_encoded(text: str) -> str:
 
 
 def _redacted_segment(segment: str) -> str:
-    decoded = unquote(segment)
-    public = redact(decoded)
-    return segment if public == decoded else quote(public, safe="")
+    public = redact_decoded(segment)
+    return segment if public is None else quote(public, safe="")
+
+
+def redact_decoded(text: str) -> str | None:
+    """What `text` means, redacted; None if it holds no secret. Links are encoded twice by mistake."""
+    for _ in range(_MOST_DECODED):
+        decoded = unquote(text)
+        if (public := redact(decoded)) != decoded:
+            return public
+        if decoded == text:
+            return None
+        text = decoded
+    return None
 
 
 def redacted(value: object) -> Any:

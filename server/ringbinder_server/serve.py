@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import hypercorn.asyncio
 import hypercorn.config
@@ -21,7 +21,7 @@ from ringbinder.app import Ringbinder, running
 from ringbinder.config import Config
 from ringbinder.errors import ConfigError
 from ringbinder.folders import folder_problems
-from ringbinder.secret import HIDDEN, Secret, redact
+from ringbinder.secret import HIDDEN, Secret, redact_decoded
 from ringbinder.services import Logger
 
 from .access import check_public, token_of
@@ -268,7 +268,6 @@ class _AccessLog(hypercorn.logging.Logger):
 def loggable(target: str) -> str:
     """A request's path and query without secrets in parameters or (encoded) addresses, or names of logs."""
     target = _LOGIN.sub(HIDDEN, _LOG_CAPABILITY.sub(HIDDEN, target))
-    plain = unquote(target)
-    scrubbed = redact(plain)
-    shown = target if scrubbed == plain else quote(scrubbed, safe="/?&=:[]@,;+~!$'()*")
+    scrubbed = redact_decoded(target)
+    shown = target if scrubbed is None else quote(scrubbed, safe="/?&=:[]@,;+~!$'()*")
     return shown if len(shown) <= _LONGEST_LOGGED else f"{shown[:_LONGEST_LOGGED]}..."

@@ -302,6 +302,10 @@ async def test_one_line_a_request(serve: Serve) -> None:
     [
         ("/build/gh/a/b%2Fc/main", "/build/gh/a/b%2Fc/main"),
         ("/build/git/https%3A%2F%2Fuser%3Asw0rd%40host%2Fr/main", "/build/git/https://host/r/main"),
+        (
+            "/build/git/https%253A%252F%252Fuser%253Asw0rd%2540host%252Fr/main",
+            "/build/git/https://host/r/main",
+        ),
         ("/v2/gh/a/b/c?urlpath=lab%3Ftoken%3Dabc123", "/v2/gh/a/b/c?urlpath=lab?token=[secret]"),
         ("/b/api/v1/builds/0123/log", "/b/api/v1/builds/[secret]/log"),
         (f"/v2/gh/{SECRET.reveal()}", "/v2/gh/[secret]"),
