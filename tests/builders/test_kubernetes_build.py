@@ -59,13 +59,35 @@ async def test_credentials_travel_in_a_secret_that_goes_with_the_pod(
     assert pod is not None
     assert "pass-word" not in json.dumps(pod)
     content = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-    assert content["GIT_CREDENTIAL_ENV"] == "username=we\npassword=git-pass-word"
+    assert content["git-credentials"] == "username=we\npassword=git-pass-word"
     auth = json.loads(content["config.json"])["auths"]["registry.example"]["auth"]
     assert base64.b64decode(auth) == b"we:a-pass-word"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
     [container] = pod["spec"]["containers"]
-    assert {"name": "GIT_CREDENTIAL_ENV", "valueFrom": {"secretKeyRef": {
-        "name": secret["metadata"]["name"], "key": "GIT_CREDENTIAL_ENV"}}} in container["env"]  # fmt: skip
+    mounts = {
+        mount["subPath"]: mount["mountPath"] for mount in container["volumeMounts"] if "subPath" in mount
+    }
+    assert set(mounts) == set(content)
+    assert {"name": "GIT_CONFIG_GLOBAL", "value": mounts["gitconfig"]} in container["env"]
+
+
+async def test_folder_of_credentials_differs_from_pod_to_pod(
+    api: KubeApi, replica: Replica, log: RecordingLog
+) -> None:
+    api.script = lambda pod: [Exit(0)]
+    names: set[str] = set()
+    async with replica() as builder:
+        for ref in ("1a2b3c", "4d5e6f"):
+            plan = make_plan(ref)
+            await builder.build(plan, target(plan, LOGIN), log)
+            manifest = api.pod(plan.build)
+            assert manifest is not None
+            [container] = manifest["spec"]["containers"]
+            folder = Path(next(e["value"] for e in container["env"] if e["name"] == "DOCKER_CONFIG"))
+            assert json.dumps(manifest["metadata"]).count(folder.name) == 0
+            names.add(folder.name)
+    assert len(names) == 2
+    assert all(len(bytes.fromhex(name)) == 16 for name in names)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ PLAN = make_plan()
 
 
 def made(options: KubernetesBuildOptions, **arguments: Any) -> dict[str, Any]:
-    return pod(PLAN, options, ["jupyter-repo2docker", REPO], "attempt", **arguments)
+    return pod(PLAN, options, ["jupyter-repo2docker", REPO], "attempt", "random", **arguments)
 
 
 def test_the_documented_pod() -> None:
@@ -43,11 +43,16 @@ def test_the_documented_pod() -> None:
     [container] = spec["containers"]
     assert (container["name"], container["image"]) == ("builder", "r2d:1")
     assert container["args"] == ["jupyter-repo2docker", REPO]
-    assert container["env"] == [{"name": "A", "value": "1"}]
+    assert container["env"] == [
+        {"name": "DOCKER_CONFIG", "value": "/run/ringbinder/random"},
+        {"name": "REGISTRY_AUTH_FILE", "value": "/run/ringbinder/random/config.json"},
+        {"name": "A", "value": "1"},
+    ]
     assert container["resources"] == {"limits": {"memory": str(2**30)}, "requests": {"cpu": "1"}}
     assert container["volumeMounts"] == [
         {"name": "docker-socket", "mountPath": "/var/run/docker.sock"},
-        {"name": "docker-config", "mountPath": "/root/.docker/config.json", "subPath": "config.json", "readOnly": True},
+        {"name": "docker-config", "mountPath": "/run/ringbinder/random/config.json", "subPath": "config.json",
+         "readOnly": True},
     ]  # fmt: skip
     assert spec["volumes"] == [
         {"name": "docker-socket", "hostPath": {"path": "/var/run/docker.sock", "type": "Socket"}},
@@ -99,7 +104,7 @@ def test_the_template_reaches_any_field_and_takes_none_of_ours() -> None:
     assert [toleration["key"] for toleration in spec["tolerations"]][-1] == "gpu"
     assert len(spec["tolerations"]) == 3
     builder, helper = spec["containers"]
-    assert [entry["name"] for entry in builder["env"]] == ["A", "B"]
+    assert [entry["name"] for entry in builder["env"]] == ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "A", "B"]
     assert builder["resources"] == {"limits": {"cpu": "2"}}
     assert builder["args"]
     assert helper == {"name": "helper", "image": "helper:1"}
@@ -109,7 +114,7 @@ def test_credentials_come_from_the_registry_else_from_the_options() -> None:
     own = RegistryLogin("r.example", "ours", Secret("our-pass-word"))
     options = KubernetesBuildOptions(registry_credentials=own, git_credentials=Secret("username=x"))
     login = Secret(json.dumps({"registry": "r.example", "username": "theirs", "password": "their-pass-word"}))
-    assert set(credentials(PLAN, login, options)) == {"config.json", "GIT_CREDENTIAL_ENV"}
+    assert set(credentials(PLAN, login, options)) == {"config.json", "git-credentials", "gitconfig"}
     assert credentials(PLAN, login, options)["config.json"] != credentials(PLAN, None, options)["config.json"]
     assert credentials(PLAN, login, KubernetesBuildOptions(use_registry=False)) == {}
 

@@ -30,6 +30,7 @@ class Claim:
     target: Target
     log: Log
     _attempt: str = field(factory=lambda: secrets.token_hex(5))
+    _private: str = field(factory=lambda: secrets.token_hex(16))
     _told: str = ""
 
     async def pod(self) -> Json:
@@ -86,7 +87,9 @@ class Claim:
         world, plan, options = self.world, self.plan, self.world.options
         content = manifest.credentials(plan, self.target.credentials, options)
         words = command(plan, options, push=options.use_registry)
-        body = manifest.pod(plan, options, words, self._attempt, keys=content, nodes=world.nodes)
+        body = manifest.pod(
+            plan, options, words, self._attempt, self._private, keys=content, nodes=world.nodes
+        )
         try:
             pod: Json = await world.cluster.ask("POST", world.watch.path, body=body)
         except ApiError as error:

@@ -12,11 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
-from ringbinder.model import Plan
+from ringbinder.model import GitSource, Plan
 from ringbinder.secret import Secret
 
 from ._kubernetes_options import KubernetesBuildOptions
-from .repo2docker import GIT_CREDENTIALS
+from .repo2docker import git_configuration
 
 COMPONENT: Final = "binderhub-build"
 BUILDER: Final = "builder"
@@ -27,6 +27,9 @@ ATTEMPT: Final = "ringbinder.org/attempt"
 
 _CREDENTIALS: Final = "ringbinder-credentials"
 _DOCKER_CONFIG: Final = "config.json"
+_GIT_CONFIG: Final = "gitconfig"
+_GIT_CREDENTIALS: Final = "git-credentials"
+_BINDERHUBS_FOLDER: Final = "/root/.docker"
 _TOLERATED: Final = ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
 _KEYS: Final = ("mountPath", "containerPort", "ip", "name")
 """Lists of objects are merged by the first of these that all of their objects have; others are joined."""
@@ -41,12 +44,18 @@ def pod(
     options: KubernetesBuildOptions,
     command: Sequence[str],
     attempt: str,
+    private: str,
     *,
     keys: Collection[str] = (),
     nodes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The pod that builds `plan`. `keys` are those of its Secret; `nodes` the ones that build, if that matters."""
-    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in options.extra_envs.items()]
+    """The pod that builds `plan`. `keys` are those of its Secret; `nodes` the ones that build, if that matters.
+
+    Credentials are files of the folder `private`, a random word: repo2docker follows the links of a repository and
+    shows what is there, so no repository may be able to name them. They are no variables, since links lead to
+    ``/proc/self/environ`` as well; a variable that names the folder is read too late for a link to it.
+    """
+    env: dict[str, str] = {}
     mounts: list[dict[str, Any]] = []
     volumes: list[dict[str, Any]] = []
     secret = secret_name(attempt, plan.build)
@@ -54,24 +63,30 @@ def pod(
         mounts.append({"name": "docker-socket", "mountPath": "/var/run/docker.sock"})
         source = {"path": options.docker_host, "type": "Socket"}
         volumes.append({"name": "docker-socket", "hostPath": source})
+    folder = f"/run/ringbinder/{private}"
+    files = dict.fromkeys(sorted(keys), _CREDENTIALS)
     if keys:
-        # Mounted also where it serves as environment: the kubelet waits for a volume, and backs off from the other.
-        mounts.append({"name": _CREDENTIALS, "mountPath": "/run/ringbinder", "readOnly": True})
         volumes.append({"name": _CREDENTIALS, "secret": {"secretName": secret, "defaultMode": 0o400}})
-    if GIT_CREDENTIALS in keys:
-        reference = {"name": secret, "key": GIT_CREDENTIALS}
-        env.append({"name": GIT_CREDENTIALS, "valueFrom": {"secretKeyRef": reference}})
-    docker_config = {"mountPath": "/root/.docker/config.json", "subPath": _DOCKER_CONFIG, "readOnly": True}
-    if _DOCKER_CONFIG in keys:
-        mounts.append({"name": _CREDENTIALS, **docker_config})
-    elif options.push_secret and options.use_registry:
-        mounts.append({"name": "docker-config", **docker_config})
+    if _DOCKER_CONFIG not in keys and options.push_secret and options.use_registry:
+        files[_DOCKER_CONFIG] = "docker-config"
         volumes.append({"name": "docker-config", "secret": {"secretName": options.push_secret}})
+    # One by one, since docker's client writes into its folder.
+    mounts += [
+        {"name": volume, "mountPath": f"{folder}/{key}", "subPath": key, "readOnly": True}
+        for key, volume in files.items()
+    ]
+    moved: dict[str, str] = {}
+    if _DOCKER_CONFIG in files:
+        env |= {"DOCKER_CONFIG": folder, "REGISTRY_AUTH_FILE": f"{folder}/{_DOCKER_CONFIG}"}
+        moved = {_BINDERHUBS_FOLDER + end: folder + end for end in ("", "/", f"/{_DOCKER_CONFIG}")}
+    if _GIT_CONFIG in files:
+        env["GIT_CONFIG_GLOBAL"] = f"{folder}/{_GIT_CONFIG}"
+    env |= {name: moved.get(value, value) for name, value in options.extra_envs.items()}
     container = {
         "name": BUILDER,
         "image": options.build_image,
         "args": list(command),
-        "env": env,
+        "env": [{"name": name, "value": value} for name, value in env.items()],
         "resources": _resources(options),
         "securityContext": dict(options.security_context),
         "volumeMounts": mounts,
@@ -110,8 +125,15 @@ def credentials(plan: Plan, login: Secret | None, options: KubernetesBuildOption
     `login` is as in `Target.credentials`.
     """
     given: dict[str, str] = {}
-    if git := (plan.repo.credentials or options.git_credentials).reveal():
-        given[GIT_CREDENTIALS] = git
+    git = plan.repo.credentials or options.git_credentials
+    if git and isinstance(plan.repo.source, GitSource):
+        # In BinderHub's, a line ends with the two characters that its helper printed as one newline.
+        given[_GIT_CREDENTIALS] = git.reveal().replace("\\n", "\n")
+        # A variable and not the path: another replica may make this Secret, which does not know the path.
+        beside = f'"${{GIT_CONFIG_GLOBAL%/*}}/{_GIT_CREDENTIALS}"'
+        given[_GIT_CONFIG] = "[include]\n\tpath = ~/.gitconfig\n" + git_configuration(
+            plan.repo.source.url, beside
+        )
     if login is None and options.registry_credentials is not None:
         login = options.registry_credentials.as_secret()
     if login is not None and options.use_registry:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from attrs import field, frozen
 from ringbinder.errors import ConfigError
 from ringbinder.secret import Secret
 from ringbinder.tempfolder import temporary_folder
+
+from .repo2docker import git_configuration
 
 _NOT_FOR_BUILDS: Final = frozenset({"currentContext", "credHelpers", "credsStore"})
 _IDENTITY: Final = "<token>"
@@ -48,13 +50,8 @@ class Workplace:
 
     def keep_git_credentials(self, url: str, credentials: Secret) -> None:
         """Git asks here when the host of `url` wants to know who it is; other hosts are told nothing."""
-        where = urlsplit(url)
         secret = self._private("git-credentials", credentials.reveal())
-        self._private(
-            "home/.gitconfig",
-            f'[credential "{where.scheme}://{where.netloc.rpartition("@")[2]}"]\n'
-            f"\thelper = \"!f() {{ cat '{secret}'; }}; f\"\n",
-        )
+        self._private("home/.gitconfig", git_configuration(url, shlex.quote(str(secret))))
 
     def keep_docker_config(self, settings: Mapping[str, Any], login: Secret | None) -> None:
         """Docker's client has `settings`, and `login` (as `Target` has it) for images that a build begins with."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 from ringbinder.bounded import MalformedError, parse_json
@@ -20,9 +21,6 @@ from ringbinder.options import option
 from ringbinder.secret import Secret
 
 from .push_text import PushText
-
-GIT_CREDENTIALS: Final = "GIT_CREDENTIAL_ENV"
-"""The environment variable in which repo2docker looks for git's credentials."""
 
 _PHASES: Final[Mapping[str, Phase]] = {
     "fetching": "fetching", "building": "building", "pushing": "pushing",
@@ -85,6 +83,13 @@ def command(
     if push:
         words.append("--push")
     return [*words, *options.repo2docker_extra_args, where]
+
+
+def git_configuration(url: str, file: str) -> str:
+    """Lines of git's configuration: the host of `url` is sent what is in `file`, a word of the shell; no other is."""
+    where = urlsplit(url)
+    helper = f"!f() {{ cat {file}; }}; f".replace('"', '\\"')
+    return f'[credential "{where.scheme}://{where.netloc.rpartition("@")[2]}"]\n\thelper = "{helper}"\n'
 
 
 def _place(source: Source, ref: str) -> tuple[str, str]:
