@@ -224,13 +224,15 @@ async def test_cancelled_it_leaves_nothing(embedded: Embedded) -> None:
 
 async def test_secrets_of_the_operator(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     """uv may need a password for its index; scripts of the repository get neither it nor anything else."""
+    monkeypatch.setenv("UV_INDEX", "private=https://private.example/simple")
     monkeypatch.setenv("UV_INDEX_PRIVATE_PASSWORD", "planted-1")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://user:planted-2@pypi.example/")
     monkeypatch.setenv("MY_TOKEN", "planted-3")
     monkeypatch.setenv("no_proxy", "http://user:planted-4@proxy.example/")
     monkeypatch.setenv("WANTED", "wanted")
     builder = embedded.builder(pass_environment=("WANTED",))
-    assert builder._uv.env(Path("/home"))["UV_INDEX_PRIVATE_PASSWORD"] == "planted-1"
+    assert builder._uv.env(Path("/home"))["UV_INDEX"] == "private=https://:planted-1@private.example/simple"
+    monkeypatch.delenv("UV_INDEX")  # there is no such server
     plan = embedded.plan({"postBuild": "env\n"})
     await embedded.build(plan, pass_environment=("WANTED",))
     assert "PATH=" in embedded.log.text

@@ -73,6 +73,12 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         super().__init__(config, context)
         self._uv = Uv.of(context.paths, config.uv_cache, config.pass_environment)
         self._sandbox = Sandbox(config.sandbox, context.paths, "LocalBuilder.sandbox")
+        for name in self._uv.without_address():
+            context.log.warning(
+                "the login of an index is not used: no word of UV_INDEX or UV_DEFAULT_INDEX has its address",
+                variables=f"UV_INDEX_{name}_USERNAME, UV_INDEX_{name}_PASSWORD",
+                remedy=f"UV_INDEX={name.lower()}=https://...",
+            )
 
     async def build(self, plan: Plan, target: Target, log: Log) -> Image:
         if target.folder is None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 from ringbinder import process
@@ -15,6 +18,10 @@ from ringbinder.errors import UserError
 from ringbinder.services import Paths
 
 _LIST_SECONDS = 60
+_LOGIN: Final = re.compile("UV_INDEX_(.+)_(USERNAME|PASSWORD)")
+_NAMED_INDEXES: Final = frozenset({"UV_DEFAULT_INDEX", "UV_INDEX"})
+"""Variables with words such as ``corp=https://packages.example/simple``."""
+_NOT_IN_VARIABLES: Final = re.compile("[^A-Z0-9]")
 
 
 @frozen
@@ -41,6 +48,13 @@ class Uv:
 
         What uv runs to build a source distribution sees the same.
         """
+        return _bound(self._env(home))[0]
+
+    def without_address(self) -> list[str]:
+        """Names of indexes, as in variables, for which the operator has a login that uv does not see."""
+        return _bound(self._env(Path()))[1]
+
+    def _env(self, home: Path) -> dict[str, str]:
         ours = {
             name: value
             for name, value in os.environ.items()
@@ -93,6 +107,34 @@ class Uv:
         except (ValueError, KeyError, TypeError):
             return []
         return [".".join(map(str, version)) for version in sorted(versions, reverse=True)]
+
+
+def _bound(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return `env` with the logins of named indexes in their addresses, and the names without an address.
+
+    uv sends what UV_INDEX_CORP_PASSWORD has to any address that a repository, or a package that it needs, calls
+    "corp"; what an address has, it sends to the host of that address alone.
+    """
+    logins: dict[str, dict[str, str]] = {}
+    for name, value in env.items():
+        if match := _LOGIN.fullmatch(name):
+            logins.setdefault(match[1], {})[match[2]] = quote(value, safe="")
+    bound = {name: value for name, value in env.items() if not _LOGIN.fullmatch(name)}
+    addressed: set[str] = set()
+    for variable in _NAMED_INDEXES & bound.keys():
+        words = bound[variable].split()
+        for number, word in enumerate(words):
+            name, _, address = word.partition("=")
+            index, parts = _NOT_IN_VARIABLES.sub("_", name.upper()), urlsplit(address)
+            if index in logins and parts.netloc:
+                addressed.add(index)
+                login = logins[index].get("USERNAME", "")
+                if password := logins[index].get("PASSWORD"):
+                    login += f":{password}"
+                place = f"{login}@{parts.netloc.rpartition('@')[2]}"
+                words[number] = f"{name}={parts._replace(netloc=place).geturl()}"
+        bound[variable] = " ".join(words)
+    return bound, sorted(logins.keys() - addressed)
 
 
 # Left to the operator these would move or break the environments that are made.
