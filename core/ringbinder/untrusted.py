@@ -194,9 +194,11 @@ class UntrustedTree:
         while waiting:
             folder, depth = waiting.pop()
             below: list[tuple[str, int]] = []
-            for name, facts in self._entries(folder, top=depth == 0, unlock=unlock):
-                if (count := count + 1) > limit:
-                    raise UntrustedError(path, f"has more than {limit} entries")
+            entries = self._entries(folder, limit - count, top=depth == 0, unlock=unlock)
+            if entries is None:
+                raise UntrustedError(path, f"has more than {limit} entries")
+            count += len(entries)
+            for name, facts in entries:
                 inner = name if folder == "." else f"{folder}/{name}"
                 if skip is not None and skip(inner):
                     continue
@@ -210,7 +212,8 @@ class UntrustedTree:
     def copy_file(self, path: str, into: Path, limit: int) -> int:
         """Copy the regular file at `path` to `into`, a new file in a folder of ours; return its size in bytes.
 
-        Keeps times and permissions, and no more: not the bits that lend the owner's rights to who runs it.
+        Keeps times and permissions, and no more: not the bits that lend the owner's rights to who runs it. What is
+        empty in it takes no room in the copy either: its size may be more than the disk.
         """
         with self.open(path) as source:
             facts = os.fstat(source.fileno())
@@ -219,8 +222,11 @@ class UntrustedTree:
                 while chunk := source.read(min(_CHUNK, limit - size + 1)):
                     if (size := size + len(chunk)) > limit:
                         raise UntrustedError(path, f"is larger than {limit} bytes")
-                    target.write(chunk)
-                target.flush()
+                    if chunk.strip(b"\0"):
+                        target.write(chunk)
+                    else:
+                        target.seek(size)
+                target.truncate(size)
                 os.fchmod(target.fileno(), facts.st_mode & 0o777)
                 os.utime(target.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
         return size
@@ -318,13 +324,18 @@ class UntrustedTree:
         with self._folder(path) as folder:
             yield folder
 
-    def _entries(self, folder: str, *, top: bool, unlock: bool) -> list[tuple[str, os.stat_result]]:
+    def _entries(
+        self, folder: str, limit: int, *, top: bool, unlock: bool
+    ) -> list[tuple[str, os.stat_result]] | None:
+        """What is in `folder`, sorted; None, before all of it is in memory, if that is more than `limit`."""
         entries: list[tuple[str, os.stat_result]] = []
         try:
             if unlock:
                 self.unlock(folder)
             with self._folder(folder) as descriptor, os.scandir(descriptor) as found:
                 for entry in found:
+                    if len(entries) == limit:
+                        return None
                     with contextlib.suppress(FileNotFoundError):
                         entries.append((entry.name, entry.stat(follow_symlinks=False)))
         except (FileNotFoundError, NotADirectoryError, PermissionError, UntrustedError):

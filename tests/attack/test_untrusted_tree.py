@@ -7,7 +7,7 @@ import shutil
 import socket
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +364,42 @@ def test_walk_leaves_out_what_is_skipped(tree: UntrustedTree) -> None:
     paths = [path for path, _ in tree.walk(skip=lambda path: path == "skipped")]
 
     assert paths == ["folder", "folder/file"]
+
+
+def test_what_is_empty_in_a_file_takes_no_room_in_its_copy(tree: UntrustedTree, tmp_path: Path) -> None:
+    size = 64 * 1024**2
+    with (tree.place / "sparse").open("wb") as file:
+        file.seek(size // 2)
+        file.write(b"middle")
+        file.truncate(size)
+    copy = tmp_path / "copy"
+    assert tree.copy_file("sparse", copy, size) == size
+    assert copy.read_bytes() == (tree.place / "sparse").read_bytes()
+    assert copy.stat().st_blocks * 512 < size // 4
+
+
+def test_folder_is_not_listed_beyond_the_limit(tree: UntrustedTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(50):
+        (tree.place / "folder" / str(number)).touch()
+    listed: list[str] = []
+    scandir = os.scandir
+
+    class Counted:
+        def __init__(self, folder: int) -> None:
+            self._entries = scandir(folder)
+
+        def __enter__(self) -> Counted:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._entries.close()
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            for entry in self._entries:
+                listed.append(entry.name)
+                yield entry
+
+    monkeypatch.setattr(os, "scandir", Counted)
+    with pytest.raises(UntrustedError, match="more than 10 entries"):
+        list(tree.walk(limit=10))
+    assert len(listed) <= 12
