@@ -102,7 +102,8 @@ def _problem(there: Path, folder: Path) -> str:
                 else "is no folder"
             )
             return f"{what} {kind}: move it away"
-        if not os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        # Without effective_ids: glibc asks with faccessat2 then, which older container engines refuse.
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             owner, own = _user(there.stat().st_uid), _user(os.geteuid())
             if os.statvfs(there).f_flag & os.ST_RDONLY:
                 return f"{what} is on a file system that is read-only: mount it so that it can be written"

@@ -119,6 +119,8 @@ SHOWN_BY: dict[str, str] = {
     "E34": """attack/test_secrets_of_links.py::test_a_word_in_a_link_stays_in_the_logs_of_others
         attack/test_secrets_of_links.py::test_a_word_in_a_link_is_scrubbed_in_its_own_tasks
         attack/test_secrets_of_links.py::test_a_long_token_in_a_link_is_scrubbed_everywhere""",
+    "E35": """attack/test_named_indexes.py::test_index_of_a_repository_gets_no_password
+        attack/test_named_indexes.py::test_index_of_a_package_gets_no_password""",
     # a plugin, and what is installed
     "E40": """authors/test_broken_plugins.py::test_it_is_left_out
         authors/test_broken_plugins.py::test_its_own_launches_fail_and_say_whose_bug_it_is
@@ -247,6 +249,8 @@ SHOWN_BY: dict[str, str] = {
     "C3": """chart/test_manifests.py::test_network_policies
         chart/test_manifests.py::test_engines_reach_the_port_of_the_registry
         attack/test_what_stays_open.py::test_networks_of_a_cluster_are_open_by_default""",
+    "C4": """attack/test_build_pod_credentials.py::test_link_of_a_repository_in_a_pod_finds_nothing
+        builders/test_kubernetes_build.py::test_folder_of_credentials_differs_from_pod_to_pod""",
     "C10": "chart/test_manifests.py::test_a_pod_may_do_little",
     "C11": "chart/test_manifests.py::test_the_role_allows_exactly_what_is_used",
     "C12": "attack/test_what_stays_open.py::test_image_cleaner_reads_and_cordons_nodes_alone",

@@ -44,7 +44,10 @@ def application(api: KubeApi, folder: Path, **sections: Any) -> AbstractAsyncCon
             return [Ours("ours", "tests:ours", group)]
         return importlib.metadata.entry_points(group=group)
 
-    chosen = {"builder": "ours", "registry": "ours", "launcher": "fake", "extra_plugins": ["fake"]}
+    chosen: dict[str, Any] = {
+        "builder": "ours", "registry": "ours", "launcher": "fake", "extra_plugins": ["fake"],
+        "max_sessions_per_client": 1000,  # one client stands for all
+    }  # fmt: skip
     content = {
         "Ringbinder": {**chosen, "state_folder": str(folder), "cache_folder": str(folder / "cache")},
         "KubernetesBuildExecutor": {"push_secret": ""},
