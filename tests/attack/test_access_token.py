@@ -199,7 +199,9 @@ async def test_a_probe_of_a_notebook_follows_no_redirect(serve: Serve) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port: int = runner.addresses[0][1]
-        notebook = SimpleNamespace(port=SimpleNamespace(address=f"http://127.0.0.1:{port}/"), token=Secret(TOKEN))
+        notebook = SimpleNamespace(
+            port=SimpleNamespace(address=f"http://127.0.0.1:{port}/"), token=Secret(TOKEN)
+        )
         assert await cast("Any", Jupyter).ask(notebook, "api/status") is None
         assert asked == ["/api/status"]
         assert live.gate.requests == []
