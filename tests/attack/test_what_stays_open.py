@@ -44,14 +44,17 @@ async def test_build_in_the_sandbox_reaches_loopback(apart: Embedded) -> None:
 @pytest.mark.real("uv", "jupyterlab", "bwrap")
 async def test_build_in_the_sandbox_has_a_cache_of_its_own(apart: Embedded) -> None:
     cache = apart.context.paths.cache
-    look = f"import os\nseen = [os.environ['UV_CACHE_DIR'], os.path.exists({str(cache)!r})]\n"
+    planted = cache / "uv" / "planted"
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.touch()
+    look = f"import os\nseen = [os.environ['UV_CACHE_DIR'], os.path.exists({str(planted)!r})]\n"
     setup = (
         "open('seen', 'w').write(repr(seen))\nfrom setuptools import setup\nsetup(name='ours', version='1')\n"
     )
     image = await apart.build(apart.plan({"setup.py": look + setup}), sandbox="required")
-    own, shared_is_there = ast.literal_eval((place_of(image, "repo") / "seen").read_text())
+    own, planted_is_there = ast.literal_eval((place_of(image, "repo") / "seen").read_text())
     assert not Path(own).is_relative_to(cache)
-    assert not shared_is_there
+    assert not planted_is_there
 
 
 @pytest.mark.real("uv", "jupyterlab", "bwrap")
