@@ -222,7 +222,9 @@ SHOWN_BY: dict[str, str] = {
     "G2": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
         one_host/test_click_to_cell.py::test_who_is_idle_loses_server_and_user""",
     "G3": """attack/test_builder_workplace.py::test_link_of_a_repository_to_credentials_finds_none
-        attack/test_builder_workplace.py::test_credentials_lie_under_a_name_that_differs""",
+        attack/test_builder_workplace.py::test_credentials_lie_under_a_name_that_differs
+        attack/test_repo2docker_links.py::test_file_behind_a_link_out_of_it_is_not_read
+        attack/test_repo2docker_links.py::test_file_in_a_linked_subfolder_is_not_read""",
     "G4": "one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine",
     "G10": """one_host/test_click_to_cell.py::test_a_click_runs_a_cell_and_the_second_launch_builds_nothing
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone""",

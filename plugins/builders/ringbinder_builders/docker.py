@@ -38,6 +38,7 @@ from ._image_cleaner import ImageCleaner
 from ._workplace import Workplace, docker_settings, workplace
 from .repo2docker import LogReader, command
 
+_CONFIG: Final = Path(__file__).with_name("in_repo2docker") / "config.py"
 _TAIL: Final = 200
 _OF_DOCKERS_CLIENT: Final = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "BUILDX_BUILDER")
 
@@ -136,8 +137,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             content = place.content
             await self.context.services.fetch(plan.repo, content, log)
         words = command(plan, self.config, push=False, content=content)[1:]
-        if self.config.repo2docker_config:
-            words = ["--config", str(self.config.repo2docker_config.absolute()), *words]
+        words = ["--config", str(_CONFIG), *words]
         code = await _limited.run(
             [str(self._program()), *words],
             cwd=place.folder,
@@ -155,8 +155,10 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
     def _environment(self, place: Workplace, login: Secret | None) -> dict[str, str]:
         place.keep_docker_config(self._docker_settings(), login)
         given = {name: os.environ[name] for name in _OF_DOCKERS_CLIENT if name in os.environ}
-        engine = {"DOCKER_HOST": self.engine.address}
-        return process.minimal_env() | given | engine | place.environment()
+        ours = {"DOCKER_HOST": self.engine.address}
+        if self.config.repo2docker_config:
+            ours["RINGBINDER_REPO2DOCKER_CONFIG"] = str(self.config.repo2docker_config.absolute())
+        return process.minimal_env() | given | ours | place.environment()
 
     def _docker_settings(self) -> dict[str, object]:
         if configured := self.config.docker_config_path:
