@@ -248,6 +248,9 @@ class _Implementation:
     async def call(self, arguments: Mapping[str, Any]) -> Any:
         try:
             return self.begin(arguments) if self.spec.plain else await self._awaited(arguments)
+        except SystemExit as error:
+            # From a task, it would end the whole event loop.
+            raise PluginError(self.plugin, f"it called sys.exit({error.code!r})", self.spec.name) from error
         except Exception as error:
             self.note(error)
             if isinstance(error, Refused):

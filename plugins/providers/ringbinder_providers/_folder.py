@@ -30,7 +30,7 @@ from ._threads import Stopped, in_thread
 SKIPPED: Final = frozenset({".git", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})
 """Not part of a folder that git does not look after."""
 
-_SECONDS: Final = 60.0
+_SECONDS: Final = 45.0  # less than the hook `resolve` has: the message is about the folder
 _LINK: Final = "160000 "
 _CHUNK: Final = 2**20
 _DIGEST_CHARACTERS: Final = 40
