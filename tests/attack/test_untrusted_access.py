@@ -37,6 +37,7 @@ ALLOWED: Final = {
     "launcher": {"LocalLauncher.keep_work": OWN_FOLDER},
     "overlay": {"Overlay.make": OWN_FOLDER},
     "relay": {"Relay._open": "relative to a handle, and no link"},
+    "sandbox": {"Sandbox.wrapper": "the operator's configuration files"},
     "sessions": {
         "Session.box": OWN_FOLDER,
         "Session.copy": "makes the box, before anything is in it",
