@@ -102,7 +102,6 @@ def _problem(there: Path, folder: Path) -> str:
                 else "is no folder"
             )
             return f"{what} {kind}: move it away"
-        # Without effective_ids: glibc asks with faccessat2 then, which older container engines refuse.
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             owner, own = _user(there.stat().st_uid), _user(os.geteuid())
             if os.statvfs(there).f_flag & os.ST_RDONLY:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # As the chart's pods: another user than root, nothing writable but what is mounted, no capabilities.
 LIKE_A_POD = (
     "--network=host", "--user=1000:1000", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-    "--tmpfs=/tmp:mode=1777", "--tmpfs=/var/lib/ringbinder:mode=1777",
+    "--tmpfs=/tmp:mode=1777", "--tmpfs=/var/lib/ringbinder:uid=1000",
     "--env=PYTHONPATH=/opt/plugins",
 )  # fmt: skip
 
