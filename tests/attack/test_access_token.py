@@ -128,6 +128,18 @@ def test_no_token_is_demanded_where_it_is_not_wanted(ringbinder: Program) -> Non
     assert TOKEN not in done.stderr + done.stdout
 
 
+def test_token_is_demanded_behind_a_trusted_proxy_too(ringbinder: Program) -> None:
+    proxies = "Ringbinder.trusted_proxies=[127.0.0.1]"
+    with ringbinder.start("serve", "--no-browser", "--port", 0, "--set", proxies) as process:
+        assert process.stdout is not None
+        printed = process.stdout.readline().split()[-1]
+        status = httpx.get(printed.partition("?")[0], trust_env=False).status_code
+        process.terminate()
+        assert process.wait(60) == 0
+    assert "?token=" in printed
+    assert status == 401
+
+
 @pytest.mark.usefixtures("local")
 async def test_every_route_is_closed_without_token(serve: Serve) -> None:
     async with serve(gate=True, token=Secret(TOKEN)) as live:

@@ -121,7 +121,7 @@ async def test_builds_are_limited_by_client_and_launches_of_what_is_built_are_no
         assert (await ask("e", "2001:db8::2"))[0]["phase"] == "ready"
         assert (await ask("f", "2001:db8::3"))[0]["status_code"] == 429, "all of one home"
         event, headers = await ask("g", "127.0.0.1")
-        assert (event["phase"], headers["x-ratelimit-limit"]) == ("ready", "2"), "a proxy is there for others"
+        assert (event["phase"], headers) == ("ready", {})
 
 
 async def test_who_is_at_this_machine_is_not_limited(serve: Serve) -> None:
