@@ -220,13 +220,15 @@ async def running(
     """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
 
     `public`: others than the people of this machine can reach the server, as they can where people log in.
-    `plugin_options` go to `Plugins` (tests give entry points of their own). Raises `ConfigError` or `PluginError` if something that the
-    configuration needs cannot be loaded or started.
+    `plugin_options` go to `Plugins` (tests give entry points of their own). Raises `ConfigError` or `PluginError` if
+    something that the configuration needs cannot be loaded or started.
     """
     paths = evolve(
         Paths.of(config.settings.state_folder, config.settings.cache_folder), configuration=config.files
     )
-    public = public or config.binderhub.auth_enabled  # a login is for others, also behind a hub on the loopback
+    public = (
+        public or config.binderhub.auth_enabled
+    )  # a login is for others, also behind a hub on the loopback
     services = Services(log, paths, metrics=Metrics(config.settings.metrics_repos), public=public)
     plugins = Plugins(config, services, **plugin_options)
     try:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import math
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from contextvars import Context
@@ -269,6 +270,8 @@ class Sessions:
     """How many there may be in all, and of one owner."""
     key: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False)
     known: dict[str, Session] = field(factory=dict, init=False, repr=False)
+    _of_owner: Counter[str] = field(factory=Counter, init=False, repr=False)
+    """How many of `known` each owner has: looking through all at each launch would cost more than the launch."""
     _timers: dict[str, asyncio.TimerHandle] = field(factory=dict, init=False, repr=False)
     _endings: set[asyncio.Task[None]] = field(factory=set, init=False)
     _closing: str | None = field(default=None, init=False)
@@ -288,6 +291,7 @@ class Sessions:
             request, id, name, owner, large=self._large, on_idle=self._left, on_watched=self._watched
         )
         self.known[id] = session
+        self._of_owner[owner] += 1
         if self._closing is not None:
             session.say(failed(self._closing, code="shutting-down"))
         else:
@@ -300,15 +304,13 @@ class Sessions:
 
     def _take_place(self, owner: str) -> None:
         """Makes room for one more session of `owner`. Raises Refused with the time until there is some."""
-        of_owner = [session for session in self.known.values() if session.owner == owner]
-        self._make_room(of_owner, self.most_of_one, 429, "You have", "the most that one client may have")
-        self._make_room(
-            list(self.known.values()), self.most, 503, "There are", "the most that this server takes"
-        )
+        if self._of_owner[owner] >= self.most_of_one:
+            of_owner = [session for session in self.known.values() if session.owner == owner]
+            self._make_room(of_owner, 429, "You have", "the most that one client may have")
+        if len(self.known) >= self.most:
+            self._make_room(list(self.known.values()), 503, "There are", "the most that this server takes")
 
-    def _make_room(self, sessions: Sequence[Session], most: int, status: int, who: str, why: str) -> None:
-        if len(sessions) < most:
-            return
+    def _make_room(self, sessions: Sequence[Session], status: int, who: str, why: str) -> None:
         if done := next((session for session in sessions if session.launched), None):
             self.forget(done)
             return
@@ -346,7 +348,11 @@ class Sessions:
     def forget(self, session: Session) -> None:
         """It cannot be asked for any more."""
         self._watched(session)
-        self.known.pop(session.id, None)
+        if self.known.pop(session.id, None) is None:
+            return
+        self._of_owner[session.owner] -= 1
+        if not self._of_owner[session.owner]:
+            del self._of_owner[session.owner]
 
     def cancel(self, session: Session, reason: str, code: str = "cancelled") -> None:
         """Ends a session that has not ended; its readers are told `reason` and `code`.
@@ -373,7 +379,7 @@ class Sessions:
     def _time_over(self, session: Session) -> None:
         self._timers.pop(session.id, None)
         if session.ended:
-            self.known.pop(session.id, None)  # who comes back now needs a new server
+            self.forget(session)  # who comes back now needs a new server
             if not session.delivered:
                 self._take_down(session)
         else:
