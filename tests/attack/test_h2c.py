@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -14,8 +12,10 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from ringbinder_server.connections import refuse_h2c
 
+from .raw_requests import entries, talk
+
 if TYPE_CHECKING:
-    from tests.server.conftest import Live, Serve
+    from realparts.serving import Serve
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -23,24 +23,6 @@ UPGRADE = (
     "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: {protocol}\r\n"
     "Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
 )
-
-
-def entries(live: Live) -> list[dict[str, Any]]:
-    """What was logged since the server runs."""
-    return [dict(entry) for entry in live.logged if not entry["event"].startswith("Running on ")]
-
-
-async def talk(live: Live, request: bytes) -> bytes:
-    """Everything that the server answers to `request` until it closes the connection."""
-    reader, writer = await asyncio.open_connection(
-        urlsplit(live.address).hostname, urlsplit(live.address).port
-    )
-    try:
-        writer.write(request)
-        async with asyncio.timeout(30):
-            return await reader.read()
-    finally:
-        writer.close()
 
 
 @pytest.mark.parametrize(

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import pytest
 
+from .raw_requests import entries, talk
+
 if TYPE_CHECKING:
-    from tests.server.conftest import Live, Serve
+    from realparts.serving import Serve
 
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 LINK = "/build/fake/owner/name/main"
-
-
-def entries(live: Live) -> list[dict[str, Any]]:
-    """What was logged since the server runs."""
-    return [dict(entry) for entry in live.logged if not entry["event"].startswith("Running on ")]
-
-
-async def talk(live: Live, request: str) -> bytes:
-    """Everything that the server answers to `request` until it closes the connection."""
-    reader, writer = await asyncio.open_connection(
-        urlsplit(live.address).hostname, urlsplit(live.address).port
-    )
-    try:
-        writer.write(request.encode())
-        async with asyncio.timeout(30):
-            return await reader.read()
-    finally:
-        writer.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
