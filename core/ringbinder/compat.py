@@ -330,6 +330,23 @@ def stranded_credentials(registry: Mapping[str, Any], sections: Sections) -> str
     return f"registry.username and password are for {theirs}{missing}; they are not sent to {asked}"
 
 
+def lone_credentials(registry: Mapping[str, Any], sections: Sections, choice: Choice) -> str:
+    """What is odd in a user name without a password, or the other way round; empty if that is not so.
+
+    Google's registries know the user by the form of the password.
+    """
+    own = {"gcr": "GoogleArtifactRegistry", "helper": "ExternalRegistryHelper"}.get(choice.registry, "")
+    named = {**registry, **sections.get(REGISTRY_SECTION, {}), **sections.get(own, {})}
+    username, password = bool(named.get("username")), bool(named.get("password"))
+    if username and not password:
+        return f"{own or REGISTRY_SECTION}.username is not used: it is set without a password"
+    if password and not username and choice.registry in ("oci", "custom", "dockerhub"):
+        return (
+            f'{REGISTRY_SECTION}.password is set without a username: the registry gets the user name "token"'
+        )
+    return ""
+
+
 def disagreements(sections: Sections, registry_url: str = "") -> list[str]:
     """Warnings: what is said of the registry, and cannot be followed or does not go together."""
     found: list[str] = []

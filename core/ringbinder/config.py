@@ -160,8 +160,10 @@ class Config:
         url = self.registry_credentials.url if self.registry_credentials else ""
         found = list(self.risks)
         found += compat.disagreements(self._tree.sections, url)
-        if stranded := compat.stranded_credentials(self._tree.registry, self._tree.sections):
-            found.append(stranded)
+        registry, sections = self._tree.registry, self._tree.sections
+        stranded = compat.stranded_credentials(registry, sections)
+        lone = compat.lone_credentials(registry, sections, self.choice)
+        found += [text for text in (stranded, lone) if text]
         for section, option in self._idle():
             if compat.known(section, option):
                 found.append(self._told((section, option), "known, but not used by this version"))

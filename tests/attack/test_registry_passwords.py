@@ -51,7 +51,7 @@ async def look(
     try:
         registry = OciRegistry(options, context)
         found = await registry.look("account/x:1")
-        await registry._client(registry.address("")).try_upload("account/x")
+        await registry._client(registry.address("")).try_push("account/x")
         return found
     finally:
         await context.services.close()

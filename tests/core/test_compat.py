@@ -286,3 +286,28 @@ prometheus: {}
     assert config.registry_credentials.username == "me"
     assert config.unused() == ()
     assert f"{file}, line 7: BinderHub.per_repo_quota: known, but not used by this version" in config.warnings
+
+
+@pytest.mark.parametrize(
+    ("registry", "sections", "told"),
+    [
+        ({"username": "me"}, {}, "DockerRegistry.username is not used"),
+        ({}, {"DockerRegistry": {"username": "me"}}, "DockerRegistry.username is not used"),
+        ({}, {"DockerRegistry": {"password": "pw"}}, 'gets the user name "token"'),
+        ({"password": "pw"}, {"DockerRegistry": {"username": "me"}}, ""),
+        ({"url": "gcr.io", "password": "pw"}, {}, ""),
+        (
+            {"url": "gcr.io"},
+            {"GoogleArtifactRegistry": {"username": "me"}},
+            "GoogleArtifactRegistry.username",
+        ),
+    ],
+)
+def test_user_name_or_password_alone_is_a_warning(
+    tmp_path: Path, registry: dict[str, str], sections: dict[str, Any], told: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    sections = {"BinderHub": {"hub_url": "https://hub.example"}, **sections}
+    file.write_text(yaml.safe_dump({"registry": {"url": "r.example", **registry}, "config": sections}))
+    warnings = [text for text in load([file], environ={}).warnings if "set without a" in text]
+    assert (len(warnings), told in "".join(warnings)) == (bool(told), True)

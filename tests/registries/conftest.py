@@ -17,7 +17,7 @@ from ringbinder.testing import make_context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.oci import OciRegistry
 
-from .token_server import ISSUER, Behaviour, TokenServer
+from .token_server import ISSUER, READER, Behaviour, TokenServer
 
 Make = Callable[..., Any]
 
@@ -75,7 +75,12 @@ def token_registry(
     """Gives the real registry with a token server that behaves as it is said; started once for each."""
     require_real("docker-registry")
     folder = tmp_path_factory.mktemp("token-registries")
-    users = {"builder": PASSWORD, "_json_key": '{"a": "key"}', "oauth2accesstoken": "ya29.access"}
+    users = {
+        "builder": PASSWORD,
+        READER: PASSWORD,
+        "_json_key": '{"a": "key"}',
+        "oauth2accesstoken": "ya29.access",
+    }
     started: dict[Behaviour, Guarded] = {}
     with ExitStack() as stack:
 

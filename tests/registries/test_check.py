@@ -167,8 +167,9 @@ async def test_docker_hubs_401_for_what_is_missing(guarded: OciServer, make: Mak
     guarded.missing_is_401 = True
     image = plan(f"{guarded.host}/x:1")
     options: dict[str, Any] = {"url": guarded.url, "username": "builder"}
-    with pytest.raises(ConfigError, match="HTTP status 401"):
-        await make(password=PASSWORD, **options).check(image, fresh=True)
+    assert await make(password=PASSWORD, **options).check(image, fresh=True) is None
+    with pytest.raises(ConfigError, match=r"right to.*DockerRegistry\.not_found_401: true"):
+        await make(password=PASSWORD, not_found_401=False, **options).check(image, fresh=True)
     hub = make(DockerHubRegistry, password=PASSWORD, not_found_401=True, **options)
     assert await hub.check(image, fresh=True) is None
     guarded.put("x", "1")
@@ -302,7 +303,7 @@ async def test_what_the_registry_says_is_passed_on_in_few_words(server: OciServe
     errors = {"errors": [{"code": "DENIED", "message": "no such\x1b[31m right" + "!" * 500}]}
     server.answers = [web.json_response({}), web.Response(status=405), web.json_response(errors, status=403)]
     with pytest.raises(
-        ConfigError, match=r"\(DENIED: no such \[31m right!+\); give the user the right"
+        ConfigError, match=r"\(DENIED: no such \[31m right!+\); set DockerRegistry\.username"
     ) as caught:
         await make().check(plan(f"{server.host}/x:1"), fresh=True)
     assert len(str(caught.value)) < 500

@@ -24,6 +24,8 @@ from cryptography.x509.oid import NameOID
 
 Behaviour = Literal["hub", "gcr", "strict"]
 ISSUER = "token-server-of-the-tests"
+READER = "reader"
+"""A user who may push nothing."""
 
 
 @define(eq=False)
@@ -109,7 +111,8 @@ class TokenServer:
             kind, name, actions = scope.split(":", 2)
             # Docker Hub: what is nobody's, or somebody else's, cannot be told apart.
             mine = user is not None and (self.behaviour != "hub" or name.startswith(f"{user}/"))
-            access.append({"type": kind, "name": name, "actions": actions.split(",") if mine else []})
+            rights = [action for action in actions.split(",") if mine and (user, action) != (READER, "push")]
+            access.append({"type": kind, "name": name, "actions": rights})
         now = int(time.time())
         claims = {
             "iss": ISSUER, "sub": user or "", "aud": self.service, "exp": now + 300, "nbf": now - 10,

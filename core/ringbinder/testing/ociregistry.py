@@ -143,7 +143,7 @@ class OciServer:
         if not reference:
             name, _, reference = path.partition("/blobs/uploads")
         pull = request.method in ("GET", "HEAD")
-        if not self._allowed(request, f"{name}:pull" if pull else f"{name}:push" if name else ""):
+        if not self._allowed(request, f"{name}:{'pull' if pull else 'push'}" if name else ""):
             return self._challenge(f"repository:{name}:{'pull' if pull else 'pull,push'}" if name else "")
         if not path:
             return web.json_response({})
@@ -182,7 +182,8 @@ class OciServer:
             return True
         if self.authentication == "basic":
             return scheme == "Basic" and self._user(word) is not None
-        return scheme == "Bearer" and bool(action) and action in self._tokens.get(word, frozenset())
+        rights = self._tokens.get(word) if scheme == "Bearer" else None
+        return rights is not None and (not action or action in rights)
 
     def _user(self, word: str) -> str | None:
         user, _, password = base64.b64decode(word).decode().partition(":")

@@ -5,11 +5,13 @@ Source: the OCI distribution specification, and the token authentication of the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+import base64
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
+from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import ConfigError
 from ringbinder.secret import Secret, redact
@@ -46,6 +48,26 @@ _TOKEN_SERVERS: Final = {
 }
 """Registries whose token server is on another host than they are: a password for them is for that host too."""
 
+_GITLAB: Final = "/jwt/auth"
+_MAKERS: Final = {_GITLAB: "GitLab", "/v2/auth": "Quay"}
+"""Token servers, by the path of their address, that make a repository when a right to push to it is asked for.
+
+Source: `ensure_container_repository!` of GitLab, `_authorize_or_downscope_request` of Quay.
+"""
+_REFUSED: Final = frozenset({401, 403})
+_Standing = Literal["nobody", "unknown", "known"]
+_REMEDIES: Final[Mapping[_Standing, str]] = {
+    "nobody": "set DockerRegistry.username and password",
+    "unknown": "check DockerRegistry.username and password",
+    "known": "the password is right: give this user the right to, or change BinderHub.image_prefix",
+}
+_MAKES_NONE: Final = (
+    "it makes no repository when one is pushed to, as Amazon's ECR: make it, or choose the registry helper"
+)
+_OPTION: Final = (
+    ". If this registry answers so for an image that is not there, set DockerRegistry.not_found_401: true"
+)
+
 FindCredentials = Callable[[bool], Awaitable[Credentials | None]]
 Scope = tuple[str, ...]
 
@@ -64,8 +86,8 @@ class RegistryClient:
     """Asks the registry at `url`; remembers how it wants to be asked, and tokens while they last.
 
     `find_credentials` is called whenever credentials are needed, with True where those that it gave before
-    were refused. `token_url` overrides the token server that the registry names. `missing_is_401`: the
-    registry answers 401 also for what is not there.
+    were refused. `token_url` overrides the token server that the registry names. `missing_is_refused`: what
+    is not there is refused; None: where the password is accepted, a 401 that asks for a token means that.
     """
 
     url: str
@@ -73,7 +95,7 @@ class RegistryClient:
     clock: Clock
     find_credentials: FindCredentials
     token_url: str = ""
-    missing_is_401: bool = False
+    missing_is_refused: bool | None = None
     _challenges: Cache[str, Challenge] = field(init=False)
     _tokens: Cache[tuple[Scope, Credentials | None], Secret] = field(init=False)
     _flights: SingleFlight[Any, Any] = field(init=False, factory=SingleFlight)
@@ -95,15 +117,23 @@ class RegistryClient:
         """
         path, scope = f"{name}/manifests/{reference}", (f"repository:{name}:pull",)
         answer = None
-        if not self._refuses_head:
-            answer = await self.ask("HEAD", path, scope, _ACCEPT)
-        if answer is None or answer.status in _HEAD_REFUSED:
-            answer = await self.ask("GET", path, scope, _ACCEPT)
-            self._refuses_head = self._refuses_head or answer.status in (200, 404)
-        if answer.status == 404 or (answer.status == 401 and self._says_missing(answer)):
+        try:
+            if not self._refuses_head:
+                answer = await self.ask("HEAD", path, scope, _ACCEPT)
+            if answer is None or answer.status in _HEAD_REFUSED:
+                answer = await self.ask("GET", path, scope, _ACCEPT)
+                self._refuses_head = self._refuses_head or answer.status in (200, 404)
+        except _NoRightError:
+            if self.missing_is_refused:
+                return None
+            raise
+        if answer.status == 404:
             return None
         if answer.status != 200:
-            raise self.refusal(answer, f"look for images in {name}")
+            standing = await self._standing(answer, scope)
+            if self._says_missing(answer, standing):
+                return None
+            raise self._refusal(answer, f"look for images in {name}", standing, _OPTION)
         kind = answer.headers.get("content-type", "")
         digest = answer.headers.get("docker-content-digest", "")
         if not digest and not kind.startswith(_MANIFEST):
@@ -124,17 +154,34 @@ class RegistryClient:
         self._challenges.put("", offer, _CHALLENGE_SECONDS)
         return offer
 
-    async def try_upload(self, name: str) -> None:
-        """Starts an upload to the repository `name`, and cancels it. Raises as `manifest` does."""
-        scope = (f"repository:{name}:pull,push",)
+    async def try_push(self, name: str) -> str:
+        """Finds out whether we may push to the repository `name`, and leaves nothing there.
+
+        Returns what it found, as a sentence about the registry. Raises as `manifest` does.
+        """
+        scope, wish = (f"repository:{name}:pull,push",), f"push to {name}"
+        offer = self._challenges.get("") or await self._flights("ping", self.ping)
+        if maker := _MAKERS.get(self._token_path(offer)):
+            return (
+                f"was not asked whether we may {wish}: {maker} makes a repository where one is asked for a "
+                "right to push, and keeps it"
+            )
+        lets_us = f"lets us {wish}"
+        authorization = await self._authorization(offer, scope)
+        if authorization and (actions := _token_actions(authorization)) is not None:
+            # Docker Hub makes a repository at the first upload.
+            if "push" in actions:
+                return f"{lets_us}, as its token says"
+            raise self.wrong("DockerRegistry.url", f"does not let us {wish}; {_REMEDIES['known']}")
         answer = await self.ask("POST", f"{name}/blobs/uploads/", scope)
         if answer.status != 202:
-            raise self.refusal(answer, f"push to {name}")
-        if location := answer.headers.get("location"):
-            url = _joined(f"{self.url}/", location)
-            if _origin(url) == _origin(self.url):
-                # A registry that cannot cancel lets it expire.
-                await self.ask("DELETE", "", scope, url=url)
+            raise self._refusal(answer, wish, await self._standing(answer, scope))
+        url = _joined(f"{self.url}/", answer.headers.get("location", ""))
+        if _origin(url) == _origin(self.url):
+            cancelled = await self.ask("DELETE", "", scope, url=url)
+            if cancelled.status in (200, 202, 204):
+                return f"{lets_us} (an upload, cancelled)"
+        return f"{lets_us} (an upload, which it does not let us cancel, and lets expire)"
 
     async def ask(
         self,
@@ -159,13 +206,13 @@ class RegistryClient:
                 answer = await self._send(method, target, headers, again)
         return answer
 
-    def refusal(self, answer: Answer, wish: str) -> ConfigError:
-        """What to tell when the registry does not let us do what we wish."""
+    def _refusal(self, answer: Answer, wish: str, standing: _Standing, option: str = "") -> ConfigError:
+        """The error where the registry refuses `wish`."""
         told = f"does not let us {wish}: HTTP status {answer.status}{_said(answer)}"
-        if answer.status == 401:
-            told += "; check DockerRegistry.username and password, and that this user has the right to"
-        elif answer.status == 403:
-            told += "; give the user the right to"
+        if answer.status in _REFUSED:
+            told += f"; {_REMEDIES[standing]}{option if standing != 'unknown' else ''}"
+        elif answer.status == 404:
+            told += f"; {_MAKES_NONE}"
         return self.wrong("DockerRegistry.url", told)
 
     def wrong(self, option: str, what: str) -> ConfigError:
@@ -179,15 +226,28 @@ class RegistryClient:
             headers = {**headers, "Authorization": authorization}
         return await self.send(method, url, headers, of=self.title)
 
-    def _says_missing(self, answer: Answer) -> bool:
-        """Whether a 401 may mean that nothing is there.
+    async def _standing(self, answer: Answer, scope: Scope) -> _Standing:
+        """Who we are to a registry that has refused something: asked at ``/v2/``, which is there for everybody."""
+        if any(offer["error"] == "invalid_token" for offer in challenges(answer.challenges)):
+            return "unknown"
+        if answer.status not in _REFUSED or await self.find_credentials(False) is None:
+            return "nobody"
+        return "known" if (await self.ask("GET", "", scope)).status == 200 else "unknown"
 
-        That a password or a token is no good, a registry says otherwise.
-        """
-        offers = challenges(answer.challenges)
-        with_token = bool(self.token_url) or any(offer.scheme == "bearer" for offer in offers)
-        invalid = any(offer["error"] == "invalid_token" for offer in offers)
-        return self.missing_is_401 and with_token and not invalid
+    def _says_missing(self, answer: Answer, standing: _Standing) -> bool:
+        """Whether a refusal means that nothing is there."""
+        if answer.status not in _REFUSED or standing == "unknown":
+            return False
+        offer = _best(challenges(answer.challenges), self.token_url) or _ANONYMOUS
+        with_token = answer.status == 401 and (offer.scheme == "bearer" or bool(self.token_url))
+        if self.missing_is_refused is None:
+            # GitLab answers 404 for an image that is not there, and 401 for a project.
+            return standing == "known" and with_token and self._token_path(offer) != _GITLAB
+        return self.missing_is_refused and (standing == "known" or answer.status == 403 or with_token)
+
+    def _token_path(self, offer: Challenge) -> str:
+        """The path of the token server's address; empty if there is none."""
+        return urlsplit(_joined(self.url, offer["realm"])).path if offer["realm"] else ""
 
     async def _authorize_anew(self, answer: Answer, scope: Scope, before: str | None) -> str | None:
         """What to try after a 401; None if there is nothing that was not tried."""
@@ -228,7 +288,7 @@ class RegistryClient:
         answer = await self._ask_for_token(realm, service, scope, credentials)
         server = f"the token server {host_of(realm)}"
         if answer.status in (401, 403):
-            raise self._not_accepted(answer, server, credentials)
+            raise await self._not_accepted(answer, realm, service, credentials)
         content = answer.json()
         token = content.get("token") or content.get("access_token")
         if answer.status != 200 or not isinstance(token, str):
@@ -272,12 +332,29 @@ class RegistryClient:
         headers = {"Authorization": credentials.basic()} if credentials else {}
         return await self.send("GET", str(url), headers, of=of)
 
-    def _not_accepted(self, answer: Answer, server: str, credentials: Credentials | None) -> ConfigError:
+    async def _not_accepted(
+        self, answer: Answer, realm: str, service: str, credentials: Credentials | None
+    ) -> ConfigError:
+        """The error for a token that was refused: a 403 may be the password or the right."""
+        server, why = f"the token server {host_of(realm)}", f"HTTP status {answer.status}{_said(answer)}"
         if credentials is None:
             told = f"wants a user name and a password: {server} gives no token without them{_said(answer)}"
             return self.wrong("DockerRegistry.username", told)
-        told = f"does not accept the password of {credentials.username}: {server} answers with HTTP status"
-        return self.wrong("DockerRegistry.password", f"{told} {answer.status}{_said(answer)}")
+        if (
+            answer.status == 403
+            and (await self._ask_for_token(realm, service, (), credentials)).status == 200
+        ):
+            told = (
+                f"accepts the password of {credentials.username}, but {server} gives no token for what is asked "
+                f"({why}); {_REMEDIES['known']}{_OPTION}"
+            )
+            return _NoRightError(self.wrong("DockerRegistry.url", told).problems)
+        told = f"does not accept the password of {credentials.username}: {server} answers with {why}"
+        return self.wrong("DockerRegistry.password", told)
+
+
+class _NoRightError(ConfigError):
+    """The token server knows us, and refuses a token for a repository."""
 
 
 def _joined(base: str, url: str) -> str:
@@ -288,6 +365,22 @@ def _joined(base: str, url: str) -> str:
     except ValueError:
         return ""
     return joined
+
+
+def _token_actions(authorization: str) -> Collection[str] | None:
+    """What a token lets us do, where it is a JSON Web Token that names that; None where it is not.
+
+    Source: "Token Authentication Implementation" of the CNCF distribution project.
+    """
+    scheme, _, token = authorization.partition(" ")
+    payload = token.split(".")[1:2]
+    if scheme != "Bearer" or not payload:
+        return None
+    try:
+        claims = parse_json(base64.urlsafe_b64decode(f"{payload[0]}=="))
+        return [action for access in claims["access"] for action in access["actions"]]
+    except (MalformedError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -29,7 +29,10 @@ def trial_repository(prefix: str, address: str) -> str:
 async def examine(
     client: RegistryClient, credentials: Credentials | None, trial: str, probe: tuple[str, str] | None
 ) -> Sequence[Finding]:
-    """Is it reachable, does it accept us, may we push to the repository `trial`, what is left of a quota."""
+    """Is it reachable, does it accept us, may we push to the repository `trial`, what is left of a quota.
+
+    It leaves nothing in the registry.
+    """
     try:
         offer = await client.ping()
     except (TransientError, ConfigError) as error:
@@ -44,8 +47,7 @@ async def examine(
     try:
         await client.manifest(trial, "latest")
         findings.append(Finding("ok", f"{client.title} {who}"))
-        await client.try_upload(trial)
-        findings.append(Finding("ok", f"{client.title} lets us push to {trial} (an upload, cancelled)"))
+        findings.append(Finding("ok", f"{client.title} {await client.try_push(trial)}"))
         findings += await _quota(client, probe) if probe else []
     except (TransientError, ConfigError) as error:
         findings.append(Finding("error", str(error), _LOGIN))

@@ -93,7 +93,9 @@ class DockerRegistryOptions:
         help="Docker's `config.json`; default: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.",
     )
     not_found_401: bool | None = option(
-        None, help="A 401 means that an image is not there; default: at Docker Hub only, which answers so."
+        None,
+        help="A refusal (401, 403) means that an image is not there, if the password is accepted; default: a "
+        "401 that asks for a token does.",
     )
     image_prefix: str = option(
         "",

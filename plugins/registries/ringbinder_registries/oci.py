@@ -191,7 +191,7 @@ class OciRegistry(Registry[Options]):
                 self.context.clock,
                 lambda renew: self._remembered(self._key(address), renew),
                 self.config.token_url,
-                host_of(address) == HUB if missing is None else missing,
+                True if missing is None and host_of(address) == HUB else missing,
             )
         return client
 

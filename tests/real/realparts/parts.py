@@ -33,6 +33,8 @@ PASSWORD: Final = "s3cret-word"
 @frozen
 class RealRegistry:
     url: str
+    data: Path
+    """The folder with everything that it holds."""
 
     @property
     def host(self) -> str:
@@ -66,7 +68,7 @@ def registry(
         (folder / "log").open("wb") as log,
         _ended(subprocess.Popen(["docker-registry", "serve", str(file)], stdout=log, stderr=log)) as process,
     ):
-        made = RealRegistry(f"http://{address}")
+        made = RealRegistry(f"http://{address}", folder / "data")
         _until(lambda: _answers(f"{made.url}/v2/"), process, folder / "log")
         yield made
 
