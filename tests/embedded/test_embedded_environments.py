@@ -71,6 +71,7 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
         "the newest"
     )
     assert in_env(image, "import mine, idna, six; print(mine.ANSWER, six.from_conda)") == "42 True"
+    assert in_env(image, "import ipywidgets, nbconvert; print(ipywidgets.__version__[0])") == "8"
     assert in_env(image, "import sys; print(sys.prefix)") == str(entry_of(image).env.place)
     assert (entry_of(image).repo.place / "told").read_text() == f"tool 3 in {entry_of(image).env.place}\n"
     assert not list(entry_of(image).repo.place.rglob(".ringbinder-*"))

@@ -28,11 +28,15 @@ from .uv import Uv
 
 # pip, since notebooks say !pip install.
 _ALWAYS: Final = ("ipykernel", "pip")
+# What else repo2docker's base environment has for kernels; what it has for the server is the shared server's.
+_BASE: Final = {"ipywidgets": "ipywidgets>=8,<9", "nbconvert": "nbconvert", "nbformat": "nbformat"}
+_BASE_SECONDS: Final = 60.0
 _CONDA_PROGRAM: Final = Path(__file__).with_name("_conda.py")
 # Of the entry, where the code of the repository cannot write.
 _LINES: Final = "requirements.txt"
 _JOB: Final = "conda.json"
 _PYPI: Final = "pypi.txt"
+_CONSTRAINTS: Final = "constraints.txt"
 
 
 @frozen
@@ -99,21 +103,68 @@ class Environment:
         if self.entry.has_package("jupyter_server") and not self.entry.has_package("jupyterlab"):
             # Its server extensions work only in a server of its own.
             await self.install("jupyterlab", "jupyterlab")
+        await self._add_base()
 
     async def install(
         self, what: str, *arguments: str | Path, cwd: Path | None = None, readable: Sequence[Path] = ()
     ) -> None:
         """`uv pip install`, in the repository's root unless `cwd` is given."""
-        system = ["--break-system-packages"] if self.entry.is_conda else []
-        command = self.uv.command("pip", "install", "--python", self.entry.python, *system, *arguments)
         await self.build.run(
             f"`uv pip install` of {what}",
-            command,
+            self._pip_install(*arguments),
             cwd=cwd or self.entry.repo.place,
             env=self._env(),
             foreign=True,
             readable=readable,
         )
+
+    def _pip_install(self, *arguments: str | Path) -> list[str]:
+        system = ["--break-system-packages"] if self.entry.is_conda else []
+        return self.uv.command("pip", "install", "--python", self.entry.python, *system, *arguments)
+
+    async def _add_base(self) -> None:
+        """Adds what of `_BASE` fits beside everything that is installed, which stays at its versions.
+
+        Never fails: what does not solve, has no wheel or cannot be fetched is left out.
+        """
+        try:
+            versions = await asyncio.to_thread(self.entry.versions)
+        except (OSError, UntrustedError):
+            return  # what was installed has taken the place of packages: it is judged at the end
+        missing = [spec for name, spec in _BASE.items() if name not in versions]
+        if not missing:
+            return
+        left = set(missing)
+        # What an earlier build has fetched is taken as it is, which is ten times as fast.
+        attempts = [
+            (specs, sources)
+            for specs in (missing, *([spec] for spec in missing))
+            for sources in (["--offline"], [])
+        ]
+        constraints = "".join(f"{name}=={version}\n" for name, version in versions.items())
+        with self._own_file(_CONSTRAINTS, constraints) as path, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_BASE_SECONDS):
+                for specs, sources in attempts:
+                    # Outside of the repository, whose settings of uv are for what it asks for itself.
+                    if left.issuperset(specs) and await self.build.attempt(
+                        f"`uv pip install` of {', '.join(specs)}",
+                        self._pip_install("--no-build", *sources, "--constraints", path, *specs),
+                        cwd=self.entry.box.place,
+                        env=self._env(),
+                        readable=[path],
+                    ):
+                        left -= set(specs)
+                        if not left:
+                            break
+        added = ", ".join(spec for spec in missing if spec not in left)
+        if added:
+            self.build.log.line(f"Added, as repo2docker does: {added}\n", "building")
+        if left:
+            self.build.log.line(
+                f"Left out: {', '.join(sorted(left))}, which repo2docker adds. Nothing of the package index fits "
+                "beside what the repository asks for.\n",
+                "building",
+            )
 
     @property
     def _folder(self) -> str:

@@ -77,8 +77,8 @@ class LimitedBuild:
         `readable` are files and folders that it needs there beside the build's own. Raises `BuildError` naming `step`
         if it fails.
         """
-        if foreign and self.sandbox:
-            argv = [*self.sandbox(cwd, env, readable), *argv]
+        if foreign:
+            argv = self._sandboxed(argv, cwd, env, readable)
         self._step = f"{step} was running"
         tail: deque[str] = deque(maxlen=_TAIL)
 
@@ -110,6 +110,32 @@ class LimitedBuild:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
             line = telling_line(tail)
             raise BuildError(f"{step} failed ({how}){f': {line}' if line else ''}")
+
+    async def attempt(
+        self,
+        step: str,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        readable: Sequence[Path],
+    ) -> bool:
+        """Runs one command as `run` does foreign code; whether it succeeds. Nothing of its output is logged."""
+        self._step = f"{step} was running"
+        argv = self._sandboxed(argv, cwd, env, readable)
+        try:
+            command = await process.start(argv, cwd=cwd, env=env, nice=self.nice)
+        except (OSError, RuntimeError):
+            return False
+        try:
+            return await command.wait() == 0
+        finally:
+            await command.stop(grace=1.0)
+
+    def _sandboxed(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], readable: Sequence[Path]
+    ) -> Sequence[str]:
+        return [*self.sandbox(cwd, env, readable), *argv] if self.sandbox else argv
 
     def _pass(self, reason: str) -> None:
         if not self._passed.done():

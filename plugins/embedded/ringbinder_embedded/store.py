@@ -34,6 +34,9 @@ _INTERPRETER: Final = "interpreter.json"
 _MAX_LINKS: Final = 40
 _BOX: Final = "box"
 _LIBRARY: Final = re.compile(r"python3\.\d+t?")
+_METADATA: Final = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<version>[0-9][A-Za-z0-9.!+_]*)(?:-py3\.\d+)?\.(?:dist|egg)-info"
+)
 _MAX_NAMES: Final = 10_000
 _LOCK_POLL_SECONDS: Final = 0.1
 _DRAFT_SECONDS: Final = 3600.0
@@ -99,6 +102,22 @@ class Entry:
         except (OSError, UntrustedError):
             return []
         return [f"lib/{name}/site-packages" for name in names if _LIBRARY.fullmatch(name)]
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages in its environment by their normalized names; none of their code runs.
+
+        Raises OSError or `UntrustedError`.
+        """
+        from packaging.utils import canonicalize_name
+        from packaging.version import InvalidVersion, Version
+
+        versions: dict[str, str] = {}
+        for packages in self.site_packages():
+            for name in self.env.names(packages, _MAX_NAMES):
+                if match := _METADATA.fullmatch(name):
+                    with contextlib.suppress(InvalidVersion):
+                        versions[canonicalize_name(match["name"])] = str(Version(match["version"]))
+        return versions
 
     def read(self) -> dict[str, Any] | None:
         """What the marker says, if the entry is whole; None if it is not there or lost its interpreter."""
