@@ -44,6 +44,7 @@ def values_schema() -> dict[str, Any]:
     the templates say what to write instead.
     """
     schema: dict[str, Any] = yaml.safe_load((CHART / "values.schema.yaml").read_text())
+    _take_null(schema)
     sections = of_sections(_own_plugins())
     for section, option in compat.GONE:
         sections["properties"][section]["properties"][option] = True
@@ -86,9 +87,26 @@ def _with_spawner(values: str) -> str:
     )
 
 
+def _take_null(schema: dict[str, Any]) -> None:
+    """Lets null stand for every value that is not required, however deep: Helm's way to drop a default."""
+    required = schema.get("required", ())
+    inner = {**schema.get("definitions", {}), **schema.get("properties", {})}
+    inner |= {f"any {name}": schema.get(name) for name in ("additionalProperties", "items")}
+    for name, one in inner.items():
+        if not isinstance(one, dict):
+            continue
+        _take_null(one)
+        if name in required:
+            continue
+        if kinds := one.get("type"):
+            one["type"] = sorted({*([kinds] if isinstance(kinds, str) else kinds), "null"})
+        if "enum" in one:
+            one["enum"] = list(dict.fromkeys([*one["enum"], None]))
+
+
 def _let_pass(schema: dict[str, Any], path: tuple[str, ...]) -> None:
     for step in path[:-1]:
-        schema = schema["properties"].setdefault(step, {"type": "object"})
+        schema = schema["properties"].setdefault(step, {"type": ["object", "null"]})
         schema.setdefault("properties", {})
     schema["properties"].setdefault(path[-1], True)
 
@@ -99,4 +117,5 @@ def _answers() -> dict[str, Any]:
     values += [{"path": ["config", *path], "instead": why} for path, why in compat.GONE.items()]
     snippets = [{"what": what, "instead": f"{what}: {how}"} for what, how in compat.SNIPPETS.items()]
     more = {"otherwise": compat.OTHER_SNIPPETS, "named": compat.NAMED_IN_CHART}
-    return {"values": values, "snippets": snippets, **more}
+    images = {"names": list(compat.BINDERHUBS_IMAGES), "instead": compat.BINDERHUBS_IMAGE}
+    return {"values": values, "snippets": snippets, "images": images, **more}

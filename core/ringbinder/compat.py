@@ -142,6 +142,11 @@ GONE_VALUES: Mapping[tuple[str, ...], str] = {
 }
 """Values that the chart has dropped and what replaced them."""
 
+BINDERHUBS_IMAGES = ("k8s-binderhub", "binderhub")
+"""Last parts of the names of images that hold BinderHub."""
+
+BINDERHUBS_IMAGE = "holds BinderHub, which Ringbinder cannot run on; leave image.name out, or name Ringbinder's image"
+
 _DEPLOYMENT_OPTIONS = ("hub_url", "hub_url_local", "use_registry", "image_prefix")
 _DEPLOYMENT_SECTIONS = (
     "KubernetesBuildExecutor",

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from attrs import define, field, frozen
 
-from .compat import CHART_VALUES, GONE_VALUES, OPTIONS, answer_snippet
+from .compat import BINDERHUBS_IMAGE, BINDERHUBS_IMAGES, CHART_VALUES, GONE_VALUES, OPTIONS, answer_snippet
 from .structure import Where, kind_of, spelled
 from .suggest import did_you_mean
 
@@ -146,7 +146,11 @@ class _File:
             return
         if key in CHART_VALUES:
             self.tree.chart.add(key)
-        if key == "config":
+        if key == "image" and isinstance(content, dict):
+            name = str(content.get("name") or "")
+            if name.rpartition("/")[2] in BINDERHUBS_IMAGES:
+                self._problem((*where, "name"), f"{name} {BINDERHUBS_IMAGE}")
+        elif key == "config":
             self._config(content, where)
         elif key == "registry":
             self._registry(content, where)

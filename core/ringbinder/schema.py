@@ -105,10 +105,22 @@ def of_type(kind: Any) -> dict[str, Any]:
     if base in (Union, types.UnionType):
         return {"anyOf": [of_type(member) for member in arguments]}
     if isinstance(base, type) and issubclass(base, Mapping):
-        return {"type": "object", "additionalProperties": of_type(arguments[1]) if arguments else {}}
+        return {"type": "object", "additionalProperties": _or_null(of_type(arguments[1])) if arguments else {}}
     if isinstance(base, type) and issubclass(base, Sequence | AbstractSet):
         return _sequence(base, arguments)
     return {}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema`, or null, which means that the value is not given."""
+    if "anyOf" in schema:
+        null = {"type": "null"}
+        return schema if null in schema["anyOf"] else {**schema, "anyOf": [*schema["anyOf"], null]}
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
+    if isinstance(kinds := schema.get("type"), str | list) and "null" not in kinds:
+        return {**schema, "type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
+    return schema
 
 
 def _sequence(base: type, arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -140,7 +152,7 @@ def _properties(cls: type[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for attribute in attrs.fields(cls):
         if not attribute.init:
             continue
-        schema = of_type(hints[attribute.name])
+        schema = _or_null(of_type(hints[attribute.name]))
         if meaning := attribute.metadata.get("help"):
             schema["description"] = meaning
         if (default := _default(attribute)) is not attrs.NOTHING:

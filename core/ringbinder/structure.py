@@ -92,6 +92,13 @@ def structure(cls: type[Any], value: Mapping[str, Any]) -> Any:
     return _converter().structure(value, cls)
 
 
+def takes_null(kind: Any) -> bool:
+    """Whether null is a value of this type; elsewhere it means that none is given, as Helm's users write it."""
+    return kind in (Any, type(None)) or (
+        _base(kind) in (Union, types.UnionType) and any(map(takes_null, get_args(kind)))
+    )
+
+
 def problems(error: BaseException, where: Where = ()) -> Iterator[Problem]:
     """Every single problem in what `structure` raised."""
     if isinstance(error, ClassValidationError | IterableValidationError):
@@ -248,6 +255,8 @@ def _mapping(kind: Any, converter: Converter) -> Hook:
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
             raise Mismatch("a mapping", value)
+        if not takes_null(value_kind):
+            value = {key: item for key, item in value.items() if item is not None}
         key_hook = converter.get_structure_hook(key_kind)
         value_hook = converter.get_structure_hook(value_kind)
         keys = _each(kind, [(str(key), key, key_kind, key_hook) for key in value])
@@ -259,11 +268,17 @@ def _mapping(kind: Any, converter: Converter) -> Hook:
 
 def _attrs_class(kind: Any, converter: Converter) -> Hook:
     inner = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+    types_by_name = {a.alias: a.type for a in attrs.fields(attrs.resolve_types(kind))}
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
             raise Mismatch("a mapping of options", value)
-        return inner({str(key): item for key, item in value.items()}, kind)
+        given = {
+            str(key): item
+            for key, item in value.items()
+            if item is not None or takes_null(types_by_name.get(str(key), Any))
+        }
+        return inner(given, kind)
 
     return hook
 

@@ -187,3 +187,12 @@ def test_what_is_merged_in_wins_and_nothing_else_is_lost(base: dict[str, Any], o
             assert result[key] == value
     assert merged(base, {}) == base
     assert merged({}, over) == over
+
+
+def test_null_within_an_option_is_left_out() -> None:
+    options = KubernetesBuildOptions(
+        resources={"limits": {"cpu": None, "memory": "1Gi"}}, security_context={"runAsUser": None}
+    )
+    [container] = pod(PLAN, options, ["repo2docker"], "a", "p")["spec"]["containers"]
+    assert container["resources"]["limits"] == {"memory": "1Gi"}
+    assert container["securityContext"] == {}

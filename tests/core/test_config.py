@@ -430,3 +430,14 @@ def test_binderhub_settings_are_normal() -> None:
         "a",
         "b",
     )
+
+
+def test_null_means_that_no_value_is_given(tmp_path: Path) -> None:
+    defaults, file = tmp_path / "defaults.yaml", tmp_path / "own.yaml"
+    defaults.write_text(
+        "config: {BinderHub: {port: 80, ban_networks: {10.0.0.0/8: ours, 127.0.0.0/8: here}}}"
+    )
+    file.write_text("config: {BinderHub: {port: null, hub_url: null, ban_networks: {10.0.0.0/8: null}}}")
+    config = load([defaults, file], environ={})
+    assert config.binderhub.port == 8585
+    assert list(config.binderhub.ban_networks) == ["127.0.0.0/8"]

@@ -290,3 +290,12 @@ def test_parse_gives_what_was_dumped(tree: Any) -> None:
         value = None
     # A key "<<" is a merge key, whatever was meant.
     assert repr(value) == repr(yaml.safe_load(text)) or "<<" in text
+
+
+def test_image_of_binderhub_in_helm_values_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text("config: {}\nimage:\n  name: quay.io/jupyterhub/k8s-binderhub\n")
+    with pytest.raises(
+        ConfigError, match=r"line 3: image\.name: quay\.io/jupyterhub/k8s-binderhub holds BinderHub"
+    ):
+        load([file], environ={})

@@ -77,7 +77,8 @@ def test_a_schema_takes_what_structure_takes(kind: Any, value: Any) -> None:
 
 def test_an_option_has_its_meaning_default_and_bounds() -> None:
     rule = schema.of_class(Options)
-    assert rule["properties"]["name"] == {"type": "string", "description": "A name.", "default": "x"}
+    about = {"description": "A name.", "default": "x"}
+    assert rule["properties"]["name"] == {"type": ["string", "null"], **about}
     assert rule["properties"]["pair"]["default"] == [1, "a"]
     assert "required" not in rule
     assert schema.of_class(Inner)["required"] == ["needed"]

@@ -37,6 +37,20 @@
 {{- $problems = append $problems (printf "extraConfig.%s: Python snippets are not run here. Instead, %s" $name $instead) }}
 {{- end }}
 {{- end }}
+{{- if has (base .Values.image.name) $answers.images.names }}
+{{- $problems = append $problems (printf "image.name: %s %s" .Values.image.name $answers.images.instead) }}
+{{- end }}
+{{- /* What the sub-chart does not put right itself: the kubelet would refuse the hub's pod. */}}
+{{- $hub := .Values.jupyterhub.hub | default dict }}
+{{- if dig "podSecurityContext" "runAsNonRoot" false $hub }}
+{{- range $list := list "initContainers" "extraContainers" }}
+{{- range index $hub $list }}
+{{- if and (include "ringbinder.root" .securityContext) (not (hasKey .securityContext "runAsNonRoot")) }}
+{{- $problems = append $problems (printf "jupyterhub.hub.%s: the container %s is to run as root, in a pod that must not: add runAsNonRoot: false to its securityContext" $list .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if $problems }}
 {{- fail (printf "\n\n%d value(s) that cannot be used:\n  - %s\n" (len $problems) (join "\n  - " $problems)) }}
 {{- end }}

@@ -23,6 +23,43 @@ imagePullPolicy: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- /* A value without what is null in it, as JSON: Helm's way to drop a default, which Kubernetes takes for "". */}}
+{{- define "ringbinder.given" -}}
+{{- if kindIs "map" . }}
+{{- $given := dict }}
+{{- range $key, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+{{- $_ := set $given $key (include "ringbinder.given" $value | fromJsonArray | first) }}
+{{- end }}
+{{- end }}
+{{- list $given | toJson }}
+{{- else if kindIs "slice" . }}
+{{- $given := list }}
+{{- range . }}
+{{- $given = append $given (include "ringbinder.given" . | fromJsonArray | first) }}
+{{- end }}
+{{- list $given | toJson }}
+{{- else }}
+{{- list . | toJson }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether a securityContext names root as the user: "yes" or nothing. */}}
+{{- define "ringbinder.root" -}}
+{{- if kindIs "map" . }}
+{{- if and (hasKey . "runAsUser") (eq (toString .runAsUser) "0") }}yes{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* Labels or annotations, as texts; what is null is left out. */}}
+{{- define "ringbinder.texts" -}}
+{{- range $key, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $key | quote }}: {{ $value | toString | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Pull secrets, as names or as references. Takes the list. */}}
 {{- define "ringbinder.pullSecrets" -}}
 {{- range . }}
@@ -36,7 +73,8 @@ imagePullPolicy: {{ . }}
 {{- toYaml . }}
 {{- else }}
 {{- range $name, $value := . }}
-{{- if kindIs "map" $value }}
+{{- if kindIs "invalid" $value }}
+{{- else if kindIs "map" $value }}
 {{- list (merge (dict "name" ($value.name | default $name)) $value) | toYaml | nindent 0 }}
 {{- else }}
 {{- list (dict "name" $name "value" ($value | toString)) | toYaml | nindent 0 }}
@@ -46,7 +84,7 @@ imagePullPolicy: {{ . }}
 {{- end }}
 
 {{- define "ringbinder.binderhub" -}}
-{{- .Values.config.BinderHub | default dict | toYaml }}
+{{- (.Values.config | default dict).BinderHub | default dict | toYaml }}
 {{- end }}
 
 {{- define "ringbinder.baseUrl" -}}
@@ -76,7 +114,7 @@ imagePullPolicy: {{ . }}
 {{- end }}
 
 {{- define "ringbinder.launcher" -}}
-{{- dig "launcher" "jupyterhub" (.Values.config.Ringbinder | default dict) }}
+{{- dig "launcher" "jupyterhub" ((.Values.config | default dict).Ringbinder | default dict) }}
 {{- end }}
 
 {{- /* Path of the builder's socket on the nodes. */}}
@@ -91,7 +129,7 @@ imagePullPolicy: {{ . }}
 {{- /* Which nodes build: KubernetesBuildExecutor.node_selector, or its older name. */}}
 {{- define "ringbinder.buildNodes" -}}
 {{- $old := dig "build_node_selector" dict (include "ringbinder.binderhub" . | fromYaml) }}
-{{- dig "node_selector" $old (.Values.config.KubernetesBuildExecutor | default dict) | toJson }}
+{{- dig "node_selector" $old ((.Values.config | default dict).KubernetesBuildExecutor | default dict) | default dict | include "ringbinder.given" | fromJsonArray | first | toJson }}
 {{- end }}
 
 {{- /* Nodes for users only are good for builders too. */}}
@@ -112,14 +150,15 @@ helm upgrade {{ .Release.Name }} <this chart> --namespace {{ .Release.Namespace 
 
 {{- /* Docker's config.json for pushing: the block `registry`, and what BinderHub.build_docker_config adds. */}}
 {{- define "ringbinder.dockerConfig" -}}
-{{- $url := .Values.registry.url | default "https://index.docker.io/v1/" }}
+{{- $registry := .Values.registry | default dict }}
+{{- $url := $registry.url | default "https://index.docker.io/v1/" }}
 {{- if contains "index.docker.io/v1" $url }}
 {{- $url = "https://index.docker.io/v1/" }}
 {{- end }}
 {{- $config := dict }}
-{{- if .Values.registry.password }}
-{{- $user := .Values.registry.username | default (regexMatch "(^|[/.])(gcr\\.io|pkg\\.dev)(/|$)" $url | ternary "_json_key" "<token>") }}
-{{- $_ := set $config "auths" (dict $url (dict "auth" (printf "%s:%s" $user .Values.registry.password | b64enc))) }}
+{{- if $registry.password }}
+{{- $user := $registry.username | default (regexMatch "(^|[/.])(gcr\\.io|pkg\\.dev)(/|$)" $url | ternary "_json_key" "<token>") }}
+{{- $_ := set $config "auths" (dict $url (dict "auth" (printf "%s:%s" $user $registry.password | b64enc))) }}
 {{- end }}
 {{- $hub := include "ringbinder.binderhub" . | fromYaml }}
 {{- merge $config ($hub.buildDockerConfig | default dict) ($hub.build_docker_config | default dict) | toPrettyJson }}
@@ -146,11 +185,11 @@ KubernetesBuildExecutor:
 
 {{- /* What the operator's values say, as Ringbinder reads a Helm values file. */}}
 {{- define "ringbinder.values" -}}
-{{- $config := deepCopy .Values.config }}
+{{- $config := .Values.config | default dict | deepCopy }}
 {{- with include "ringbinder.completion" . }}
 {{- $notice := printf "<p>This Binder cannot launch yet: it does not know its JupyterHub. To complete the installation: <code>%s</code></p>" (. | replace "<" "&lt;" | replace ">" "&gt;") }}
 {{- $hub := $config.BinderHub | default dict }}
 {{- $_ := set $config "BinderHub" (merge (dict "banner_message" (printf "%s%s" $notice ($hub.banner_message | default ""))) $hub) }}
 {{- end }}
-{{- dict "config" $config "registry" .Values.registry | toYaml }}
+{{- dict "config" $config "registry" (.Values.registry | default dict) | toYaml }}
 {{- end }}

@@ -80,7 +80,7 @@ containers:
     {{- end }}
     {{- end }}
     {{- /* A proxy that does not know yet sends connections here: a server that had nothing to do would be gone. */}}
-    {{- $hooks := deepCopy .Values.lifecycle }}
+    {{- $hooks := .Values.lifecycle | default dict | deepCopy }}
     {{- if and .Values.deployment.leaveSeconds (not $hooks.preStop) }}
     {{- $leave := list "sleep" (.Values.deployment.leaveSeconds | int | toString) }}
     {{- $_ := set $hooks "preStop" (dict "exec" (dict "command" $leave)) }}
@@ -108,11 +108,13 @@ volumes:
       secretName: binder-secret
       items:
         {{- range $name, $file := .Values.extraFiles }}
+        {{- with $file }}
         - key: {{ $name | quote }}
           path: {{ $name | quote }}
-          {{- with $file.mode }}
+          {{- with .mode }}
           mode: {{ . | int }}
           {{- end }}
+        {{- end }}
         {{- end }}
   {{- end }}
   {{- with .Values.extraVolumes }}
@@ -137,10 +139,12 @@ volumeMounts:
   - {name: work, mountPath: /opt/plugins, subPath: plugins}
   - {name: work, mountPath: /tmp, subPath: tmp}
   {{- range $name, $file := .Values.extraFiles }}
+  {{- with $file }}
   - name: files
-    mountPath: {{ $file.mountPath | quote }}
+    mountPath: {{ .mountPath | quote }}
     subPath: {{ $name | quote }}
     readOnly: true
+  {{- end }}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

@@ -88,7 +88,7 @@ def pod(
         "args": list(command),
         "env": [{"name": name, "value": value} for name, value in env.items()],
         "resources": _resources(options),
-        "securityContext": dict(options.security_context),
+        "securityContext": merged({}, options.security_context),
         "volumeMounts": mounts,
     }
     spec: dict[str, Any] = {
@@ -178,8 +178,9 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
-            result[key] = merged(result[key], value)
+        elif isinstance(value, Mapping):
+            before = result.get(key)
+            result[key] = merged(before if isinstance(before, Mapping) else {}, value)
         elif isinstance(value, list | tuple) and isinstance(result.get(key), list):
             result[key] = _merged_lists(result[key], value)
         else:
