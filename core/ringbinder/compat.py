@@ -145,7 +145,9 @@ GONE_VALUES: Mapping[tuple[str, ...], str] = {
 BINDERHUBS_IMAGES = ("k8s-binderhub", "binderhub")
 """Last parts of the names of images that hold BinderHub."""
 
-BINDERHUBS_IMAGE = "holds BinderHub, which Ringbinder cannot run on; leave image.name out, or name Ringbinder's image"
+BINDERHUBS_IMAGE = (
+    "holds BinderHub, which Ringbinder cannot run on; leave image.name out, or name Ringbinder's image"
+)
 
 _DEPLOYMENT_OPTIONS = ("hub_url", "hub_url_local", "use_registry", "image_prefix")
 _DEPLOYMENT_SECTIONS = (
