@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, TemplateSyntaxError
+from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader
 from quart import Quart, Response, g
-from ringbinder.errors import ConfigError
 
+from . import own_templates
 from .api import VERSION
 from .repoproviders import repo_providers
 from .site import Site
@@ -67,11 +67,14 @@ class Look:
     def install(self, app: Quart) -> None:
         """Gives `app` the templates, their variables and the policy of the answers that are pages.
 
-        Raises ConfigError if an operator's folder is not there or a template in it is broken.
+        Raises ConfigError if an operator's folder is not there or a template in it is broken. Blocks that no
+        page shows are in the log.
         """
         app.jinja_env.filters["one_line"] = one_line
         app.jinja_env.loader = _loader(self.site.settings.template_path)
-        _compile(app.jinja_env, self.site.settings.template_path)
+        if own := self.site.settings.template_path:
+            for what in own_templates.judge(app.jinja_env, own, _HERE / "templates"):
+                self.site.binder.log.warning("a block of a template is not shown", reason=what)
         app.context_processor(self._variables)
 
         @app.after_request
@@ -131,22 +134,3 @@ def _loader(own: Path | None) -> BaseLoader:
     packaged = FileSystemLoader(_HERE / "templates")
     folders = [FileSystemLoader(own)] if own else []
     return ChoiceLoader([PrefixLoader({"templates": packaged}), *folders, packaged])
-
-
-def _compile(environment: Environment, own: Path | None) -> None:
-    if own is None:
-        return
-    if not own.is_dir():
-        raise ConfigError([f"BinderHub.template_path: there is no folder {own}"])
-    problems = []
-    for name in FileSystemLoader(own).list_templates():
-        if not name.endswith(".html"):
-            continue
-        try:
-            environment.get_template(name)
-        except TemplateSyntaxError as error:
-            problems.append(f"BinderHub.template_path: {own / name}, line {error.lineno}: {error.message}")
-        except UnicodeDecodeError:
-            problems.append(f"BinderHub.template_path: {own / name} is not UTF-8 text")
-    if problems:
-        raise ConfigError(problems)

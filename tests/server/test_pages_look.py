@@ -186,3 +186,51 @@ async def test_a_function_gives_the_address_of_the_badge(
     ):
         async with serve({"BinderHub.badge_base_url": "operators_badges:no"}):
             pass
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"index.html": '{% extends "templates/index.html" %}\n{% block header %}old{% endblock %}'},
+            r"index\.html, line 2: none of .*\(templates/index\.html, page\.html\) has the block header; they have",
+        ),
+        (
+            {"page.html": "<title>{% block title %}{% endblock %}</title>"},
+            r"index\.html, line \d+: .* the block main;",
+        ),
+        (
+            {
+                "page.html": '{% extends "templates/page.html" %}{% block body %}{{ super() }}'
+                "{% block inner %}{% endblock %}{% endblock %}",
+                "about.html": '{% extends "page.html" %}{% block inner %}x{% endblock %}',
+            },
+            None,
+        ),
+    ],
+)
+async def test_block_that_no_page_shows_is_in_the_log(
+    serve: Serve, tmp_path: Path, files: dict[str, str], told: str | None
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    async with serve({"BinderHub.template_path": str(tmp_path)}) as live:
+        logged = [entry["reason"] for entry in live.logged if "template" in entry["event"]]
+    found = "\n".join(logged)
+    assert re.search(told, found) if told else not found, found
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{% extends "templates/login.html" %}', "which is not there; known: templates/about.html"),
+        ('{% extends "about.html" %}', "which is itself; its packaged one is templates/about.html"),
+    ],
+)
+async def test_template_that_extends_nothing_stops_the_start(
+    serve: Serve, tmp_path: Path, content: str, told: str
+) -> None:
+    (tmp_path / "about.html").write_text(content)
+    with pytest.raises(ConfigError, match=told):
+        async with serve({"BinderHub.template_path": str(tmp_path)}):
+            pass
