@@ -150,9 +150,12 @@ SHOWN_BY: dict[str, str] = {
         core/test_consent.py::test_no_credential_is_remembered
         core/test_consent.py::test_remembered_and_forgotten
         cli/test_consent_command.py::test_yes_is_remembered_until_forgotten""",
-    "O3": "embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap",
+    "O3": """embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap
+        attack/test_what_stays_open.py::test_build_without_a_sandbox_changes_our_folders""",
     "O4": """embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap
-        embedded/test_embedded_sandbox.py::test_without_bubblewrap_it_is_said_or_refused""",
+        embedded/test_embedded_sandbox.py::test_without_bubblewrap_it_is_said_or_refused
+        attack/test_image_made_outside.py::test_image_made_outside_is_built_again
+        attack/test_image_made_outside.py::test_jupyterlab_and_pythons_of_the_sandbox_are_apart""",
     "O5": "attack/test_what_stays_open.py::test_build_in_the_sandbox_reaches_loopback",
     "O6": """attack/test_half_a_sandbox.py::test_sandbox_for_notebooks_alone_is_a_risk
         attack/test_half_a_sandbox.py::test_check_doctor_and_start_warn_of_half_a_sandbox""",

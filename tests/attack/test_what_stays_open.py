@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from realparts.embedded import Embedded, place_of, request
+from realparts.embedded import Embedded, entry_of, place_of, request
 from realparts.helm import Chart
 from ringbinder.testing.kernel import open_kernel
 
@@ -67,6 +67,15 @@ async def test_notebook_in_the_sandbox_reaches_loopback(embedded: Embedded) -> N
         await kernel.close()
 
 
+@pytest.mark.real("uv")
+async def test_build_without_a_sandbox_changes_our_folders(apart: Embedded) -> None:
+    planted = apart.state / "sessions" / "planted"
+    script = f"#!/bin/sh\nls {apart.state}/images >seen\nmkdir -p {planted}\n"
+    image = await apart.build(apart.plan({"postBuild": script}))
+    assert entry_of(image).folder.name in (place_of(image, "repo") / "seen").read_text().splitlines()
+    assert planted.is_dir()
+
+
 @pytest.mark.real("uv", "jupyterlab")
 async def test_notebook_without_a_sandbox_reads_and_writes(embedded: Embedded, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("planted")
@@ -77,8 +86,11 @@ async def test_notebook_without_a_sandbox_reads_and_writes(embedded: Embedded, t
         code = f"import pathlib; p = pathlib.Path({str(tmp_path)!r}); print((p / 'secret').read_text())"
         assert await kernel.run(code) == "planted\n"
         assert await kernel.run("_ = (p / 'written').write_text('by the notebook')") == ""
+        code = f"(pathlib.Path({str(embedded.state)!r}) / 'sessions' / p.name).mkdir()"
+        assert await kernel.run(code) == ""
         await kernel.close()
     assert (tmp_path / "written").exists()
+    (embedded.state / "sessions" / tmp_path.name).rmdir()
 
 
 @pytest.mark.real("uv", "jupyterlab")

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from ringbinder.bases import NoOptions
 from ringbinder.testing import BuilderCase, BuilderContract, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
-from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -18,7 +17,7 @@ class TestLocalBuilder(BuilderContract):
     @pytest.fixture
     async def case(self, tmp_path: Path) -> AsyncIterator[BuilderCase]:
         context = make_context(tmp_path, "local")
-        registry = LocalRegistry(NoOptions(), context)
+        registry = LocalRegistry(LocalRegistryOptions(), context)
         yield BuilderCase(
             builder=LocalBuilder(LocalBuilderOptions(), context),
             target=registry.target,

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from ringbinder.bases import NoOptions
 from ringbinder.model import Image, Plan, Target
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog, RegistryCase, RegistryContract, folder_plan, make_context
 from ringbinder.testing.ociregistry import Authentication, OciServer, push_manifest
-from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import images
 from ringbinder_fake import FakeRegistry
 from ringbinder_fake.registry import FakeRegistryOptions
@@ -32,7 +31,7 @@ class TestLocal(RegistryContract):
     @pytest.fixture
     async def case(self, tmp_path: Path) -> AsyncIterator[RegistryCase]:
         context = make_context(tmp_path, "local")
-        registry = LocalRegistry(NoOptions(), context)
+        registry = LocalRegistry(LocalRegistryOptions(), context)
         store = images(context.paths.state)
 
         async def publish(plan: Plan, target: Target) -> None:

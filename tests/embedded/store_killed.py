@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from ringbinder.bases import Context, NoOptions
+from ringbinder.bases import Context
 from ringbinder.model import Image, Plan
 from ringbinder.services import Paths, Services
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
-from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry
 
 FILES: Final = 200
@@ -60,7 +60,7 @@ def faults(image: Image) -> list[str]:
 
 async def main(state: Path, cache: Path, source: Path) -> None:
     local = context(state, cache, make_context(state / "unused", "local"))
-    registry = LocalRegistry(NoOptions(), local)
+    registry = LocalRegistry(LocalRegistryOptions(), local)
     plan = plan_of(source)
     log = RecordingLog()
     async with registry.lifespan():

@@ -64,6 +64,7 @@ async def test_a_notebook_in_bubblewrap(embedded: Embedded, tmp_path: Path) -> N
         assert await left_over(before) == []
     assert "in a sandbox (bubblewrap)" in embedded.log.text
     assert "without a sandbox, with the rights of Ringbinder: it is off" in embedded.log.text
+    assert embedded.log.text.count("Its image was built without a sandbox") == 1
 
 
 @pytest.mark.real("bwrap")

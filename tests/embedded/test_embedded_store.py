@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.bases import NoOptions
 from ringbinder.errors import UserError
 from ringbinder.model import Image, Plan
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import store as store_module
-from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry, Store, remove_tree
 
 LOCKER = """
@@ -42,11 +41,11 @@ def whole(entry: Entry, name: str = "image") -> Entry:
 
 def test_an_entry_exists_once_it_is_published(tmp_path: Path) -> None:
     entry = Store(tmp_path).entry("image")
-    assert (entry.read(), entry.finished()) == (None, False)
+    assert (entry.read(), entry.finished()) == (None, None)
     whole(entry)
-    assert (entry.read(), entry.finished()) == (None, True)
+    assert (entry.read(), entry.finished()) == (None, {"name": "image"})
     entry.publish()
-    assert (entry.read(), entry.finished()) == ({"name": "image"}, False)
+    assert (entry.read(), entry.finished()) == ({"name": "image"}, None)
     entry.publish()
     assert Store(tmp_path).whole() == [(entry, {"name": "image"})]
 
@@ -89,7 +88,7 @@ def test_what_had_not_reached_the_disk_is_not_trusted_once_the_machine_has_stopp
     monkeypatch.setattr(store_module, "_boot_id", lambda: "second")
     lost.settle()
     assert store.whole() == [(settled, {"name": "image"})]
-    assert (lost.read(), drafted.finished()) == (None, False)
+    assert (lost.read(), drafted.finished()) == (None, None)
 
 
 async def test_the_next_start_brings_to_the_disk_what_a_killed_process_did_not(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ class TestRegistry:
 
     async def test_from_nothing_to_published_to_deleted(self, tmp_path: Path) -> None:
         context = make_context(tmp_path, "local")
-        registry = LocalRegistry(NoOptions(), context)
+        registry = LocalRegistry(LocalRegistryOptions(), context)
         plan = self.plan(tmp_path)
         log = RecordingLog()
         assert await registry.check(plan, fresh=True) is None
@@ -223,7 +222,7 @@ class TestRegistry:
 
     async def test_another_images_folder_is_not_taken_for_it(self, tmp_path: Path) -> None:
         context = make_context(tmp_path, "local")
-        registry = LocalRegistry(NoOptions(), context)
+        registry = LocalRegistry(LocalRegistryOptions(), context)
         plan = self.plan(tmp_path)
         target = await registry.target(plan)
         assert target.folder is not None
@@ -233,7 +232,7 @@ class TestRegistry:
 
     async def test_an_image_in_use_is_not_deleted(self, tmp_path: Path) -> None:
         context = make_context(tmp_path, "local")
-        registry = LocalRegistry(NoOptions(), context)
+        registry = LocalRegistry(LocalRegistryOptions(), context)
         plan = self.plan(tmp_path)
         target = await registry.target(plan)
         assert target.folder is not None

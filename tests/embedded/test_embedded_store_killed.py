@@ -18,12 +18,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ringbinder.bases import NoOptions
 from ringbinder.errors import UserError
 from ringbinder.model import Image
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
-from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry
 
 from .store_killed import context, faults, plan_of
@@ -50,7 +49,7 @@ class Place:
         self.state, self.cache, self.source = folder / "state", cache, folder / "source" / "repo"
         self.plan = plan_of(self.source)
         self.context = context(self.state, cache, make_context(folder, "local"))
-        self.registry = LocalRegistry(NoOptions(), self.context)
+        self.registry = LocalRegistry(LocalRegistryOptions(), self.context)
         self.images = self.state / "images"
 
     def start(self) -> subprocess.Popen[str]:
@@ -218,7 +217,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
 ) -> None:
     plan = folder_plan(tmp_path / "another" / "repo", files)
     local = context(small_disk, place.cache, place.context)
-    registry = LocalRegistry(NoOptions(), local)
+    registry = LocalRegistry(LocalRegistryOptions(), local)
     target = await registry.target(plan)
     with pytest.raises(UserError) as caught:
         await LocalBuilder(LocalBuilderOptions(), local).build(plan, target, RecordingLog())

@@ -22,7 +22,7 @@ from ringbinder.untrusted import UntrustedError, UntrustedTree
 from . import causes, recipe, scripts
 from .environment import CondaSettings, Environment
 from .limits import LimitedBuild
-from .sandbox import Mode, Sandbox, interpreters
+from .sandbox import SANDBOXED, Mode, Sandbox, interpreters, was_sandboxed
 from .store import Entry
 from .uv import Uv
 
@@ -62,6 +62,10 @@ class LocalBuilderOptions:
     )
 
 
+class _BuiltElsewhereError(Exception):
+    """Another process has built and published the image that this one waited for."""
+
+
 class LocalBuilder(Builder[LocalBuilderOptions]):
     """Builds what `recipe` names: Python packages with uv, conda packages with py-rattler, then postBuild."""
 
@@ -71,8 +75,10 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
     def __init__(self, config: LocalBuilderOptions, context: Context) -> None:
         super().__init__(config, context)
-        self._uv = Uv.of(context.paths, config.uv_cache, config.pass_environment)
         self._sandbox = Sandbox(config.sandbox, context.paths, "LocalBuilder.sandbox")
+        self._uv = Uv.of(
+            context.paths, config.uv_cache, config.pass_environment, apart=self._sandbox.mode == "required"
+        )
         for name in self._uv.without_address():
             context.log.warning(
                 "the login of an index is not used: no word of UV_INDEX or UV_DEFAULT_INDEX has its address",
@@ -84,25 +90,40 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         if target.folder is None:
             raise ValueError("the local builder needs a folder to build into")
         entry = Entry(target.folder)
+        lack = await self._sandbox.lack()
+        reported = False
 
-        def tell_waiting() -> None:
-            log.line("Another process is building this image, waiting for it...\n")
+        def usable(facts: Mapping[str, object] | None) -> bool:
+            return facts is not None and (bool(lack) or was_sandboxed(facts))
 
-        async with entry.locked(on_wait=tell_waiting):
-            if entry.read() is None and not entry.finished():
-                await entry.start_over()
-                try:
-                    await self._make(plan, entry, log)
-                except BaseException as error:
-                    full = isinstance(error, Exception) and _is_full(error, entry.folder)
-                    await asyncio.shield(asyncio.to_thread(entry.clear))
-                    if full:
-                        raise UserError(
-                            "disk-full",
-                            "There is no room left on the disk for images and packages. `ringbinder images prune` "
-                            "removes images, `ringbinder paths` says what is where.",
-                        ) from error
-                    raise
+        def wait() -> None:
+            nonlocal reported
+            facts = entry.read()
+            if usable(facts):
+                raise _BuiltElsewhereError
+            if facts is not None:
+                raise UserError(
+                    "image-in-use",
+                    f"{plan.image} was built without the sandbox that LocalBuilder.sandbox asks for, and cannot be "
+                    "built again while a notebook runs on it. Stop that notebook, then launch again.",
+                )
+            if not reported:
+                reported = True
+                log.line("Another process is building this image, waiting for it...\n")
+
+        try:
+            async with entry.locked(on_wait=wait):
+                facts = entry.read() or entry.finished()
+                if not usable(facts):
+                    if facts is not None:
+                        log.line(
+                            "This image was built without the sandbox that LocalBuilder.sandbox asks for: it is built "
+                            "again.\n",
+                            "building",
+                        )
+                    await self._make_or_clear(plan, entry, log)
+        except _BuiltElsewhereError:
+            return Image(plan.image, self.makes, path=entry.folder, pushed=True)
         return Image(plan.image, self.makes, path=entry.folder)
 
     async def diagnose(self, failure: Failure) -> Diagnosis | None:
@@ -111,6 +132,21 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         if failure.error.code != "build-failed":
             return None
         return causes.diagnose([failure.error.message, *failure.tail])
+
+    async def _make_or_clear(self, plan: Plan, entry: Entry, log: Log) -> None:
+        await entry.start_over()
+        try:
+            await self._make(plan, entry, log)
+        except BaseException as error:
+            full = isinstance(error, Exception) and _is_full(error, entry.folder)
+            await asyncio.shield(asyncio.to_thread(entry.clear))
+            if full:
+                raise UserError(
+                    "disk-full",
+                    "There is no room left on the disk for images and packages. `ringbinder images prune` "
+                    "removes images, `ringbinder paths` says what is where.",
+                ) from error
+            raise
 
     async def _make(self, plan: Plan, entry: Entry, log: Log) -> None:
         build = LimitedBuild(
@@ -137,6 +173,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             facts["start"] = await self._install(entry, build, log)
 
         await build.within(work())
+        facts[SANDBOXED] = build.sandbox is not None
         await asyncio.to_thread(_seal, entry, build, facts)
 
     async def _sandbox_for(
@@ -202,7 +239,7 @@ def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
     size = build.size()
     build.check_size(size)
     entry.finish(facts | {"size": size, "built_at": time.time()})
-    if not entry.finished():
+    if entry.finished() is None:
         raise BuildError(
             "There is no Python in the environment any more: postBuild, or the installation of a package, has removed "
             "or replaced it.",

@@ -59,6 +59,8 @@ class SharedServer:
     """What to install in place of what `LOCK` lists, if anything."""
     uv: Uv
     services: Services
+    apart: bool = False
+    """Made apart from the one that code outside of a sandbox could have changed."""
     _lock_digest: str = field(factory=lambda: hashlib.sha256(LOCK.read_bytes()).hexdigest(), init=False)
     _making: asyncio.Task[None] | None = field(default=None, init=False)
     _settling: asyncio.Task[None] | None = field(default=None, init=False)
@@ -69,6 +71,7 @@ class SharedServer:
         python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         own = [*sorted(self.requirements), *(f"without {package}" for package in LEFT_OUT)]
         name = " ".join([python, *(own if self.requirements else ("locked", self._lock_digest))])
+        name += " sandbox" if self.apart else ""
         return Store(self.services.paths.state / "server").entry(name)
 
     def prepare(self) -> None:

@@ -23,7 +23,7 @@ from ringbinder.untrusted import UntrustedError
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer
-from .sandbox import Mode, Sandbox, interpreters
+from .sandbox import Mode, Sandbox, interpreters, was_sandboxed
 from .sessions import Session, all_sessions, image_of, summary
 from .store import Entry, images, sweep
 from .uv import Uv
@@ -95,8 +95,9 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
 
     def __init__(self, config: LocalLauncherOptions, context: Context) -> None:
         super().__init__(config, context)
-        uv = Uv.of(context.paths, config.uv_cache, config.pass_environment)
-        self._shared = SharedServer(config.server_requirements, uv, context.services)
+        apart = config.sandbox == "required"
+        uv = Uv.of(context.paths, config.uv_cache, config.pass_environment, apart=apart)
+        self._shared = SharedServer(config.server_requirements, uv, context.services, apart)
         self._running: dict[str, _Running] = {}
         self._sandbox = Sandbox(
             config.sandbox, context.paths, "LocalLauncher.sandbox", config.sandbox_network
@@ -211,6 +212,10 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             env = self._env(session, entry, server, facts, request)
             wrapper = scripts.command(session.work, start) if start else []
             wrapper = await self._confined(session, (entry, server), group, wrapper, env, log)
+            if not was_sandboxed(facts) and not await self._sandbox.lack():
+                log.line(
+                    "Its image was built without a sandbox (LocalBuilder.sandbox): what that build left runs in it.\n"
+                )
 
             async def serve() -> jupyter.Jupyter:
                 return await jupyter.start(

@@ -7,25 +7,43 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from ringbinder.bases import Context, NoOptions, Registry
+from attrs import frozen
+from ringbinder.bases import Context, Registry
 from ringbinder.errors import UserError
 from ringbinder.events import Log
 from ringbinder.model import Image, ImageKind, Plan, Target
+from ringbinder.options import option
 
+from .sandbox import Mode, Sandbox, was_sandboxed
 from .store import Entry, images
 
 
-class LocalRegistry(Registry[NoOptions]):
+@frozen
+class LocalRegistryOptions:
+    sandbox: Mode = option(
+        "off",
+        also="LocalBuilder.sandbox",
+        help="`auto`, where bubblewrap works, and `required`: an image that was built without a sandbox is built "
+        "again. As `LocalBuilder.sandbox` if not given.",
+    )
+
+
+class LocalRegistry(Registry[LocalRegistryOptions]):
     """Says an image is there only when all of it is: a marker, written last, makes it exist."""
 
+    Config = LocalRegistryOptions
     sections = ("LocalRegistry",)
     holds: ClassVar[ImageKind] = "folder"
 
-    def __init__(self, config: NoOptions, context: Context) -> None:
+    def __init__(self, config: LocalRegistryOptions, context: Context) -> None:
         super().__init__(config, context)
         self._store = images(context.paths.state)
+        self._sandbox = Sandbox(config.sandbox, context.paths, "LocalRegistry.sandbox")
 
     async def check(self, plan: Plan, fresh: bool) -> Image | None:
+        facts = self._store.entry(plan.image).read()
+        if facts is not None and not was_sandboxed(facts) and not await self._sandbox.lack():
+            return None
         return self._find(plan.image)
 
     async def target(self, plan: Plan) -> Target:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from attrs import define, field
 from ringbinder import process
@@ -16,6 +16,8 @@ from ringbinder.services import Paths
 from .store import Entry
 
 Mode = Literal["off", "auto", "required"]
+SANDBOXED: Final = "sandboxed"
+"""Key of a marker: no code of the repository ran outside of a sandbox while the image was built."""
 
 _TRIAL_SECONDS: Final = 20.0
 # Everything is read-only in there; these are also empty, but for what the notebook needs.
@@ -86,6 +88,11 @@ class Sandbox:
         if not Path(env.get("TMPDIR", "/")).is_relative_to(writable):
             argv += ["--setenv", "TMPDIR", "/tmp"]  # noqa: S108
         return [*argv, "--"]
+
+
+def was_sandboxed(image: Mapping[str, Any]) -> bool:
+    """Whether the image whose marker holds `image` was made in a sandbox; older markers have no such fact."""
+    return image.get(SANDBOXED) is True
 
 
 async def _trial(base: Sequence[str]) -> str:

@@ -124,9 +124,10 @@ class Entry:
         facts = _read_marker(self.folder / _MARKER)
         return facts if facts is not None and self._has_python() else None
 
-    def finished(self) -> bool:
-        """It was made to its end, though nobody has published it yet."""
-        return _read_marker(self.folder / _DRAFT) is not None and self._has_python()
+    def finished(self) -> dict[str, Any] | None:
+        """Facts of the marker, if the entry was made to its end and is not published yet."""
+        facts = _read_marker(self.folder / _DRAFT)
+        return facts if facts is not None and self._has_python() else None
 
     def note_interpreter(self) -> None:
         """Records the programs that `python` is a link to, for `interpreter`.
@@ -253,16 +254,13 @@ class Entry:
     ) -> AsyncIterator[None]:
         """Holds the lock, which dies with its holder: exclusive to make or remove the entry, shared to use it.
 
-        `on_wait` is called once if somebody else has it; None: raises BlockingIOError then.
+        `on_wait` is called at every attempt that fails, and may raise; None: raises BlockingIOError then.
         """
-        told = False
         # There is no waiting for a file lock that can be cancelled.
         while (lock := self._take_lock(shared)) is None:
             if on_wait is None:
                 raise BlockingIOError(f"{self.folder} is locked")
-            if not told:
-                told = True
-                on_wait()
+            on_wait()
             await asyncio.sleep(_LOCK_POLL_SECONDS)
         try:
             if shared:

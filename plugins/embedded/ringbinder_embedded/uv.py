@@ -35,8 +35,11 @@ class Uv:
     """Names of further variables of ours that uv may see."""
 
     @classmethod
-    def of(cls, paths: Paths, cache: str = "", passed: Sequence[str] = ()) -> Uv:
-        return cls(Path(cache) if cache else paths.cache / "uv", paths.state / "python", tuple(passed))
+    def of(cls, paths: Paths, cache: str = "", passed: Sequence[str] = (), *, apart: bool = False) -> Uv:
+        """Return one with the folders of `paths`, `apart` from those that code outside of a sandbox can change."""
+        suffix = "-sandbox" if apart else ""
+        folder = Path(cache) if cache else paths.cache / f"uv{suffix}"
+        return cls(folder, paths.state / f"python{suffix}", tuple(passed))
 
     def command(self, *arguments: str | Path) -> list[str]:
         import uv

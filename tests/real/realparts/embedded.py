@@ -11,13 +11,13 @@ from uuid import uuid4
 import attrs
 import pytest
 from attrs import define, field
-from ringbinder.bases import Context, NoOptions
+from ringbinder.bases import Context
 from ringbinder.model import Image, LaunchRequest, Plan
 from ringbinder.services import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions
-from ringbinder_embedded.registry import LocalRegistry
+from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry
 
 
@@ -35,7 +35,7 @@ class Embedded:
 
     @property
     def registry(self) -> LocalRegistry:
-        return LocalRegistry(NoOptions(), self.context)
+        return LocalRegistry(LocalRegistryOptions(), self.context)
 
     def builder(self, **options: Any) -> LocalBuilder:
         return LocalBuilder(LocalBuilderOptions(**options), self.context)
@@ -48,10 +48,13 @@ class Embedded:
 
     async def build(self, plan: Plan, **options: Any) -> Image:
         """Builds and publishes, as core does."""
-        if (image := await self.registry.check(plan, fresh=True)) is None:
-            target = await self.registry.target(plan)
-            built = await self.builder(**options).build(plan, target, self.log)
-            image = await self.registry.push(built, target, self.log)
+        registry = LocalRegistry(LocalRegistryOptions(options.get("sandbox", "off")), self.context)
+        if (image := await registry.check(plan, fresh=True)) is None:
+            target = await registry.target(plan)
+            image = await self.builder(**options).build(plan, target, self.log)
+            if not image.pushed:
+                await registry.push(image, target, self.log)
+            image = await registry.check(plan, fresh=True)
         assert image is not None
         return image
 
