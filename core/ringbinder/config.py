@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -149,7 +150,21 @@ class Config:
     def risks(self) -> tuple[str, ...]:
         """What is no error, and leaves open what the configuration seems to close; each start repeats it."""
         risk = compat.half_sandboxed(self._tree.sections, self.choice)
-        return (risk,) if risk else ()
+        return (*([risk] if risk else []), *self._unended_hosts())
+
+    def _unended_hosts(self) -> Iterator[str]:
+        from .specs import unended_host
+
+        for section, options in self._tree.sections.items():
+            for option in ("allowed_specs", "high_quota_specs"):
+                patterns = options.get(option)
+                for pattern in patterns if isinstance(patterns, list) else ():
+                    with suppress(ValueError, TypeError):  # `fill` reports these
+                        if host := unended_host(pattern):
+                            yield self._told(
+                                (section, option),
+                                f"{pattern!r} also matches hosts such as {host}.evil.example. End the host with %2F.",
+                            )
 
     @property
     def warnings(self) -> tuple[str, ...]:

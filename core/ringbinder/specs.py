@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 from .errors import Refused
 from .model import Repo
 from .options import option
-from .patterns import Pattern
+from .patterns import Pattern, Regex
 from .secret import redact, redact_encoded
 
 SPECS_SECTION: Final = "RepoProvider"
@@ -35,6 +35,10 @@ _GIT: Final = re.compile(r"\.git\Z", re.IGNORECASE)
 _DOI: Final = re.compile(r"(?:doi:|https?://(?:dx\.)?doi\.org/)+", re.IGNORECASE)
 """How a DOI may begin, beside the bare form."""
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ssh": "22", "git": "9418"}
+_ESCAPED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_NAMED_HOST: Final = Regex(r"[A-Za-z0-9-]+(?:\\?\.[A-Za-z0-9-]+)+")
+"""A host name in the text of a pattern, its dots escaped or not."""
+_ADDRESSES: Final = ("https://{}/a/b", "http://{}/a/b", "ssh://git@{}/a/b", "git@{}:a/b")
 # What JavaScript's encodeURIComponent leaves, beside what `quote` does: BinderHub's pages make specs with it.
 _UNQUOTED: Final = "!'()*"
 
@@ -53,7 +57,8 @@ class SpecOptions:
 
     allowed_specs: tuple[Pattern, ...] = option(
         default=(),
-        help="Regular expressions, case ignored: only specs that begin so may be launched. Empty: all.",
+        help="Regular expressions, case ignored: only specs that begin so may be launched. End a host name with `%2F`: "
+        "`^https%3A%2F%2Fgit\\.example%2F`. Empty: all.",
     )
     banned_specs: tuple[Pattern, ...] = option(
         default=(),
@@ -150,6 +155,29 @@ def shown(text: str) -> str:
     """`text` from a link, fit for a message: without credentials, on one line, not too long."""
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in redact(text))
     return printable if len(printable) <= _LONGEST_SHOWN else printable[: _LONGEST_SHOWN - 1] + "…"
+
+
+def unended_host(text: str) -> str:
+    """Find a host name in the pattern `text` that nothing ends, so that longer names match; empty if there is none.
+
+    >>> unended_host("^https://git.example"), unended_host("^https://git.example/")
+    ('git.example', '')
+    """
+    pattern = Pattern(text)
+
+    def allows(host: str, address: str) -> bool:
+        return SpecForms.of(quote(address.format(host), safe="")).in_each((pattern,))
+
+    for name in _NAMED_HOST.finditer(_ESCAPED.sub("/", text)):
+        host = name[0].replace("\\", "")
+        for address in _ADDRESSES:
+            if (
+                allows(host, address)
+                and allows(f"{host}.invalid", address)
+                and not allows("invalid", address)
+            ):
+                return host
+    return ""
 
 
 def same_repository(url: str) -> str:

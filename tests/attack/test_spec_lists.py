@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 from ringbinder import Provider
+from ringbinder.config import load
 from ringbinder.errors import Refused
 from ringbinder.model import FolderSource, LaunchRequest, Link, ProviderInfo, Repo
 from ringbinder.patterns import Pattern
-from ringbinder.specs import SpecConfig, SpecForms, SpecOptions, same_repository
+from ringbinder.specs import SpecConfig, SpecForms, SpecOptions, same_repository, unended_host
 from ringbinder.testing import memory_app
 
 _GITHUB = "https%3A%2F%2Fgithub.com"
@@ -263,3 +264,39 @@ async def test_spellings_of_a_repository_share_its_quota(tmp_path: Path) -> None
         assert (await memory.launch("shelf/book"))[-1].phase == "ready"
         last = (await memory.launch("shelf/other-spelling"))[-1]
     assert (last.phase, "Too many users" in last.message) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host"),
+    [
+        (r"^https%3A%2F%2Fgithub\.com", "github.com"),
+        (r"https://github\.com.*", "github.com"),
+        (r"^https?(://|%3A%2F%2F)(www\.)?(github\.com|gitlab\.com%2F)", "github.com"),
+        (r"^https://(github\.com/|gitlab\.com)", "gitlab.com"),
+        (r"^git@github\.com", "github.com"),
+        (r"^https%3a%2f%2fgithub.com", "github.com"),
+        (r"^https%3A%2F%2Fgithub\.com%2F", ""),
+        (r"^https://github\.com(:|/|%2F)", ""),
+        (r"^https%3A%2F%2F[^%]*\.example\.com%2F.*", ""),
+        (r"^our-group/a\.b", ""),
+        (r"^our\.group", ""),
+        (r"^10\.5281/zenodo\.7", ""),
+        (r"^(?!https%3A%2F%2Fevil\.example).*", ""),
+        (".*", ""),
+        ("", ""),
+    ],
+)
+def test_host_without_an_end_in_a_pattern_is_found(pattern: str, host: str) -> None:
+    assert unended_host(pattern) == host
+    for list_name in ("allowed_specs", "high_quota_specs"):
+        config = load((), environ={}, sets=[f"GitRepoProvider.{list_name}=['{pattern}']"])
+        assert [f"hosts such as {host}.evil.example" in risk for risk in config.risks] == (
+            [True] if host else []
+        )
+        if host:
+            assert f"GitRepoProvider.{list_name}" in config.risks[0]
+
+
+def test_list_that_is_no_list_of_patterns_is_left_to_the_check() -> None:
+    for value in ("['(']", "[1]", "text", "{a: b}"):
+        assert load((), environ={}, sets=[f"GitRepoProvider.allowed_specs={value}"]).risks == ()
