@@ -40,6 +40,14 @@
 {{- if has (base .Values.image.name) $answers.images.names }}
 {{- $problems = append $problems (printf "image.name: %s %s" .Values.image.name $answers.images.instead) }}
 {{- end }}
+{{- /* Helm looks at the version that this chart needs alone. */}}
+{{- with .Subcharts.jupyterhub }}
+{{- with .Chart.KubeVersion }}
+{{- if not (semverCompare . $.Capabilities.KubeVersion.Version) }}
+{{- $problems = append $problems (printf "jupyterhub.enabled: the sub-chart jupyterhub needs Kubernetes %s, and this cluster has %s" . $.Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- /* What the sub-chart does not put right itself: the kubelet would refuse the hub's pod. */}}
 {{- $hub := .Values.jupyterhub.hub | default dict }}
 {{- if dig "podSecurityContext" "runAsNonRoot" false $hub }}

@@ -107,6 +107,19 @@ imagePullPolicy: {{ . }}
 {{- $prefix | empty | ternary "proxy-public" (printf "%s-proxy-public" $prefix) }}
 {{- end }}
 
+{{- /* https, if the Ingress has a certificate for the host. Takes a dict: root, host. */}}
+{{- define "ringbinder.scheme" -}}
+{{- $ingress := .root.Values.ingress }}
+{{- $https := $ingress.https | default dict }}
+{{- $secure := and $https.enabled (eq ($https.type | default "") "kube-lego") }}
+{{- range $ingress.tls }}
+{{- if or (not .hosts) (has $.host .hosts) }}
+{{- $secure = true }}
+{{- end }}
+{{- end }}
+{{- $secure | ternary "https" "http" }}
+{{- end }}
+
 {{- /* Where the hub answers inside of the cluster; its API is below that, at hub/api. */}}
 {{- define "ringbinder.hubAddress" -}}
 {{- $path := .Values.jupyterhub.hub.baseUrl | default "/" | trimAll "/" }}
