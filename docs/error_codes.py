@@ -73,7 +73,7 @@ MEANINGS: Final = {
     "ref-not-found": "The repository has no such branch, tag, commit or version.",
     "refused": "A policy said no: a ban, a limit, a quota, missing consent; `status_code` says which kind.",
     "repo-not-found": "The repository is not there, or not public.",
-    "repo-too-large": "A repository has more branches and tags than can be listed.",
+    "repo-too-large": "A repository has more branches and tags than can be listed, or is too large for git here.",
     "server-died": "JupyterLab ended before it answered; the message has its last lines.",
     "server-not-installed": "JupyterLab could not be installed (`LocalLauncher.server_requirements`).",
     "server-slow": "JupyterLab did not answer within `LocalLauncher.start_timeout`.",

@@ -254,6 +254,7 @@ def _assemble(config: Config, services: Services, plugins: Plugins) -> Ringbinde
     explainer = Explainer(hooks, services.log, services.metrics)
 
     async def fetch(repo: Repo, into: Path, log: Log) -> None:
+        log.line(f"Fetching {repo.url} at {repo.ref}\n", "fetching")
         if not await hooks.first("fetch", chosen=f"provider:{repo.provider}", repo=repo, into=into, log=log):
             raise PluginError(repo.provider, "it brought no content", "fetch")
 

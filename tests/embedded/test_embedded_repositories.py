@@ -35,6 +35,38 @@ SRC_LAYOUT: Final = (
     '[tool.setuptools.packages.find]\nwhere = ["src"]\n'
 )
 PACKAGE: Final = {"pyproject.toml": SRC_LAYOUT, "src/tidy/__init__.py": "def answer():\n    return 42\n"}
+SCM: Final = (
+    '[build-system]\nrequires = ["setuptools>=64", "setuptools-scm>=8"]\nbuild-backend = "setuptools.build_meta"\n'
+    '[project]\nname = "tagged"\ndynamic = ["version"]\n'
+    '[tool.setuptools]\npy-modules = ["tagged"]\n[tool.setuptools_scm]\n'
+)
+HATCH_VCS: Final = (
+    '[build-system]\nrequires = ["hatchling", "hatch-vcs"]\nbuild-backend = "hatchling.build"\n'
+    '[project]\nname = "tagged"\ndynamic = ["version"]\n'
+    '[tool.hatch.version]\nsource = "vcs"\n[tool.hatch.build]\ninclude = ["tagged.py"]\n'
+)
+VERSIONEER: Final = {
+    "pyproject.toml": '[build-system]\nrequires = ["setuptools>=64", "versioneer[toml]==0.29"]\n'
+    'build-backend = "setuptools.build_meta"\n'
+    '[tool.versioneer]\nVCS = "git"\nstyle = "pep440"\nversionfile_source = "_version.py"\ntag_prefix = "v"\n',
+    "setup.py": "import versioneer\nfrom setuptools import setup\n"
+    "setup(name='tagged', version=versioneer.get_version(), cmdclass=versioneer.get_cmdclass(), "
+    "py_modules=['tagged'])\n",
+}
+VERSION_OF_TAGGED: Final = (
+    "from importlib.metadata import version; print(version('tagged').partition('+')[0])"
+)
+GIT_IN_THE_NOTEBOOK: Final = """
+import subprocess
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+log = git("log", "--oneline").splitlines()
+described = git("describe").partition("-g")[0]
+git("checkout", "-q", "other")
+print(len(log), described, open("where.txt").read())
+"""
 
 
 @frozen
@@ -51,6 +83,16 @@ class Shape:
     """What the log must say."""
     make: Callable[[Repository, GitServer], None] = lambda repository, server: None
     options: Mapping[str, str] = field(factory=dict)
+
+
+def tagged(repository: Repository, server: GitServer) -> None:
+    """The tag v1.5, two commits after it, and another branch."""
+    repository.tag("v1.5", annotated=True)
+    repository.branch("other")
+    repository.commit({"where.txt": "on the branch"})
+    repository.switch("main")
+    for n in range(2):
+        repository.commit({"tagged.py": f"N = {n}\n"})
 
 
 def branch_with_slashes(repository: Repository, server: GitServer) -> None:
@@ -141,6 +183,18 @@ SHAPES: Final = {
     "submodules": Shape(
         code="print(open('data/table.csv').read().split()[-1])", prints="1,2", make=submodules
     ),
+    "git in the notebook": Shape(code=GIT_IN_THE_NOTEBOOK, prints="3 v1.5-2 on the branch", make=tagged),
+    "setuptools_scm": Shape(
+        {"pyproject.toml": SCM, "requirements.txt": ".\n"}, VERSION_OF_TAGGED, "1.6.dev2", make=tagged
+    ),
+    "setuptools_scm, editable": Shape(
+        {"pyproject.toml": SCM, "binder/requirements.txt": "-e .\n"},
+        VERSION_OF_TAGGED,
+        "1.6.dev2",
+        make=tagged,
+    ),
+    "hatch-vcs": Shape({"pyproject.toml": HATCH_VCS}, VERSION_OF_TAGGED, "1.6.dev2", make=tagged),
+    "versioneer": Shape(VERSIONEER, VERSION_OF_TAGGED, "1.5", make=tagged),
     "LFS pointers": Shape(
         {".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n", "model.bin": LFS_POINTER},
         "print(open('model.bin').read().split()[0])",
@@ -241,6 +295,7 @@ async def test_a_repository_of_this_shape(
         end = events[-1]
         log = "".join(event.message for event in events)
         assert shape.log in log
+        assert log.count("Fetching http") == 1
         if shape.fails:
             code, *named = shape.fails
             assert end.phase == "failed", log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -304,3 +305,28 @@ def test_equal_digests_mean_equal_folders(
 
     one, two = asyncio.run(compare())
     assert (one == two) == (first == second)
+
+
+async def test_folder_without_its_whole_history_gives_the_commit(
+    ask: Asker, repository: Repository, tmp_path: Path
+) -> None:
+    """As a clone that leaves out what it can fetch later, when it is asked for it."""
+    repository.commit({"a.txt": "later"})
+    blob = repository.git("rev-parse", "HEAD~1:a.txt")
+    (repository.folder / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    repo = await here(ask, repository.folder)
+    into = Repository(await ask.fetch(repo, tmp_path / "into"))
+    assert (into.folder / "a.txt").read_text() == "later"
+    assert into.git("rev-list", "--count", "HEAD") == "1"
+    assert into.git("remote", "get-url", "origin") == repository.folder.as_uri()
+
+
+async def test_shallow_folder_gives_what_it_has(ask: Asker, repository: Repository, tmp_path: Path) -> None:
+    repository.commit({"a.txt": "2"})
+    repository.commit({"a.txt": "3"})
+    shallow = tmp_path / "shallow"
+    clone = ["git", "clone", "-q", "--depth=2", repository.folder.as_uri(), str(shallow)]
+    await asyncio.to_thread(subprocess.run, clone, check=True)
+    into = Repository(await ask.fetch(await here(ask, shallow), tmp_path / "into"))
+    assert (into.folder / "a.txt").read_text() == "3"
+    assert into.git("rev-list", "--count", "HEAD") == "2"

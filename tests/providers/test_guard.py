@@ -125,8 +125,8 @@ async def test_a_redirect_is_not_followed(server: GitServer, remote: Remote, clo
     ("url", "code"),
     [
         ("http://inside.example.test/r", "address-not-allowed"),
-        ("git@inside.example.test:r", "spec-invalid"),
-        ("ext::sh -c id", "spec-invalid"),
+        ("git@inside.example.test:r", "submodule-not-found"),
+        ("ext::sh -c id", "submodule-not-found"),
     ],
 )
 async def test_a_submodule_inside_is_refused(

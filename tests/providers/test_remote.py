@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+from aiohttp import web
 from attrs import evolve
 from ringbinder.bases import Context
 from ringbinder.errors import PluginError, RingbinderError, TransientError, UserError
@@ -111,7 +112,7 @@ async def test_a_repository_that_is_not_there_or_closed(server: GitServer, ask: 
     for url in (server.url("no/where"), f"{server.address}/r/deeper"):
         error = await refusal(ask, url)
         assert error.code == "repo-not-found"
-        assert "check the address and that it is public" in str(error)
+        assert "Check the address and that it is public" in str(error)
     server.user, server.password = "me", "right-password"
     assert (await refusal(ask, server.url("r"))).code == "repo-not-found"
     wrong = await refusal(ask, f"http://me:wrong-password@{server.host}/r")
@@ -132,7 +133,7 @@ async def test_a_host_in_trouble_may_be_asked_again(server: GitServer, ask: Aske
 
 async def test_a_host_that_is_not_there(ask: Asker) -> None:
     for url in ("http://127.0.0.1:1/x", "git://127.0.0.1:1/x"):
-        with pytest.raises(TransientError, match="did not answer: nobody can be reached there"):
+        with pytest.raises(TransientError, match="did not answer: no connection to it could be made"):
             await ask.resolve(url)
     with pytest.raises(TransientError, match="its host is not known here"):
         await ask.resolve("https://no-such-host.invalid/x")
@@ -240,10 +241,86 @@ async def test_fetches_the_very_commit(
     assert (into / "x").read_text() == "1"
     assert (into / "deep/er/ü").read_bytes() == b"\0\xff"
     assert (into / "run").stat().st_mode & stat.S_IXUSR
-    depth = Repository(into).git("rev-list", "--count", "HEAD")
-    assert depth == ("1" if single_commits else "2")
+    assert Repository(into).git("rev-list", "--count", "HEAD") == "2"
     into = await ask.fetch(await ask.resolve(server.url("r"), linked), tmp_path / "linked")
     assert (into / "out").readlink() == Path("/etc/passwd")
+
+
+async def test_fetched_repository_is_as_git_clone_leaves_it(
+    server: GitServer, ask: Asker, tmp_path: Path
+) -> None:
+    repository = server.repository("r")
+    repository.commit({"x": "1"})
+    repository.tag("v1.0", annotated=True)
+    repository.branch("other")
+    repository.commit({"x": "other"})
+    repository.tag("elsewhere")
+    repository.switch("main")
+    sha = repository.commit({"x": "2"})
+    url = f"http://me:a-password@{server.host}/r"
+    server.user, server.password = "me", "a-password"
+    into = Repository(await ask.fetch(await ask.resolve(url), tmp_path / "into"))
+    assert into.git("log", "--format=%H").splitlines()[0] == sha
+    assert into.git("describe", "--tags") == f"v1.0-1-g{sha[:7]}"
+    assert into.git("tag").split() == ["elsewhere", "v1.0"]
+    assert into.git("status", "--branch", "--porcelain=v1") == "## main...origin/main"
+    branches = into.git("branch", "--remotes", "--format=%(refname)").split()
+    assert branches == [f"refs/remotes/origin/{name}" for name in ("HEAD", "main", "other")]
+    assert into.git("remote", "get-url", "origin") == server.url("r")
+    config = (into.folder / ".git/config").read_text()
+    assert "a-password" not in config
+    assert "mirror" not in config
+    into.git("checkout", "-q", "other")
+    assert into.git("rev-parse", "--abbrev-ref", "@{upstream}") == "origin/other"
+    assert (into.folder / "x").read_text() == "other"
+
+
+async def test_fetched_old_commit_is_detached(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+    repository = server.repository("r")
+    old = repository.commit({"x": "1"})
+    new = repository.commit({"x": "2"})
+    into = Repository(await ask.fetch(await ask.resolve(server.url("r"), old), tmp_path / "into"))
+    assert into.git("status", "--branch", "--porcelain=v1") == "## HEAD (no branch)"
+    assert into.git("rev-parse", "HEAD", "origin/main").split() == [old, new]
+
+
+async def test_commit_on_no_branch_has_its_history(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+    repository = server.repository("r")
+    repository.commit({"x": "1"})
+    repository.branch("pull")
+    pull = repository.commit({"x": "pull"})
+    repository.git("update-ref", "refs/pull/5/head", pull)
+    repository.switch("main")
+    repository.git("branch", "-q", "-D", "pull")
+    into = Repository(await ask.fetch(await ask.resolve(server.url("r"), pull), tmp_path / "into"))
+    assert (into.folder / "x").read_text() == "pull"
+    assert into.git("rev-list", "--count", "HEAD") == "2"
+    server.single_commits = False
+    repository.git("update-ref", "-d", "refs/pull/5/head")
+    with pytest.raises(UserError, match="does not give out that commit") as caught:
+        await ask.fetch(await ask.resolve(server.url("r"), pull), tmp_path / "refused")
+    assert caught.value.code == "ref-not-found"
+
+
+async def test_server_of_plain_files_gives_all_history(ask: Asker, tmp_path: Path) -> None:
+    """What git calls a dumb server."""
+    repository = Repository.make(tmp_path / "served/r")
+    repository.commit({"x": "1"})
+    sha = repository.commit({"x": "2"})
+    repository.commit({"x": "3"})
+    repository.git("update-server-info")
+    app = web.Application()
+    app.router.add_static("/", repository.folder / ".git")
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        into = await ask.fetch(await ask.resolve(f"{url}./", sha), tmp_path / "into")
+    finally:
+        await runner.cleanup()
+    assert (into / "x").read_text() == "2"
+    assert Repository(into).git("rev-list", "--count", "HEAD") == "2"
 
 
 async def test_a_commit_that_is_not_there(server: GitServer, ask: Asker, tmp_path: Path) -> None:
@@ -268,6 +345,58 @@ async def test_submodules(server: GitServer, ask: Asker, tmp_path: Path) -> None
         into = await ask.fetch(await ask.resolve(server.url("group/outer")), tmp_path / f"{single_commits}")
         assert (into / "a/inner/i").read_text() == "pinned"
         assert (into / "a/inner/leaf/l").read_text() == "leaf"
+
+
+async def test_submodules_have_their_history_and_tags(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+    inner = server.repository("inner")
+    inner.commit({"i": "1"})
+    inner.tag("v2.0", annotated=True)
+    pinned = inner.commit({"i": "2"})
+    inner.commit({"i": "3"})
+    outer = server.repository("outer")
+    outer.submodule("a*", server.url("inner"), pinned)
+    outer.commit({"o": "1"})
+    into = await ask.fetch(await ask.resolve(server.url("outer")), tmp_path / "into")
+    assert Repository(into / "a*").git("describe") == f"v2.0-1-g{pinned[:7]}"
+
+
+async def test_failing_submodule_is_named_with_its_address(
+    server: GitServer, ask: Asker, tmp_path: Path
+) -> None:
+    pinned = server.repository("inner").commit({"i": "1"})
+    middle = server.repository("middle")
+    middle.submodule("deep/gone", server.url("gone"), pinned)
+    middle.submodule("lost", server.url("inner"), "0" * 39 + "1")
+    gone = middle.commit({"m": "1"})
+    middle.git("rm", "-q", "--cached", "deep/gone")
+    lost = middle.commit()
+    for n, (commit, path, told) in enumerate(
+        [
+            (gone, "deep/gone", f"{server.url('gone')} was not found or is private."),
+            (lost, "lost", f"{server.url('inner')} does not give out that commit."),
+        ]
+    ):
+        outer = server.repository(f"outer{n}")
+        outer.submodule("lib", server.url("middle"), commit)
+        outer.commit({"o": "1"})
+        url = server.url(f"outer{n}")
+        with pytest.raises(UserError) as caught:
+            await ask.fetch(await ask.resolve(url), tmp_path / f"into{n}")
+        assert caught.value.code == "submodule-not-found"
+        assert caught.value.message.startswith(f"The submodule lib/{path} of {url} cannot be fetched. {told}")
+
+
+async def test_submodule_without_address_stays_empty(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+    pinned = server.repository("inner").commit({"i": "1"})
+    outer = server.repository("outer")
+    outer.submodule("inner", server.url("inner"), pinned)
+    outer.submodule("stray", server.url("inner"), pinned)
+    outer.git("config", "--file", ".gitmodules", "--remove-section", "submodule.stray")
+    outer.commit({"o": "1"})
+    into = await ask.fetch(await ask.resolve(server.url("outer")), tmp_path / "into")
+    assert (into / "inner/i").read_text() == "1"
+    assert not any((into / "stray").iterdir())
+    assert "The submodule stray is not in .gitmodules" in ask.log.text
 
 
 async def test_a_submodule_may_not_be_a_path(server: GitServer, ask: Asker, tmp_path: Path) -> None:
@@ -310,13 +439,14 @@ async def test_ssh_never_asks_and_has_no_keys(
     shown = tmp_path / "shown"
     ssh = tmp_path / "bin/ssh"
     ssh.parent.mkdir()
-    ssh.write_text(f'#!/bin/sh\necho "$SSH_AUTH_SOCK|$*" >> {shown}\necho Permission denied >&2\nexit 255\n')
+    denied = "git@example.org: Permission denied (publickey)."
+    ssh.write_text(f'#!/bin/sh\necho "$SSH_AUTH_SOCK|$*" >> {shown}\necho "{denied}" >&2\nexit 255\n')
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
     error = await refusal(ask, "git@example.org:a/b.git")
     assert error.code == "repo-not-found"
-    assert "try https://" in str(error)
+    assert str(error).endswith("Give its https address: https://example.org/a/b.git.")
     with pytest.raises(UserError):
         await ask.resolve("git@example.org:a/b.git", local=True)
     strangers, ours = (shown.read_text().splitlines()[i] for i in (0, -1))

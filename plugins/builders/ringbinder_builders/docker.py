@@ -133,7 +133,6 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             if credentials := plan.repo.credentials or self.config.git_credentials:
                 place.keep_git_credentials(plan.repo.source.url, credentials)
         else:
-            log.line(f"Fetching {plan.repo.url} at {plan.repo.ref}\n", "fetching")
             content = place.content
             await self.context.services.fetch(plan.repo, content, log)
         words = command(plan, self.config, push=False, content=content)[1:]

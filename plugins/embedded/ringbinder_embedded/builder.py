@@ -166,7 +166,6 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         }
 
         async def work() -> None:
-            log.line(f"Fetching {plan.repo.url} at {plan.repo.ref}\n", "fetching")
             await self.context.services.fetch(plan.repo, entry.repo.place, log)
             if await asyncio.to_thread(_uses_lfs, entry.repo):
                 log.line(_LFS_NOTICE, "fetching")

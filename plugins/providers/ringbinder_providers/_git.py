@@ -40,7 +40,7 @@ _MEMORY_KIB: Final = str(4 * 2**20)
 # What git keeps in memory of an answer has no limit of its own.
 _LIMITED: Final = 'ulimit -d "$0" 2>/dev/null; exec git "$@"'
 
-# A transfer slower than 1000 bytes a second for 30 seconds is taken for dead.
+# A transfer slower than 1000 bytes a second for 2 minutes is taken for dead: so long a server may pack a history.
 _CONFIG: Final = """\
 [core]
 \thooksPath = /dev/null
@@ -55,7 +55,7 @@ _CONFIG: Final = """\
 \tauto = false
 [http]
 \tlowSpeedLimit = 1000
-\tlowSpeedTime = 30
+\tlowSpeedTime = 120
 """
 
 

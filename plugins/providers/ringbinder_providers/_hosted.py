@@ -62,6 +62,8 @@ class Hosted(GitBacked[C]):
 
     access_options: ClassVar[str]
     """Where its access token is set."""
+    what: ClassVar[str] = "repository"
+    """What it has, in words."""
 
     def __init__(self, config: C, context: Context) -> None:
         super().__init__(config, context)
@@ -124,7 +126,7 @@ class Hosted(GitBacked[C]):
         """The error for a repository that the API does not know."""
         return UserError(
             "repo-not-found",
-            f"The repository {shown(name)} was not found on {title} or is private: "
+            f"The {self.what} {shown(name)} was not found on {title} or is private: "
             "check the address and that it is public.",
         )
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import field, frozen
-from ringbinder import process
 from ringbinder.caching import SingleFlight
-from ringbinder.errors import UserError
+from ringbinder.errors import TransientError, UserError
 from ringbinder.events import Log
 from ringbinder.model import GitSource
 from ringbinder.untrusted import UntrustedTree
 
 from ._address import FULL_SHA, longer_names, parse, shown
 from ._git import Access, Git, Home
-from ._git_errors import down, explained, last_line, no_such_ref, not_alone
+from ._git_errors import no_such_ref
 
 _MANY = 1_000_000
 _GUARDED_PROTOCOLS = frozenset({"http", "https"})
+_KEPT_CODES = frozenset({"address-not-allowed", "disk-full", "repo-too-large"})
+"""Of a submodule: what is wrong is not its address."""
 
 
 @frozen
@@ -82,37 +82,42 @@ class Remote:
         return await asyncio.to_thread(_refs, output)
 
     async def fetch(self, source: GitSource, into: Path, log: Log, access: Access) -> None:
-        """Puts exactly that commit, with its submodules, into the empty folder `into`, a git work tree then.
+        """Clones the repository into the empty folder `into` and checks out that commit, with its submodules.
 
-        Only the one commit is transferred where the server allows that. Raises as `resolve`.
+        It has what `git clone` leaves: all history, branches and tags, and the default branch where that is the
+        commit. Raises as `resolve`.
         """
         deadline = time.monotonic() + self.fetch_timeout
-        url, must = source.url, self.git.must
-        log.line(f"Fetching {url} at {source.ref}\n", "fetching")
+        url, ref = source.url, source.ref
         async with self.git.home(url, access) as home:
-            for step in (("init", "-q", "."), ("config", "remote.origin.url", url)):
-                await must(home, into, deadline, url, *step)
-            one = ("fetch", "-q", "--depth", "1", "--no-tags", "origin", source.ref)
-            try:
-                await must(home, into, deadline, url, *one)
-            except UserError:
-                log.line(
-                    "The server does not give out single commits: fetching the whole history\n", "fetching"
-                )
-                everything = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-                await must(home, into, deadline, url, "fetch", "-q", "origin", *everything)
-            checkout = ("checkout", "-q", "--detach", source.ref, "--")
-            if (await self.git.run(home, into, deadline, url, *checkout)).returncode:
-                raise UserError(
-                    "ref-not-found", f"Commit {source.ref} is not in {shown(url)}, or cannot be checked out."
-                )
+
+            async def must(*arguments: str) -> str:
+                return await self.git.must(home, into, deadline, url, *arguments)
+
+            async def succeeds(*arguments: str) -> bool:
+                return not (await self.git.run(home, into, deadline, url, *arguments)).returncode
+
+            clone = ("clone", "-q", "--no-checkout", "--", url, ".")
+            if not url.startswith("file:"):
+                await must(*clone)
+            elif not await succeeds(*clone):
+                # A folder may hold all of this commit, but not of those before it.
+                for step in (("init", "-q", "."), ("remote", "add", "origin", url)):
+                    await must(*step)
+                await must("fetch", "-q", "--depth", "1", "origin", ref)
+            if not await succeeds("cat-file", "-e", f"{ref}^{{commit}}"):
+                # On no branch and no tag, such as a pull request's: many servers give it for its id.
+                await must("fetch", "-q", "origin", ref)
+            on_branch = await must("for-each-ref", f"--points-at={ref}", "refs/heads/")
+            await must("checkout", "-q", *(() if on_branch else ("--detach", ref, "--")))
             home.env["GIT_ALLOW_PROTOCOL"] = ":".join(sorted(access.protocols))
+            home.env["GIT_LITERAL_PATHSPECS"] = "1"
             await _Submodules(self.git, home, into, deadline, url, log).update(into)
 
 
 @frozen
 class _Submodules:
-    """Brings the submodules of the work tree `top`, level by level, so that each address is judged first."""
+    """Brings the submodules of the work tree `top`, one by one, so that each address is judged first."""
 
     git: Git
     home: Home
@@ -125,48 +130,47 @@ class _Submodules:
         if not _has_submodules(folder, self.top):
             return
         self.log.line("Fetching submodules\n", "fetching")
-        await self._must(folder, "submodule", "--quiet", "init")
-        if self.git.guard.on:
-            await self._judge(folder)
-        done = await self.git.patience(lambda: self._update(folder, "--depth", "1"))
-        if done.returncode and not_alone(done.errors):
-            # A clone of one commit does not become a whole one by itself.
-            clones = (await self._must(folder, "rev-parse", "--absolute-git-dir")).strip()
-            await self._must(folder, "submodule", "--quiet", "deinit", "--force", "--all")
-            await self._must(folder, "submodule", "--quiet", "init")
-            await asyncio.to_thread(shutil.rmtree, Path(clones) / "modules")
-            done = await self.git.patience(lambda: self._update(folder))
-        if done.returncode:
-            raise UserError(
-                "submodule-not-found",
-                f"A submodule of {shown(self.url)} could not be fetched: {last_line(done.errors)}. "
-                "Its address in .gitmodules must be public, and not a path on a machine.",
-            )
+        named = {path: name for name, path in await self._settings(folder, "path", "--file", ".gitmodules")}
         entries = (await self._must(folder, "ls-files", "--stage", "-z")).split("\0")
-        for entry in entries:
-            if entry.startswith("160000 "):
-                await self.update(folder / entry.partition("\t")[2])
+        for path in [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]:
+            inner = folder / path
+            shown_path = shown(inner.relative_to(self.top).as_posix())
+            if path not in named:
+                self.log.line(
+                    f"The submodule {shown_path} is not in .gitmodules: it stays empty\n", "fetching"
+                )
+                continue
+            try:
+                await self._bring(folder, path, named[path])
+            except UserError as error:
+                told = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched. {error.message}"
+                if error.code in _KEPT_CODES:
+                    raise UserError(error.code, told) from None
+                raise UserError("submodule-not-found", told) from None
+            except TransientError as error:
+                told = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched now. {error}"
+                raise type(error)(told) from None
+            await self.update(inner)
 
-    async def _judge(self, folder: Path) -> None:
-        """Raises UserError if git would ask a host that it must not ask."""
+    async def _bring(self, folder: Path, path: str, name: str) -> None:
+        """Raises UserError also if git would ask a host that it must not ask."""
+        await self._must(folder, "submodule", "--quiet", "init", "--", path)
+        url = dict(await self._settings(folder, "url", "--local")).get(name, "")
+        if self.git.guard.on and url:
+            address = parse(url, _GUARDED_PROTOCOLS)
+            self.home.configure(await self.git.guard.git_config(address.url))
+        await self.git.must(
+            self.home, folder, self.deadline, url, "submodule", "--quiet", "update", "--", path
+        )
+
+    async def _settings(self, folder: Path, key: str, *where: str) -> list[tuple[str, str]]:
+        """Names of submodules, and what is set for them."""
         listed = await self.git.run(
             self.home, folder, self.deadline, self.url,
-            "config", "--local", "--null", "--get-regexp", r"^submodule\..*\.url$",
+            "config", *where, "--null", "--get-regexp", rf"^submodule\..*\.{key}$",
         )  # fmt: skip
-        for entry in filter(None, listed.output.split("\0")):
-            try:
-                address = parse(entry.partition("\n")[2], _GUARDED_PROTOCOLS)
-                self.home.configure(await self.git.guard.git_config(address.url))
-            except UserError as error:
-                told = f"A submodule of {shown(self.url)} cannot be fetched. {error.message}"
-                raise UserError(error.code, told) from None
-
-    async def _update(self, folder: Path, *options: str) -> process.Completed:
-        command = ("submodule", "--quiet", "update", *options)
-        done = await self.git.run(self.home, folder, self.deadline, self.url, *command)
-        if done.returncode and down(done.errors):
-            raise explained(self.url, done.errors)
-        return done
+        entries = (entry.partition("\n") for entry in listed.output.split("\0") if entry)
+        return [(name[len("submodule.") : -len(f".{key}")], value) for name, _, value in entries]
 
     async def _must(self, folder: Path, *arguments: str) -> str:
         return await self.git.must(self.home, folder, self.deadline, self.url, *arguments)

@@ -49,6 +49,7 @@ class GistProvider(GitHubHosted[GistOptions]):
 
     Config = GistOptions
     sections = ("RepoProvider", "GitHubRepoProvider", "GistRepoProvider")
+    what = "gist"
 
     def describe(self) -> ProviderInfo:
         host = re.escape(f"gist.{self.config.hostname}")

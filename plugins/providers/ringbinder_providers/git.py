@@ -135,7 +135,6 @@ class GitProvider(GitBacked[GitOptions]):
 
     async def fetch(self, repo: Repo, into: Path, log: Log) -> bool | None:
         if isinstance(repo.source, FolderSource):
-            log.line(f"Copying {repo.source.path}\n", "fetching")
             await self._folders.fetch(repo.source, into)
             return True
         return await super().fetch(repo, into, log)

@@ -155,7 +155,6 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
     async def fetch(self, repo: Repo, into: Path, log: Log) -> bool | None:
         if not isinstance(repo.source, DoiSource):
             raise PluginError(self.context.name, f"cannot fetch a {type(repo.source).__name__}", "fetch")
-        log.line(f"Fetching the record {repo.source.record} of Zenodo\n", "fetching")
         files = self._files(await self._record(repo.source.record))
         for file in files:
             log.line(f"Fetching {shown(file.name)} ({file.size} bytes)\n", "fetching")
