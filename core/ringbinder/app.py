@@ -94,7 +94,8 @@ class Ringbinder:
     def consents(self) -> Consents:
         """Whose code may run here; asked for where images are folders, whose code runs on this very machine."""
         launcher = self.plugins.get("launcher", self.plugins.launcher)
-        return Consents(launcher.runs == "folder", self.services.store, self.providers())
+        asks = launcher.runs == "folder"
+        return Consents(asks, self.services.store, self.providers(), self.config.sandboxed)
 
     async def close(self) -> None:
         """Every open session gets its last event; returns when launches and builds have been taken down."""

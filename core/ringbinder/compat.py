@@ -382,6 +382,12 @@ def half_sandboxed(sections: Sections, choice: Choice) -> str:
     )
 
 
+def sandboxed(sections: Sections, choice: Choice) -> bool:
+    """Whether code of repositories runs in a sandbox or not at all."""
+    modes = [sections.get(name, {}).get("sandbox") for name in ("LocalLauncher", "LocalBuilder")]
+    return (choice.launcher, choice.builder, modes) == ("local", "local", ["required"] * 2)
+
+
 def _url_host(url: object) -> str:
     if not isinstance(url, str) or not url:
         return ""

@@ -147,6 +147,11 @@ class Config:
             values[name] = values[name] if quoted else origin.text
 
     @property
+    def sandboxed(self) -> bool:
+        """Whether code of repositories runs in a sandbox or not at all."""
+        return compat.sandboxed(self._tree.sections, self.choice)
+
+    @property
     def risks(self) -> tuple[str, ...]:
         """What is no error, and leaves open what the configuration seems to close; each start repeats it."""
         risk = compat.half_sandboxed(self._tree.sections, self.choice)

@@ -17,11 +17,24 @@ from .store import Store
 
 @frozen
 class Consents:
-    """`asks`: code of repositories runs on this very machine, so that its person is asked first."""
+    """`asks`: code of repositories runs on this very machine, so that its person is asked first.
+
+    `sandboxed`: in a sandbox only.
+    """
 
     asks: bool
     store: Store
     providers: Mapping[str, ProviderInfo]
+    sandboxed: bool = False
+
+    @property
+    def rights(self) -> str:
+        """How that code runs, in words that end a sentence."""
+        if self.sandboxed:
+            return (
+                "in a sandbox: it sees no home folder and changes no file but its own, but it has the network"
+            )
+        return "with the rights of the account that started Ringbinder"
 
     def repository(self, link: Link) -> str:
         """What consent is given to: the provider's name and the repository, whatever the ref: ``gh/user/repo``."""

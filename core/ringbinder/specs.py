@@ -169,7 +169,7 @@ def unended_host(text: str) -> str:
         return SpecForms.of(quote(address.format(host), safe="")).in_each((pattern,))
 
     for name in _NAMED_HOST.finditer(_ESCAPED.sub("/", text)):
-        host = name[0].replace("\\", "")
+        host = str(name[0]).replace("\\", "")
         for address in _ADDRESSES:
             if (
                 allows(host, address)

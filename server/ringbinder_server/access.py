@@ -126,7 +126,8 @@ def demand(app: Quart, access: Access) -> None:
             return None
         # There may be several: a notebook on another port of this host sets cookies for ours, with any path.
         cookies = request.cookies.getlist(access.cookie)
-        if not is_page or not any(access.is_pass("cookie", cookie) for cookie in cookies):
+        is_nothing = request.url_rule is None  # no route or none for this method: 404 or 405 follows
+        if not (is_page or is_nothing) or not any(access.is_pass("cookie", cookie) for cookie in cookies):
             abort(401, _NEEDED)
         g.by_cookie = True
         return None

@@ -76,6 +76,7 @@ def routes(site: Site, look: Look) -> Blueprint:
         page = await render_template(
             "loading.html",
             link=link,
+            rights=consents.rights,
             data=data,
             page_config={**look.page_config, "buildToken": token},
             opengraph_title=f"{link['provider_name']}: {spec}",

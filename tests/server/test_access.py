@@ -68,6 +68,10 @@ async def test_a_browser_is_given_a_cookie_and_a_clean_address(serve: Serve) -> 
         assert {"HttpOnly", "SameSite=Lax", "Path=/some/", "Max-Age=43200"} <= set(cookie.split("; "))
         page = await live.client.get(live.address + "v2/fake/a/b/c?urlpath=lab%2Ftree")
         assert page.status_code == 200
+        for path, status in (("nowhere", 404), ("v2", 404), ("api/v1/nowhere", 404), ("metrics", 401)):
+            assert (await live.client.get(live.address + path)).status_code == status, path
+        for path, status in (("nowhere", 404), ("about", 405), ("api/v1/launches", 401)):
+            assert (await live.client.post(live.address + path)).status_code == status, path
         key = re.search(r'localStorage.setItem\("ringbinder-access /some/", "([^"]+)"\)', first.text)
         assert key is not None
         bearer = {"Authorization": f"Bearer {key[1]}"}

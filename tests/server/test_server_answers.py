@@ -268,6 +268,30 @@ async def test_on_ones_own_machine_a_foreign_link_is_asked_about(
         assert '"by_itself": false' in page.text, "another repository"
 
 
+_LOCAL = {f"Ringbinder.{kind}": "local" for kind in ("registry", "builder", "launcher")}
+
+
+@pytest.mark.parametrize(
+    ("sets", "text"),
+    [
+        ({}, "with the rights of the account that started Ringbinder."),
+        ({"LocalLauncher.sandbox": "required"}, "with the rights of the account that started Ringbinder."),
+        (
+            {"LocalLauncher.sandbox": "required", "LocalBuilder.sandbox": "auto"},
+            "with the rights of the account that started Ringbinder.",
+        ),
+        (
+            {"LocalLauncher.sandbox": "required", "LocalBuilder.sandbox": "required"},
+            "in a sandbox: it sees no home",
+        ),
+    ],
+)
+async def test_the_question_is_true_of_the_sandbox(serve: Serve, sets: dict[str, str], text: str) -> None:
+    async with serve(_LOCAL | sets) as live:
+        page = await live.client.get(live.address + "v2/fake/a/b/c")
+        assert f"It runs where Ringbinder runs, {text}" in page.text
+
+
 async def test_a_bug_in_a_page_is_an_id_and_a_traceback_in_the_log(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

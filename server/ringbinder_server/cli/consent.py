@@ -34,7 +34,7 @@ async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
             f"{repository} ({provider}) would run its code on this computer, and nobody can be asked here. "
             "Launch it once in a terminal and answer there, or add --yes if you trust it."
         )
-    echo(f"{repository} ({provider}) is not known here: its code would run with your rights.", err=True)
+    echo(f"{repository} ({provider}) is not known here: its code would run {consents.rights}.", err=True)
     # What was typed, or pasted together with the command, before the question is no answer to it.
     termios.tcflush(sys.stdin, termios.TCIFLUSH)
     echo("Run code from it on this computer? [y/N] ", err=True, nl=False)
