@@ -18,8 +18,13 @@ from .terminal import harmless, one_line
 _TRACES: Final = frozenset({"exception", "stack"})
 
 
+Form = Literal["console", "json"]
+
+
 class _ToStderr(logging.StreamHandler[TextIO]):
     """Writes to what is `sys.stderr` now: a live display puts itself there, to have lines above it."""
+
+    form: Form = "console"
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -64,9 +69,12 @@ def _number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
 
-def set_up(
-    level: str, *, form: Literal["console", "json"] = "console", levels: Mapping[str, str] | None = None
-) -> Logger:
+def form_of_log() -> Form:
+    """The form that the log of this process has now."""
+    return next((one.form for one in logging.getLogger().handlers if isinstance(one, _ToStderr)), "console")
+
+
+def set_up(level: str, *, form: Form = "console", levels: Mapping[str, str] | None = None) -> Logger:
     """Configures this process's logging; to be called again when the configuration is known.
 
     `level` is the least that is shown: error, info or debug; `levels` has that of single plugins, by
@@ -99,6 +107,7 @@ def set_up(
         )
         rendering = [_harmless, console]
     handler = _ToStderr()
+    handler.form = form
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

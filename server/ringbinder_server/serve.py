@@ -31,6 +31,8 @@ from .login import BACK
 
 _WRITING: Final = 3.0
 """Seconds that open connections have to take their last bytes when the server ends."""
+ANY_ADDRESS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""What means every address of this machine, and the one of them that is for its own programs."""
 _LONGEST_LOGGED: Final = 4096
 """Characters of a request's path and query that the log shows."""
 _QUIET: Final = frozenset({"health", "versions", "metrics"})
@@ -135,7 +137,7 @@ def _is_loopback(host: str) -> bool:
 
 def address_of(sock: socket.socket, host: str, base_url: str = "/") -> str:
     """The address for the browser of this machine."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104
+    name = {**ANY_ADDRESS, "localhost": "127.0.0.1"}.get(host, host)
     port = sock.getsockname()[1]
     return f"http://[{name}]:{port}{base_url}" if ":" in name else f"http://{name}:{port}{base_url}"
 

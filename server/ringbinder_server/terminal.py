@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from ringbinder.events import Event
 
 _ESCAPES: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -51,6 +55,12 @@ def echo_text(text: str, *, err: bool = False) -> None:
 def echo_json(value: Any, *, indent: int | None = 2, sort_keys: bool = False) -> None:
     """Writes JSON to stdout, in which everything beyond ASCII is escaped."""
     click.echo(json.dumps(value, indent=indent, sort_keys=sort_keys))
+
+
+def echo_event(event: Event) -> None:
+    """Writes an event of the protocol to stdout, as one line of JSON, at once."""
+    sys.stdout.buffer.write(escaped(event.json.decode()).encode() + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def escaped(json_text: str) -> str:

@@ -34,12 +34,17 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--verbose", "-v", count=True, help="More log on stderr; -vv for all of it.")
     @wraps(command)
     def with_setup(*, files: tuple[Path, ...], sets: tuple[str, ...], verbose: int, **others: Any) -> None:
-        command(setup=Setup(files, sets, verbose), **others)
+        command(setup=Setup(files, sets, verbose, others.get("as_json", False)), **others)
 
     return with_setup
 
 
-json_output = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, and nothing else.")
+json_output = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Write JSON to stdout, and nothing else; an error is an object with phase, message and code.",
+)
 yes = click.option(
     "--yes", "-y", is_flag=True, help="Do not ask whether code of LINK may run on this computer."
 )

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from ringbinder.events import Event
 
-from ..terminal import echo, echo_text, escaped, lines
+from ..terminal import echo, echo_event, echo_text, lines
 
 
 def share_done(event: Event) -> float | None:
@@ -84,8 +84,7 @@ class JsonLines(Plain):
     """The protocol's events on stdout, one JSON object a line, and nothing else there."""
 
     def show(self, event: Event) -> None:
-        sys.stdout.buffer.write(escaped(event.json.decode()).encode() + b"\n")
-        sys.stdout.buffer.flush()
+        echo_event(event)
 
     def failed(self, event: Event, log: Iterable[Event]) -> None:
         """Nothing: the event has been shown."""

@@ -12,12 +12,13 @@ from attrs import frozen
 from ringbinder.app import Ringbinder, running
 from ringbinder.config import Config, load
 from ringbinder.errors import ConfigError, PluginError, Refused, TransientError, UserError
+from ringbinder.events import failed
 from ringbinder.folders import folder_problems
 from ringbinder.secret import redact
 from ringbinder.services import Logger
 
-from ..logging import set_up
-from ..terminal import echo, echo_text
+from ..logging import form_of_log, set_up
+from ..terminal import echo, echo_event, echo_text
 from .exitcodes import ExitCode
 from .interrupts import Interrupts, exit_code
 from .setup import Setup
@@ -78,25 +79,34 @@ def carry_out(setup: Setup, work: Work, level: str, own_signals: bool) -> int:
     except BrokenPipeError:
         raise  # the reader of stdout has gone; click ends the process quietly
     except Exception as error:
-        return _report(error, log)
+        return _report(error, log, setup.as_json)
 
 
-def _report(error: Exception, log: Logger) -> int:
+def _report(error: Exception, log: Logger, as_json: bool) -> int:
+    """Writes what `error` means for people to stderr, in the form of the log, and for programs to stdout."""
+    problems: tuple[str, ...] = ()
+    message, code, exit_code = str(error), "configuration-wrong", ExitCode.CONFIG
     match error:
         case ConfigError():
-            return _say("The configuration is wrong:", ExitCode.CONFIG, error.problems)
+            message, problems = "The configuration is wrong:", error.problems
         case PluginError():
-            return _say(str(error), ExitCode.CONFIG)
+            pass
         case UserError():
-            return _say(error.message, ExitCode.LINK)
-        case Refused() | TransientError():
-            return _say(str(error), ExitCode.TRY_AGAIN)
-    error_id = secrets.token_hex(4)
-    log.error("internal error", error_id=error_id, exc_info=error)
-    return _say(f"internal error, id {error_id}: this is a bug. The log above says where.", ExitCode.INTERNAL)
-
-
-def _say(message: str, code: ExitCode, details: tuple[str, ...] = ()) -> ExitCode:
-    lines = [f"ringbinder: {message}", *(f"  {detail}" for detail in details)]
-    echo_text(redact("\n".join(lines)), err=True)
-    return code
+            code, exit_code = error.code, ExitCode.LINK
+        case Refused():
+            code, exit_code = "refused", ExitCode.TRY_AGAIN
+        case TransientError():
+            code, exit_code = "try-again", ExitCode.TRY_AGAIN
+        case _:
+            error_id = secrets.token_hex(4)
+            log.error("internal error", error_id=error_id, exc_info=error)
+            message = f"internal error, id {error_id}: this is a bug. The log above says where."
+            code, exit_code = "internal-error", ExitCode.INTERNAL
+    if form_of_log() == "json":
+        log.error("\n".join([message, *problems]))
+    else:
+        text = "\n".join([f"ringbinder: {message}", *(f"  {problem}" for problem in problems)])
+        echo_text(redact(text), err=True)
+    if as_json:
+        echo_event(failed("\n".join(problems) or message, code=code))
+    return exit_code

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from attrs import define, field
 from ringbinder.app import Ringbinder
-from ringbinder.errors import Refused, RingbinderError, UserError
-from ringbinder.events import TERMINAL, Event, failed
+from ringbinder.errors import RingbinderError
+from ringbinder.events import Event
 from ringbinder.model import LaunchRequest, Link, Server
 from ringbinder.secret import redact
 from ringbinder.sessions import Session
@@ -77,28 +77,21 @@ class _Journey:
 
     async def go(self, text: str, *, build_only: bool, browser: bool) -> int:
         """All of it; returns the exit code."""
-        try:
-            async with self.invocation.app(writes=True) as app:
-                link = link_in(app, text)
-                await ask_for_consent(app, link, yes=self.yes, may_ask=not self.as_json)
-                with self.display:
-                    request = LaunchRequest(
-                        link.provider, link.spec, link.urlpath, build_only=build_only, local=True
-                    )
-                    session = app.launch(request)
-                    end = await self._watch(app, session)
-                if session.server is not None and end.phase == "ready":
-                    self.server = session.server
-                    await self._stay(app, session.server, str(end.data.get("urlpath", "")), browser)
-                elif end.phase == "ready":
-                    self.display.built(str(end.data["imageName"]))
-                return self._code(session, end)
-        except RingbinderError as error:
-            if self.as_json and not self.phases & TERMINAL:
-                code = error.code if isinstance(error, UserError) else "configuration-wrong"
-                code = "refused" if isinstance(error, Refused) else code
-                self.display.show(failed(str(error), code=code))
-            raise
+        async with self.invocation.app(writes=True) as app:
+            link = link_in(app, text)
+            await ask_for_consent(app, link, yes=self.yes, may_ask=not self.as_json)
+            with self.display:
+                request = LaunchRequest(
+                    link.provider, link.spec, link.urlpath, build_only=build_only, local=True
+                )
+                session = app.launch(request)
+                end = await self._watch(app, session)
+            if session.server is not None and end.phase == "ready":
+                self.server = session.server
+                await self._stay(app, session.server, str(end.data.get("urlpath", "")), browser)
+            elif end.phase == "ready":
+                self.display.built(str(end.data["imageName"]))
+            return self._code(session, end)
 
     async def _watch(self, app: Ringbinder, session: Session) -> Event:
         """Shows the events; the first interrupt ends launch and build, which is then the last event."""

@@ -7,8 +7,8 @@ import sys
 from ringbinder.secret import Secret
 from ringbinder.services import Paths
 
-from ..serve import serve
-from ..terminal import echo
+from ..serve import ANY_ADDRESS, serve
+from ..terminal import echo, echo_json
 from .browser import Browser
 from .exitcodes import ExitCode
 from .invocation import Invocation
@@ -23,7 +23,11 @@ async def serve_pages(
 
         def ready(address: str, made: Secret | None) -> None:
             url = f"{address}?token={made.reveal()}" if made else address
-            echo(f"Ringbinder listens at {url}")
+            if config.settings.log_format == "json":
+                echo_json({"event": "Ringbinder listens", "address": url}, indent=None)
+            else:
+                everywhere = " (and at this port of every other address of this machine)"
+                echo(f"Ringbinder listens at {url}{everywhere if host in ANY_ADDRESS else ''}")
             if made and browser and sys.stdout.isatty():
                 window.open(url)
 

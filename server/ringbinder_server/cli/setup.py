@@ -21,6 +21,8 @@ class Setup(NamedTuple):
     files: tuple[Path, ...]
     sets: tuple[str, ...]
     verbose: int
+    as_json: bool = False
+    """JSON is asked for: errors are JSON, too."""
 
     def run(
         self,
