@@ -32,7 +32,7 @@ MEANINGS: Final = {
     "cancelled": "The client left, or the last watcher did.",
     "command-not-found": "A script of the repository calls a program that is not installed.",
     "conda-unsolvable": "No set of conda packages fits what the repository asks for.",
-    "configuration-wrong": "On the command line alone, with `--json`: Ringbinder does not start with this configuration.",
+    "configuration-wrong": "Of a command with `--json`: Ringbinder does not start with this configuration.",
     "conflicting-requirements": "The repository's requirements exclude each other.",
     "consent-unknown": "`consent forget`: this repository was not allowed.",
     "disk-full": "The disk that builds write to is full.",

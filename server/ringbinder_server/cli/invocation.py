@@ -85,23 +85,28 @@ def carry_out(setup: Setup, work: Work, level: str, own_signals: bool) -> int:
 def _report(error: Exception, log: Logger, as_json: bool) -> int:
     """Writes what `error` means for people to stderr, in the form of the log, and for programs to stdout."""
     problems: tuple[str, ...] = ()
-    message, code, exit_code = str(error), "configuration-wrong", ExitCode.CONFIG
+    message, exit_code = str(error), ExitCode.CONFIG
+    code = "configuration-wrong"
     match error:
         case ConfigError():
             message, problems = "The configuration is wrong:", error.problems
         case PluginError():
             pass
         case UserError():
-            code, exit_code = error.code, ExitCode.LINK
+            code = error.code
+            exit_code = ExitCode.LINK
         case Refused():
-            code, exit_code = "refused", ExitCode.TRY_AGAIN
+            code = "refused"
+            exit_code = ExitCode.TRY_AGAIN
         case TransientError():
-            code, exit_code = "try-again", ExitCode.TRY_AGAIN
+            code = "try-again"
+            exit_code = ExitCode.TRY_AGAIN
         case _:
             error_id = secrets.token_hex(4)
             log.error("internal error", error_id=error_id, exc_info=error)
             message = f"internal error, id {error_id}: this is a bug. The log above says where."
-            code, exit_code = "internal-error", ExitCode.INTERNAL
+            code = "internal-error"
+            exit_code = ExitCode.INTERNAL
     if form_of_log() == "json":
         log.error("\n".join([message, *problems]))
     else:
