@@ -30,6 +30,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HOST = re.compile(
     r"(?:https?://[^/?#\s]+|(?:localhost|[^/?#\s]+\.[^/?#\s.:]+|\[[0-9a-f:]+\])(?::\d+)?)/", re.IGNORECASE
 )
+# Of the time when there was GitHub alone; badges have it with an empty port.
+_LEGACY = re.compile(
+    r"(?:https?://)?(?:[\w.-]+\.)?mybinder\.org(?::\d*)?/repo/(?P<repo>[^/]+/[^/]+)/?(?P<opened>.*)",
+    re.IGNORECASE,
+)
 
 # After one of these, a page of a git host names a branch and a file: a `v2` there is the repository's own.
 _PAGES = frozenset({"tree", "blob", "raw", "src", "commit", "-"})
@@ -56,6 +61,8 @@ def parse_link(text: str, prefixes: Collection[str], recognize: Callable[[str], 
         raise UserError("link-not-understood", "This link contains control characters; copy it once more.")
 
     address, _, query = text.partition("#")[0].partition("?")
+    if "gh" in prefixes and (legacy := _LEGACY.fullmatch(address)):
+        return Link("gh", f"{quote(legacy['repo'], safe=_PATH_SAFE)}/master", safe_urlpath(legacy["opened"]))
     if found := _binder_address(address, prefixes):
         provider, spec = found
         spec = quote(spec.strip("/"), safe=_PATH_SAFE)
@@ -169,6 +176,9 @@ def _suggestion(address: str, prefixes: Collection[str]) -> str:
     if len(steps) < 2 or address.startswith((".", "/", "~")):
         return ""
     nickname = _NICKNAMES.get(steps[0].lower())
+    if nickname == "gl" and nickname in prefixes and len(steps) > 2:
+        project, ref = (steps[1:-1], steps[-1]) if len(steps) > 3 else (steps[1:], "HEAD")
+        return f' Did you mean "gl/{quote(unquote("/".join(project)), safe="")}/{ref}"?'
     if nickname in prefixes:
         return f' Did you mean "{nickname}/{"/".join(steps[1:])}"?'
     if close := did_you_mean(steps[0], prefixes):

@@ -194,3 +194,26 @@ async def test_gitlab_in_trouble(gitlab: GitLabApiServer, context: Context, stat
     with pytest.raises(TransientError) as caught:
         await resolved(provider, "g%2Fp/main")
     assert caught.value.retry_after == (30 if status in (403, 429) else None)
+
+
+async def test_unknown_gist_is_not_called_a_repository(github: GitHubApiServer, context: Context) -> None:
+    error = await refusal(gist_provider(github, context), "u/abc/HEAD")
+    assert error.code == "repo-not-found"
+    assert error.message.startswith("The gist u/abc was not found on GitHub or is private")
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("group/project", "group%2Fproject/HEAD"),
+        ("group/project/main", "group%2Fproject/main"),
+        ("group/sub/project/main", "group%2Fsub%2Fproject/main"),
+        ("group/sub%2Fproject/main", "group%2Fsub%2Fproject/main"),
+    ],
+)
+async def test_gitlab_project_that_is_not_encoded_is_suggested(
+    gitlab: GitLabApiServer, context: Context, spec: str, meant: str
+) -> None:
+    error = await refusal(gitlab_provider(gitlab, context), spec)
+    assert error.code == "spec-invalid"
+    assert f'Did you mean "{meant}"?' in error.message

@@ -382,3 +382,22 @@ async def test_doctor(hub: GitHub) -> None:
     hub.api.fail(500)
     level, _, fix = await line()
     assert (level, "Check that this machine may reach GitHub" in fix) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "notice"),
+    [
+        (451, "dmca", "https://github.com/github/dmca/blob/master/2021/04/2021-04-20-x.md"),
+        (403, "tos", "https://github.com/contact"),
+    ],
+)
+async def test_blocked_repository_is_refused_with_the_notice(
+    hub: GitHub, status: int, reason: str, notice: str
+) -> None:
+    """Source: GitHub's answers, as public bug reports have them."""
+    block = {"reason": reason, "created_at": "2021-04-22T17:53:56Z", "html_url": notice}
+    hub.api.fail(status, {"message": "Repository access blocked", "block": block})
+    error = await hub.refusal("u/r/main")
+    assert error.code == "repo-not-found"
+    assert error.message == f"GitHub has blocked access to this repository ({reason}, {notice})."
+    assert not hub.api.git.requests

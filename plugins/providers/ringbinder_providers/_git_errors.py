@@ -46,6 +46,12 @@ _CAUSES: Final = (
         _USE_HTTPS,
     ),
     Cause(
+        r"^No user exists for uid",
+        "spec-invalid",
+        "cannot be read: ssh on this machine does not run for a user without a name",
+        _USE_HTTPS,
+    ),
+    Cause(
         r"^git: 'remote-(?P<name>[\w-]+)' is not a git command|[Uu]nable to find remote helper for '(?P<name2>[^']+)'",
         "spec-invalid",
         "cannot be read: git on this machine does not know the protocol {name}",

@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary, ref
 from attrs import define, field
 from prometheus_client import CollectorRegistry, Gauge
 from ringbinder.bases import Context
-from ringbinder.errors import TransientError
+from ringbinder.errors import TransientError, UserError
 from ringbinder.secret import Secret
 
+from ._address import shown
 from ._api import Answer, Api, TokenRefused, number
 
 _SCARCE: Final = (0.2, 0.5)
@@ -61,7 +62,7 @@ class GitHubApi:
         self._remaining = _gauge(self.context.metrics.registry)
 
     async def get(self, path: str) -> Answer:
-        """As `Api.get`. Raises TransientError also where the API has had enough of us."""
+        """As `Api.get`. Raises TransientError also where the API has had enough of us, UserError for what it blocks."""
         now = self.context.clock.time()
         if now < self._spent_until:
             raise _spent(self._spent_until - now)
@@ -69,6 +70,12 @@ class GitHubApi:
         self._note_quota(answer)
         if answer.status == 401:
             raise TokenRefused(self.api.title)
+        block = answer.content.get("block") if isinstance(answer.content, dict) else None
+        if isinstance(block, dict):
+            why = shown(f"{block.get('reason')}, {block.get('html_url')}")
+            raise UserError(
+                "repo-not-found", f"{self.api.title} has blocked access to this repository ({why})."
+            )
         if answer.status in _REFUSALS:
             raise self._refusal(answer)
         return answer

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from attrs import frozen
 from ringbinder.bases import Context
@@ -198,7 +198,9 @@ def parse(text: str) -> Spec:
     parts = namespace.split("/")
     if len(parts) < 2:
         given = [part for part in text.split("/") if part]
-        meant = f"{escaped('/'.join(given[:2]))}/{'/'.join(given[2:]) or 'HEAD'}"
+        # Groups have groups, so the last part alone is taken for the ref.
+        project, last = (given[:-1], given[-1]) if len(given) > 2 else (given, "HEAD")
+        meant = f"{escaped('/'.join(map(unquote, project)))}/{last}"
         raise invalid(form + (f' Did you mean "{shown(meant)}"?' if len(given) > 1 else ""))
     for part in parts:
         if not _NAME.fullmatch(part):
