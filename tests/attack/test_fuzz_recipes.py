@@ -17,6 +17,7 @@ from ringbinder.errors import UserError
 from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import condafile, pipfile, pixi, recipe
 from ringbinder_embedded.inside import Inside
+from ringbinder_embedded.requirements import Requirements
 
 MEMORY = 64 * 1024**2
 
@@ -26,7 +27,7 @@ READERS: dict[str, Callable[[UntrustedTree], object]] = {
     "pyproject.toml": lambda tree: _project(tree),
     "uv.toml": lambda tree: Inside(tree).project(),
     "uv.lock": lambda tree: Inside(tree).project(),
-    "requirements.txt": lambda tree: Inside(tree).requirements("requirements.txt"),
+    "requirements.txt": lambda tree: Requirements(Inside(tree)).add_file("requirements.txt"),
     "environment.yml": lambda tree: _lines(tree, condafile.parse(_content(tree, "environment.yml"), "x").pip),
     "Pipfile": lambda tree: _lines(tree, pipfile.parse(_content(tree, "Pipfile"), "Pipfile").lines),
     "Pipfile.lock": lambda tree: _lines(
@@ -72,8 +73,8 @@ def _content(tree: UntrustedTree, file: str) -> bytes:
     return recipe.content(tree, file)
 
 
-def _lines(tree: UntrustedTree, lines: tuple[str, ...]) -> object:
-    return Inside(tree).lines(lines, "environment.yml")
+def _lines(tree: UntrustedTree, lines: tuple[str, ...]) -> None:
+    Requirements(Inside(tree)).add_lines(lines, "environment.yml")
 
 
 def read(folder: Path, name: str, content: bytes) -> None:
@@ -82,7 +83,7 @@ def read(folder: Path, name: str, content: bytes) -> None:
     try:
         READERS[name](UntrustedTree(folder))
     except UserError as error:
-        assert error.code in ("bad-file", "unsupported-file")  # noqa: PT017 - no error is fine, too
+        assert error.code in ("bad-file", "missing-file", "unsupported-file")  # noqa: PT017 - no error is fine, too
         message = error.message
     assert len(message) < 600
     assert message.isprintable()

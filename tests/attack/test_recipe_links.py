@@ -13,6 +13,7 @@ from ringbinder.errors import UserError
 from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import condafile, pipfile, pixi, recipe
 from ringbinder_embedded.inside import Inside
+from ringbinder_embedded.requirements import Requirements
 
 CANARY = "canary-7f3a"
 FILES = (
@@ -39,7 +40,7 @@ def look(repo: Path) -> recipe.Recipe:
     inside = Inside(tree)
     inside.project()
     if found.requirements:
-        inside.requirements(found.requirements)
+        Requirements(inside).add_file(found.requirements)
     for file, parse in (
         (found.conda, condafile.parse),
         (found.pipfile, pipfile.parse),
@@ -248,18 +249,34 @@ def test_path_of_a_recipe_that_stays_is_fine(repo: Path, files: dict[str, str]) 
     inside = Inside(tree, frozenset({"TOKEN"}))
     inside.project()
     if found := recipe.read(tree).requirements:
-        inside.requirements(found)
+        Requirements(inside).add_file(found)
 
 
-def test_lines_include_by_absolute_path(repo: Path) -> None:
+def test_lines_include_what_lies_beside_their_file(repo: Path) -> None:
     write(repo, {"binder/more.txt": "six", "binder/links/x": ""})
-    inside = Inside(UntrustedTree(repo))
-    lines = ["-r more.txt", "--find-links=links", "-e ..", "six==1"]
-    assert inside.lines(lines, "binder/environment.yml") == [
-        f"-r {repo}/binder/more.txt", f"--find-links {repo}/binder/links", "-e ..", "six==1",
-    ]  # fmt: skip
+    requirements = Requirements(Inside(UntrustedTree(repo)))
+    lines = ["-r more.txt", "--find-links=links", "-e ..", "idna==1"]
+    requirements.add_lines(lines, "binder/environment.yml")
+    assert requirements.lines == ["six", f"--find-links {repo}/binder/links", "-e ..", "idna==1"]
     with pytest.raises(UserError, match="not in the repository"):
-        inside.lines(["-e ../.."], "binder/environment.yml")
+        requirements.add_lines(["-e ../.."], "binder/environment.yml")
+
+
+MIXED: dict[str, str] = {
+    "a quoted blank": "-e 'a -r ../canary'",
+    "a quoted comment": "-e 'a #/b'",
+    "a quoted backslash": "-e 'a\\'\n../canary",
+    "a backslash": "--find-links 'a\\'\n../canary",
+    "a hash": "six==1 --hash='sha256:00 -r ../canary'",
+    "a name": "--no-binary 'a -r ../canary'",
+    "a variable": "--no-binary ${HOME}",
+}
+
+
+@pytest.mark.parametrize("content", MIXED.values(), ids=MIXED)
+def test_line_that_uv_would_read_in_another_way_is_refused(repo: Path, content: str) -> None:
+    write(repo, {"requirements.txt": content, "a/x": ""})
+    refused(repo)
 
 
 def test_files_that_include_each_other_without_end_are_refused(repo: Path) -> None:

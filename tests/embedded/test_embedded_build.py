@@ -139,9 +139,7 @@ async def test_a_package_in_the_root_and_its_lock(embedded: Embedded) -> None:
     [
         ("ringbinder-no-such-package-4711\n", "package-not-found", "ringbinder-no-such-package-4711"),
         ("six==99.0\n", "no-matching-version", "six==99.0"),
-        ("six=1.0\n", "bad-file", "requirements.txt"),
         ("six<1.10\nsix>1.16\n", "conflicting-requirements", "six"),
-        ("-r absent.txt\n", "missing-file", "absent.txt"),
         ("numpy==1.16.0\n--only-binary :all:\n", "no-wheel", "numpy"),
         ("./young\n", "wrong-python", "Python>=3.99"),
     ],
@@ -159,6 +157,14 @@ async def test_a_requirement_that_cannot_be_met(
     assert named in diagnosis.cause + diagnosis.line
     assert diagnosis.advice
     assert "/images/" not in diagnosis.cause + diagnosis.line, "files are named as in the repository"
+
+
+@pytest.mark.parametrize(
+    ("requirements", "code"), [("six=1.0\n", "bad-file"), ("-r absent.txt\n", "missing-file")]
+)
+async def test_a_wrong_requirements_file_is_named(embedded: Embedded, requirements: str, code: str) -> None:
+    error = await failing(embedded, embedded.plan({"requirements.txt": requirements}))
+    assert (error.code, error.message[:25]) == (code, "requirements.txt (line 1)"), error.message
 
 
 async def test_a_failing_script(embedded: Embedded) -> None:

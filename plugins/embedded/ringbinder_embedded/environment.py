@@ -23,6 +23,7 @@ from .condafile import CondaPackages
 from .inside import Inside
 from .limits import LimitedBuild
 from .recipe import Recipe, content
+from .requirements import Requirements
 from .store import Entry
 from .uv import Uv
 
@@ -94,12 +95,12 @@ class Environment:
         elif recipe.project == "locked":
             await self._make_from_uv_lock()
         else:
+            requirements = Requirements(self.inside)
             if recipe.requirements:
-                await asyncio.to_thread(self.inside.requirements, recipe.requirements)
+                await asyncio.to_thread(requirements.add_file, recipe.requirements)
             await self._make_venv(recipe.python, recipe.requires_python)
-            named = ["-r", recipe.requirements] if recipe.requirements else []
-            named += {"package": ["."], "dependencies": ["-r", "pyproject.toml"]}.get(recipe.project, [])
-            await self.install(recipe.source, *named, *_ALWAYS)
+            named = {"package": ["."], "dependencies": ["-r", "pyproject.toml"]}.get(recipe.project, [])
+            await self._install_requirements(recipe.source, requirements, *named, *_ALWAYS)
         if self.entry.has_package("jupyter_server") and not self.entry.has_package("jupyterlab"):
             # Its server extensions work only in a server of its own.
             await self.install("jupyterlab", "jupyterlab")
@@ -277,15 +278,26 @@ class Environment:
         """Installs the lines of a requirements file that stands, as it were, beside the `file` of the recipe."""
         if not lines:
             return
-        checked = await asyncio.to_thread(self.inside.lines, lines, file)
-        with self._own_file(_LINES, "".join(f"{line}\n" for line in checked)) as path:
+        requirements = Requirements(self.inside)
+        await asyncio.to_thread(requirements.add_lines, lines, file)
+        cwd = self.entry.repo.place / self._folder
+        await self._install_requirements(what, requirements, *(["--no-deps"] if complete else []), cwd=cwd)
+
+    async def _install_requirements(
+        self, what: str, requirements: Requirements, *arguments: str, cwd: Path | None = None
+    ) -> None:
+        for note in requirements.notes:
+            self.build.log.line(f"{note}\n", "building")
+        with (
+            self._own_file(_LINES, "".join(f"{line}\n" for line in requirements.content)) as lines,
+            self._own_file(
+                _CONSTRAINTS, "".join(f"{line}\n" for line in requirements.constraints)
+            ) as constraints,
+        ):
+            named: list[str | Path] = ["--requirements", lines] if requirements.content else []
+            named += ["--constraints", constraints] if requirements.constraints else []
             await self.install(
-                what,
-                *(["--no-deps"] if complete else []),
-                "-r",
-                path,
-                cwd=self.entry.repo.place / self._folder,
-                readable=[path],
+                what, *requirements.arguments, *arguments, *named, cwd=cwd, readable=[lines, constraints]
             )
 
     @contextlib.contextmanager

@@ -7,7 +7,6 @@ before: requirements files and those they include, project files, and the paths 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -34,15 +33,7 @@ _MAX_FILES: Final = 150
 _READ_BY_UV: Final = (
     "pyproject.toml", "uv.toml", "uv.lock", "setup.py", "setup.cfg", ".python-version", ".python-versions",
 )  # fmt: skip
-_INCLUDES: Final = ("-r", "--requirement", "-c", "--constraint")
-_LINKS: Final = ("-f", "--find-links")
-_INDEXES: Final = ("-i", "--index-url", "--extra-index-url")
-_EDITABLE: Final = ("-e", "--editable")
-_OPTIONS: Final = (*_INCLUDES, *_LINKS, *_INDEXES, *_EDITABLE)
-_CONTINUED: Final = re.compile(r"\\(?:\r\n|\r|\n)")
-_LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
 _VARIABLE: Final = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_COMMENT: Final = re.compile(r"(?:^|\s)#")
 _AFTER_A_REQUIREMENT: Final = re.compile(r"\s(?:;|--hash)")
 _SCHEME: Final = re.compile(r"(?:[a-z]+\+)?([A-Za-z][A-Za-z0-9.-]+):")
 _EXTRAS: Final = re.compile(r"\[[^\[\]]*\]$")
@@ -58,21 +49,9 @@ class Inside:
     """Names of the environment variables that requirements may name, since the operator passes them."""
     _files: set[str] = field(factory=set, init=False)
 
-    def requirements(self, file: str, cwd: str = "") -> None:
-        """Looks at the requirements file `file`, which is read in the folder `cwd`, and at all that it includes."""
-        if self._is_new(file):
-            text = _decoded(recipe.content(self.tree, file), file)
-            for line in _logical_lines(text):
-                self._line(line, file, file.rpartition("/")[0], cwd)
-
-    def lines(self, lines: Iterable[str], file: str) -> list[str]:
-        """Return `lines`, which `file` has for pip, with what they include named by its absolute path."""
-        folder = file.rpartition("/")[0]
-        return [self._line(line.strip(), file, folder, folder) for line in lines]
-
     def project(self, folder: str = "") -> None:
         """Looks at the project files of `folder`, if it has any, and at the folders that they name."""
-        if not self._is_new(f"{folder}/"):
+        if not self.is_new(f"{folder}/"):
             return
         prefix = f"{folder}/" if folder else ""
         for file in (f"{prefix}{name}" for name in _READ_BY_UV):
@@ -108,14 +87,14 @@ class Inside:
         ]
         lists += [value for key, value in uv.items() if key.endswith("dependencies")]
         for line in _texts(lists):
-            self._requirement(line, file, folder)
+            self.requirement(line, file, folder)
         for member in _texts([_table(uv, "workspace").get("members")]):
             self._members(member, file, folder)
         self._sources({"sources": uv.get("sources"), "index": uv.get("index")}, file, folder)
         for table in (uv, _table(uv, "pip")):
             for key in ("index-url", "extra-index-url", "find-links"):
                 for address in _texts([table.get(key)]):
-                    self._target(address, file, folder)
+                    self.target(address, file, folder)
 
     def _sources(self, content: object, file: str, folder: str) -> None:
         """Looks at the paths and addresses in `content`, by their keys, however deep they are."""
@@ -128,7 +107,7 @@ class Inside:
                 waiting += value.values()
                 for key in _SOURCE_KEYS & value.keys():
                     if isinstance(where := value[key], str):
-                        self._target(where, file, folder, project=key != "registry")
+                        self.target(where, file, folder, project=key != "registry")
                 if isinstance(below := value.get("subdirectory"), str):
                     _require_below(below, file)
 
@@ -154,39 +133,15 @@ class Inside:
         except (UntrustedError, OSError) as error:
             raise recipe.unreadable(folder, error) from None
 
-    def _line(self, line: str, file: str, folder: str, cwd: str) -> str:
-        words = line.split()
-        for number, word in enumerate(words):
-            option, equals, _ = word.partition("=")
-            if option not in _OPTIONS:
-                continue
-            rest = line.split(None, number)[number][len(option) + len(equals) :].strip()
-            value = _unquoted(rest)
-            if option in _EDITABLE:
-                self._requirement(value, file, cwd, editable=True)
-            elif option in _INDEXES:
-                self._target(value, file, cwd, project=False)
-            elif option in _LINKS:
-                if path := self._target(value, file, folder, project=False):
-                    return f"{option} {self.tree.place / path}"
-            elif path := self._target(value, file, folder, project=False):
-                if self.tree.kind(path) is not None:  # else uv says that it is missing
-                    self.requirements(path, cwd)
-                return f"{option} {self.tree.place / path}"
-            return line
-        if words:
-            self._requirement(line, file, cwd)
-        return line
-
-    def _requirement(self, text: str, file: str, cwd: str, *, editable: bool = False) -> None:
+    def requirement(self, text: str, file: str, cwd: str, *, editable: bool = False) -> None:
         text = _AFTER_A_REQUIREMENT.split(text, maxsplit=1)[0]
         name, at, target = text.partition("@")
         if at and not set(name) & set("/:"):
-            self._target(target.strip(), file, cwd)
+            self.target(target.strip(), file, cwd)
         elif editable or "/" in text or "\\" in text or text.startswith("."):
-            self._target(text.strip(), file, cwd)
+            self.target(text.strip(), file, cwd)
 
-    def _target(self, text: str, file: str, folder: str, *, project: bool = True) -> str:
+    def target(self, text: str, file: str, folder: str, *, project: bool = True) -> str:
         """Return the path in the repository that `text`, a path or an address, stands for; empty: it is elsewhere."""
         for name in _VARIABLE.findall(text):
             if name != "PROJECT_ROOT" and name not in self.passed:
@@ -220,7 +175,7 @@ class Inside:
         except (UntrustedError, OSError, ValueError):
             raise _outside(file, text) from None
 
-    def _is_new(self, file: str) -> bool:
+    def is_new(self, file: str) -> bool:
         if file in self._files:
             return False
         self._files.add(file)
@@ -229,29 +184,6 @@ class Inside:
                 "bad-file", f"More than {_MAX_FILES} files say what is installed, {excerpt(file)} among them."
             )
         return True
-
-
-def _logical_lines(text: str) -> Iterator[str]:
-    for raw in _LINE_ENDS.split(_CONTINUED.sub(" ", text)):
-        line = _COMMENT.split(raw, maxsplit=1)[0].strip()
-        if line:
-            yield line
-
-
-def _decoded(content: bytes, file: str) -> str:
-    try:
-        # As uv, since some shells of Windows write UTF-16.
-        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        raise UserError("bad-file", f"{file} is no text in UTF-8.") from None
-
-
-def _unquoted(text: str) -> str:
-    try:
-        return "".join(shlex.split(text)[:1]) if text[:1] in ("'", '"') else text
-    except ValueError:
-        return text
 
 
 def _table(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

@@ -82,11 +82,12 @@ class LimitedBuild:
         self._step = f"{step} was running"
         tail: deque[str] = deque(maxlen=_TAIL)
 
-        root = f"{self.folder.place / 'repo'}/"
+        places = [f"{self.folder.place / 'repo'}/", f"{self.folder.place.parent}/"]
 
         def on_line(line: str) -> None:
             self._output += max(len(line) + 1, LINE_COST)
-            line = line.replace(root, "")  # its author knows the files by their place in the repository
+            for place in places:  # its author knows the files by their place in the repository
+                line = line.replace(place, "")
             if self.output_limit and self._output > self.output_limit:
                 self._pass(
                     f"The build wrote more than {self.output_limit} bytes (LocalBuilder.build_output_limit)"
