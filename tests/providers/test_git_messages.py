@@ -15,6 +15,7 @@ from aiohttp import web
 from ringbinder.errors import RingbinderError, TransientError, UserError
 from ringbinder_providers._address import shown
 from ringbinder_providers._git_errors import explained
+from ringbinder_providers.git import GitOptions
 
 if TYPE_CHECKING:
     from ringbinder.testing.gitserver import GitServer
@@ -475,6 +476,18 @@ async def test_machine_without_ssh_is_named(
     assert caught.value.code == "submodule-not-found"
     assert str(caught.value).startswith(f"The submodule lib of {server.url('r')} cannot be fetched. git@")
     assert "no ssh program" in str(caught.value)
+
+
+@pytest.mark.real("git")
+async def test_doctor_misses_the_ssh_program(
+    ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link_programs(tmp_path / "bin", "git", "sh")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    found = [finding.message for finding in await ask.provider.doctor() if finding.level == "warning"]
+    assert found == ["there is no ssh program, so ssh addresses cannot be launched"]
+    without = ask.configured(GitOptions(allowed_protocols=frozenset({"https"})))
+    assert all(finding.level == "ok" for finding in await without.provider.doctor())
 
 
 def link_programs(folder: Path, *names: str) -> None:

@@ -153,6 +153,14 @@ class GitProvider(GitBacked[GitOptions]):
                     f"Install git {'.'.join(map(str, _PINNING))} or later.",
                 )
             )
+        if "ssh" in self.config.allowed_protocols and not self.guard.on and shutil.which("ssh") is None:
+            findings.append(
+                Finding(
+                    "warning",
+                    "there is no ssh program, so ssh addresses cannot be launched",
+                    "Install an OpenSSH client, or leave ssh out of GitRepoProvider.allowed_protocols.",
+                )
+            )
         if self.config.git_credentials and not self.config.credential_hosts:
             findings.append(
                 Finding(
