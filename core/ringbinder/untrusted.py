@@ -13,7 +13,6 @@ import itertools
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -21,6 +20,7 @@ from typing import BinaryIO, Final, Literal
 from attrs import field, frozen
 
 from .errors import RingbinderError
+from .private import change_mode
 
 Kind = Literal["file", "folder", "link", "other"]
 
@@ -99,7 +99,12 @@ class UntrustedTree:
         with self._parent(path) as (parent, name):
             # Before it is opened: opening a device can do something.
             _require_file(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
-            descriptor = _opened(path, name, _FILE_FLAGS, parent)
+            try:
+                descriptor = _opened(path, name, _FILE_FLAGS, parent)
+            except PermissionError:
+                raise UntrustedError(
+                    path, "has permissions that let nobody of this account read it"
+                ) from None
         try:
             _require_file(path, os.fstat(descriptor))
             return os.fdopen(descriptor, "rb")
@@ -303,6 +308,16 @@ class UntrustedTree:
         with self._parent(path) as (parent, name):
             _unlock(parent, name)
 
+    def make_readable(self, path: str = ".", limit: int = MAX_ENTRIES) -> None:
+        """Let the owner read all regular files below `path`, and into all folders. Bounded as `walk` is.
+
+        What belongs to another account stays as it is.
+        """
+        for inner, facts in self.walk(path, limit, unlock=True):
+            if _readable(facts.st_mode) != stat.S_IMODE(facts.st_mode):
+                with contextlib.suppress(OSError, UntrustedError), self._parent(inner) as (parent, name):
+                    change_mode(name, _readable, parent)
+
     def size(self, path: str = ".", limit: int = MAX_ENTRIES) -> int:
         """Return the bytes on disk of all below `path`; a file with several names there counts once.
 
@@ -405,22 +420,17 @@ def _kind(facts: os.stat_result) -> Kind:
 
 def _unlock(parent: int | None, name: str | Path) -> None:
     """Let the owner into a folder, whatever its permissions; of a link or file it is an OSError."""
-    if sys.platform == "linux":
-        # A handle that needs no permission on the folder itself; its modes cannot be changed by name without
-        # following a link that has taken its place.
-        folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            mode = stat.S_IMODE(os.fstat(folder).st_mode)
-            if mode & stat.S_IRWXU != stat.S_IRWXU:
-                os.chmod(f"/proc/self/fd/{folder}", mode | stat.S_IRWXU)  # noqa: PTH101 - a path would do no more
-        finally:
-            os.close(folder)
-    else:
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+
+    def change(mode: int) -> int:
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
-        if mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(name, stat.S_IMODE(mode) | stat.S_IRWXU, dir_fd=parent, follow_symlinks=False)
+        return stat.S_IMODE(mode) | stat.S_IRWXU
+
+    change_mode(name, change, parent)
+
+
+def _readable(mode: int) -> int:
+    return stat.S_IMODE(mode) | (stat.S_IRUSR if stat.S_ISREG(mode) else 0)
 
 
 def _remove(parent: int | None, name: str | Path) -> None:

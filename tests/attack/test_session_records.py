@@ -49,6 +49,10 @@ def left_over(state: Path, id: str, record: bytes | None) -> Session:
     return session
 
 
+def damaged(embedded: Embedded) -> str:
+    return f"its record {embedded.state / 'sessions' / MINE / 'session.json'} is damaged"
+
+
 async def started(launcher: LocalLauncher) -> list[Work]:
     """What is listed after a start that has looked at all that was left."""
     async with launcher.lifespan():
@@ -68,7 +72,7 @@ async def test_damaged_record_loses_no_work(apart: Embedded, damage: bytes, tmp_
     works = {work.id: work for work in await started(launcher)}
 
     assert works[NEIGHBOUR].changed == ("mine.txt",)
-    assert works[MINE].reason == "its record is damaged"
+    assert works[MINE].reason == damaged(apart)
     assert works[MINE].ended is not None
     assert (works[MINE].folder / "mine.txt").read_text() == "mine"
     assert (session.folder / "session.json").read_bytes() == damage
@@ -87,7 +91,7 @@ async def test_record_that_is_a_link_is_not_followed(apart: Embedded, tmp_path: 
 
     [work] = await started(apart.launcher())
 
-    assert work.reason == "its record is damaged"
+    assert work.reason == damaged(apart)
     assert canary.read_bytes() == record(started=1.0, ended=2.0, reason="planted")
 
 
@@ -96,7 +100,7 @@ async def test_record_that_is_gone_loses_no_work(apart: Embedded) -> None:
 
     [work] = await started(apart.launcher())
 
-    assert (work.id, work.reason) == (MINE, "its record is damaged")
+    assert (work.id, work.reason) == (MINE, damaged(apart))
     assert (work.folder / "mine.txt").read_text() == "mine"
 
 

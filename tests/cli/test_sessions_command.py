@@ -33,6 +33,17 @@ def test_nothing_to_list(ringbinder: Program) -> None:
         assert "see `ringbinder sessions list`" in unknown.stderr
 
 
+def test_session_with_a_damaged_record_is_listed(ringbinder: Program) -> None:
+    state = Path(json.loads(ringbinder("paths", "--json").stdout)["state"]["path"])
+    session = state / "sessions" / ("a" * 16)
+    (session / "box" / "work").mkdir(parents=True)
+    (session / "session.json").write_text("{")
+    [first, second] = ringbinder("sessions", "list").stdout.splitlines()
+    assert first.startswith(session.name)
+    assert first.endswith(f"its record {session / 'session.json'} is damaged")
+    assert second == f"    {session / 'box' / 'work'}"
+
+
 @pytest.mark.real("git", "uv", "jupyterlab")
 @pytest.mark.timeout(900)
 def test_idle_kept_ended_saved_opened_removed(ringbinder: Program) -> None:

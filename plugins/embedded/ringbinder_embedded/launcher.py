@@ -243,7 +243,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             if isinstance(error, UntrustedError):
                 raise UserError(
                     "bad-image",
-                    f"The image cannot be used, since code of the repository has changed it: {error}.",
+                    f"The image cannot be used, since code of the repository has changed it: {error}. Remove it with "
+                    "`ringbinder images rm`, and launch again once postBuild leaves that alone.",
                 ) from error
             raise
         if server is not entry:

@@ -5,6 +5,7 @@ Everything that the notebook can write is in `Session.box`; the rest of the fold
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -118,11 +119,16 @@ class Session:
         root = self.folder / "box"
         make_private(root)
         # cp shares the blocks where the file system can, and keeps times, by which changes are found.
-        copied = await process.run(
-            ["cp", "-a", str(image.repo.place), str(image.home.place), str(root)], timeout=_COPY_SECONDS
-        )
-        if copied.returncode:
-            raise OSError(f"the repository could not be copied to {root}: {copied.errors.strip()}")
+        copy = ["cp", "-a", str(image.repo.place), str(image.home.place), str(root)]
+        if (await process.run(copy, timeout=_COPY_SECONDS)).returncode:
+            # postBuild may have taken away its owner's permission to read a file.
+            await asyncio.to_thread(UntrustedTree(root).remove_tree)
+            await asyncio.to_thread(image.repo.make_readable)
+            await asyncio.to_thread(image.home.make_readable)
+            make_private(root)
+            copied = await process.run(copy, timeout=_COPY_SECONDS)
+            if copied.returncode:
+                raise OSError(f"the repository could not be copied to {root}: {copied.errors.strip()}")
         with self.box.handle() as box:
             os.rename("repo", "work", src_dir_fd=box, dst_dir_fd=box)  # noqa: TID251 - relative to a handle
         self.box.make_folder("runtime")
@@ -151,7 +157,7 @@ class Session:
     def end(self, image: Entry, reason: str) -> list[str]:
         """Removes what need not be kept: all, if no file was changed. Returns the changed files. Blocks."""
         try:
-            self._unlock()
+            self.make_readable()
             changed = changed_files(self, image)
         except UntrustedError:
             changed = [_UNCOMPARED]  # too many files, or too deep
@@ -169,6 +175,13 @@ class Session:
             self.write(ended=time.time(), reason=reason, changed=changed[:_LISTED_NAMES])
         return changed
 
+    def make_readable(self) -> None:
+        """Lets the owner read all files that count as work. Blocks; raises `UntrustedError` if these are too many."""
+        self.box.unlock()
+        for folder in ("work", "home"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # nothing there is compared
+                self.box.make_readable(folder)
+
     def remove(self) -> None:
         """Removes all of it. Blocks."""
         Entry(self.folder).clear()
@@ -176,13 +189,6 @@ class Session:
     def has_begun(self) -> bool:
         """Code may have run in it: it was not killed while the repository was being copied."""
         return (self.folder / _RECORD).exists() or self.jupyter.exists()
-
-    def _unlock(self) -> None:
-        for folder in (".", "work", "home"):
-            try:
-                self.box.unlock(folder)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # nothing there is compared
 
 
 def all_sessions(state: Path) -> list[Session]:
@@ -236,7 +242,7 @@ def _unknown(session: Session) -> dict[str, Any]:
     return {
         "damaged": True,
         "ended": None if running else session.folder.stat().st_ctime,
-        "reason": "" if running else "its record is damaged",
+        "reason": f"its record {session.folder / _RECORD} is damaged",
     }
 
 

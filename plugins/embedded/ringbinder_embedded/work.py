@@ -117,6 +117,7 @@ def _not_taken(session: Session, error: UntrustedError) -> UserError:
 
 def _parts(session: Session, image: Entry) -> list[Part]:
     """The changed files of both folders; all of them if the image is gone."""
+    session.make_readable()
     return [
         ("work", session.work, changed_work(session, image)),
         ("home", session.home, changed_home(session, image)),
@@ -126,6 +127,7 @@ def _parts(session: Session, image: Entry) -> list[Part]:
 async def _write_patch(
     image: Entry, session: Session, into: Path, scratch: Path, in_thread: Callable[..., Any]
 ) -> None:
+    await in_thread(session.make_readable)
     names = await in_thread(changed_work, session, image)
     names = [name for name in names if name.partition("/")[0] != ".git"]
     if not names:

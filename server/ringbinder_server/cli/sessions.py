@@ -27,9 +27,9 @@ async def list_sessions(invocation: Invocation, *, as_json: bool) -> int:
         echo("No session runs, and none has left changed files.", err=True)
     for work in () if as_json else known:
         changed = f", {_files(len(work.changed))} changed" if work.changed else ""
-        state = f"{work.reason}{changed}" if work.ended else "runs"
+        state = f"{work.reason}{changed}" if work.ended else ", ".join(filter(None, ("runs", work.reason)))
         echo(f"{work.id}  {_clock(work.ended or work.started)}  {state}")
-        echo(f"    {redact(work.repo_url)}", f"    {work.folder}")
+        echo(*(f"    {line}" for line in (redact(work.repo_url), work.folder) if line))
     return ExitCode.OK
 
 
