@@ -130,9 +130,10 @@ class _Submodules:
         if not _has_submodules(folder, self.top):
             return
         self.log.line("Fetching submodules\n", "fetching")
-        named = {path: name for name, path in await self._settings(folder, "path", "--file", ".gitmodules")}
-        entries = (await self._must(folder, "ls-files", "--stage", "-z")).split("\0")
-        for path in [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]:
+        listed = await self._config(folder, "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
+        files = await self._must(folder, "ls-files", "--stage", "-z")
+        named, paths = await asyncio.to_thread(lambda: (_names(listed), _gitlinks(files)))
+        for path in paths:
             inner = folder / path
             shown_path = shown(inner.relative_to(self.top).as_posix())
             if path not in named:
@@ -155,7 +156,7 @@ class _Submodules:
     async def _bring(self, folder: Path, path: str, name: str) -> None:
         """Raises UserError also if git would ask a host that it must not ask."""
         await self._must(folder, "submodule", "--quiet", "init", "--", path)
-        url = dict(await self._settings(folder, "url", "--local")).get(name, "")
+        url = (await self._config(folder, "--local", "--get", f"submodule.{name}.url")).rstrip("\0")
         if self.git.guard.on and url:
             address = parse(url, _GUARDED_PROTOCOLS)
             self.home.configure(await self.git.guard.git_config(address.url))
@@ -163,14 +164,10 @@ class _Submodules:
             self.home, folder, self.deadline, url, "submodule", "--quiet", "update", "--", path
         )
 
-    async def _settings(self, folder: Path, key: str, *where: str) -> list[tuple[str, str]]:
-        """Names of submodules, and what is set for them."""
-        listed = await self.git.run(
-            self.home, folder, self.deadline, self.url,
-            "config", *where, "--null", "--get-regexp", rf"^submodule\..*\.{key}$",
-        )  # fmt: skip
-        entries = (entry.partition("\n") for entry in listed.output.split("\0") if entry)
-        return [(name[len("submodule.") : -len(f".{key}")], value) for name, _, value in entries]
+    async def _config(self, folder: Path, *arguments: str) -> str:
+        """What is set; nothing if nothing is."""
+        done = await self.git.run(self.home, folder, self.deadline, self.url, "config", "--null", *arguments)
+        return done.output
 
     async def _must(self, folder: Path, *arguments: str) -> str:
         return await self.git.must(self.home, folder, self.deadline, self.url, *arguments)
@@ -180,6 +177,17 @@ def _refs(output: str) -> dict[str, str]:
     """Names of refs and their commits, of what `git ls-remote` prints."""
     lines = (line.split("\t", 1) for line in output.splitlines())
     return {line[1]: line[0] for line in lines if len(line) == 2 and FULL_SHA.fullmatch(line[0])}
+
+
+def _names(listed: str) -> dict[str, str]:
+    """Names of submodules by their paths, of what `git config --null --get-regexp` prints."""
+    entries = (entry.partition("\n") for entry in listed.split("\0") if entry)
+    return {path: key.removeprefix("submodule.").removesuffix(".path") for key, _, path in entries}
+
+
+def _gitlinks(files: str) -> list[str]:
+    """Paths at which the index has commits of submodules, of what `git ls-files --stage -z` prints."""
+    return [entry.partition("\t")[2] for entry in files.split("\0") if entry.startswith("160000 ")]
 
 
 def _full_names(ref: str) -> Sequence[str]:
