@@ -141,6 +141,9 @@ async def test_a_package_in_the_root_and_its_lock(embedded: Embedded) -> None:
         ("six==99.0\n", "no-matching-version", "six==99.0"),
         ("six<1.10\nsix>1.16\n", "conflicting-requirements", "six"),
         ("numpy==1.16.0\n--only-binary :all:\n", "no-wheel", "numpy"),
+        ("pywin32==306\n", "no-wheel", "another operating system"),
+        ("attrs>20.3,<21.2\n", "no-matching-version", "yanked"),
+        ("numpy>=999\n", "no-matching-version", "numpy>=999"),
         ("./young\n", "wrong-python", "Python>=3.99"),
     ],
 )
@@ -174,6 +177,14 @@ async def test_a_failing_script(embedded: Embedded) -> None:
     assert "ringbinder-no-such-tool" in error.message
     diagnosis = await cause_of(embedded, plan, error)
     assert (diagnosis.code, "ringbinder-no-such-tool" in diagnosis.cause) == ("command-not-found", True)
+
+
+@pytest.mark.parametrize("script", ["#!/bin/bash\r\nexit 0\r\n", "echo no first line\r\npip list\r\n"])
+async def test_a_script_with_windows_line_endings_is_named(embedded: Embedded, script: str) -> None:
+    error = await failing(embedded, embedded.plan({"binder/postBuild": script}))
+    assert error.code == "bad-file"
+    assert error.message.startswith("binder/postBuild has Windows line endings (CRLF)")
+    assert "sed -i 's/\\r$//' binder/postBuild" in error.message
 
 
 async def test_a_script_that_the_system_kills(embedded: Embedded) -> None:

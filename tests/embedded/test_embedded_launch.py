@@ -170,6 +170,15 @@ async def test_start_goes_around_the_server(embedded: Embedded) -> None:
         await kernel.close()
 
 
+async def test_start_with_windows_line_endings_is_named(embedded: Embedded) -> None:
+    image = await embedded.build(embedded.plan({"start": '#!/bin/bash\r\nexec "$@"\r\n'}))
+    launcher = embedded.launcher()
+    async with launcher.lifespan():
+        with pytest.raises(UserError, match=r"^start has Windows line endings \(CRLF\)") as caught:
+            await launcher.launch(image, request(), embedded.log)
+    assert caught.value.code == "bad-file"
+
+
 async def test_an_image_with_a_server_is_served_by_its_own(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan({"requirements.txt": "jupyter-server\n"}))
     assert image.path is not None

@@ -38,8 +38,9 @@ _CAUSES: Final = (
     Cause(
         r"Could not find a version that satisfies the requirement (?P<name>\S+) \(from versions: none\)",
         "package-not-found",
-        "There is no package named {name} for this version of Python in the package index.",
-        "Check its spelling; the name on PyPI may differ from the name that is imported.",
+        "There is no package named {name} for Linux and this version of Python in the package index.",
+        "Check its spelling; the name on PyPI may differ from the name that is imported. Some, such as pywin32, are "
+        "for another system alone.",
     ),
     Cause(
         r"(?:Could not find a version that satisfies the requirement|No matching distribution found for) "
@@ -73,11 +74,26 @@ _CAUSES: Final = (
         "Check its spelling: packages of the image's own distribution are meant.",
     ),
     Cause(
-        r"(?:pull access denied for|manifest for|failed to resolve source metadata for) (?P<name>[^\s,]+)"
-        r"|(?P<name2>[^\s:]+:[^\s:]+): not found$",
+        r"https?://(?P<name>[^/\s\"]+)/v2/.*(?:connection refused|no such host|i/o timeout|no route to host|: EOF|TLS"
+        r"|x509|server gave HTTP response to HTTPS client|network is unreachable)",
+        "registry-unreachable",
+        "The container registry {name} could not be reached.",
+        "Try again; if it stays so, tell the operator: `ringbinder doctor` asks the registry.",
+    ),
+    Cause(
+        r"(?:pull access denied for|manifest for|failed to resolve source metadata for) (?P<name>\S+?)"
+        r"(?:,| not found|: )|(?:^|\s)(?P<name2>\w[\w.-]*/[\w./-]+:[\w.-]+): not found$",
         "base-image-not-found",
         "The image {name}, on which the Dockerfile builds, cannot be had.",
         "Check its name and tag after FROM; it must be public.",
+    ),
+    Cause(
+        r"(?:^|: )(?:denied|unauthorized|insufficient_scope): |no basic auth credentials"
+        r"|failed to push .*(?:denied|unauthorized|authorization failed|status.*: 40[13])",
+        "push-refused",
+        "The container registry refused access: most often to the image that was built, which this hub has no right "
+        "to push.",
+        "Tell the operator: `ringbinder doctor` asks the registry.",
     ),
     Cause(
         r"[Dd]ockerfile parse error[^:]*: (?P<name>.+)|unknown instruction: (?P<name2>\S+)",
@@ -87,13 +103,13 @@ _CAUSES: Final = (
     ),
     Cause(
         r"(?:COPY|ADD) failed:.* (?P<name>\S+): (?:not found|no such file)"
-        r"|failed to compute cache key: \"?(?P<name2>\S+?)\"?:? not found",
+        r"|(?:failed to compute cache key|checksum of ref \S+): .*?\"?(?P<name2>[^\s\"]+)\"?:? not found",
         "missing-file",
         "The Dockerfile copies {name}, which is not in the repository.",
         "Add the file, or take the line out.",
     ),
     Cause(
-        r"Failed building wheel for (?P<name>\S+)|Failed to build (?P<name2>[\w.-]+)$",
+        r"Failed building wheel for (?P<name>\S+)|Failed to build '?(?P<name2>[\w.-]+)'?(?:$| when )",
         "package-build-failed",
         "The package {name} had to be built from its source, which failed.",
         "Ask for a version that has a wheel for this Python, or name what it needs in apt.txt.",
@@ -105,18 +121,27 @@ _CAUSES: Final = (
         "Add it, or take the line out that names it.",
     ),
     Cause(
-        r"(?:Failed to clone repository from|Authentication failed for|repository) '?(?P<name>\S+?)'?"
-        r"(?: \(ref|\.?$| not found)",
+        r"(?:Failed to clone repository from|Authentication failed for|fatal: repository) '?(?P<name>[^\s']+)'?"
+        r"(?: \(ref| not found| does not exist|[.!]?$)",
         "fetch-failed",
         "The repository {name} could not be fetched.",
         "Check that it is there and public, submodules included; then try again.",
     ),
     Cause(
-        r"Temporary failure in name resolution|Could not resolve host|Connection (?:refused|reset|timed out)"
-        r"|ReadTimeoutError|i/o timeout|TLS handshake timeout",
+        r"Temporary failure (?:in name resolution|resolving)|Could not resolve host|[Cc]onnection (?:refused|reset)"
+        r"|[Cc]onnection timed out|ReadTimeoutError|i/o timeout|TLS handshake timeout",
         "network",
         "Something that the build needs could not be reached.",
         "Try again; if it stays so, tell the operator.",
+    ),
+    Cause(
+        r"(?:^|\s)(?P<name>(?:\./)?(?:\.?binder/)?(?:postBuild|start)): "
+        r"(?:not found|cannot execute: required file not found|.*bad interpreter)"
+        r"|\$'(?P<name2>[^']*)\\r': command not found|env: .[\w./-]+\\r.: No such file",
+        "bad-file",
+        "A script, or the program that its first line names, cannot be run: most often since its lines end as on "
+        "Windows (CRLF). {name}",
+        "Convert it, as `sed -i 's/\\r$//' postBuild` does, and commit it.",
     ),
     Cause(
         r"(?P<name>[\w./-]+): (?:command )?not found$",

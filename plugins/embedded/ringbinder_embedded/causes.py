@@ -22,6 +22,10 @@ _NAME: Final = r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)"
 _WRONG_PYTHON_ADVICE: Final = (
     "Ask for another Python in runtime.txt (python-3.x), or for another version of the package."
 )
+_NO_LIBRARY_ADVICE: Final = (
+    "Ask for a version that has a wheel for this Python, or for the package in binder/environment.yml: conda-forge "
+    "has it built. apt.txt has no effect here."
+)
 _CAUSES: Final = (
     Cause(
         r"No space left on device|Disk quota exceeded",
@@ -42,13 +46,33 @@ _CAUSES: Final = (
         "Check its spelling; the name on PyPI may differ from the name that is imported.",
     ),
     Cause(
+        r"Wheels are available for `(?P<name>[^`]+)`.* on the following platforms?: (?:`(?:win|macosx)\w+`(?:, )?)+$"
+        r"|Failed to build `?(?P<name2>pywinpty|pypiwin32|pywin32[\w-]*|windows-curses|pyobjc[\w-]*)",
+        "no-wheel",
+        "The package {name} is for another operating system than Linux.",
+        "Take it out, or write behind it where it is needed: ; sys_platform == 'win32'",
+    ),
+    Cause(
+        r"(?P<name>[\w.-]+)==\S+ was yanked",
+        "no-matching-version",
+        "What was asked for of {name} has only releases that its authors have withdrawn (yanked).",
+        "Ask for other versions; a withdrawn one is taken if it is named exactly, with ==.",
+    ),
+    Cause(
+        r"current Python version \((?P<python>[\d.]+)\) does not satisfy (?P<needs>Python\S+) and (?P<name>\S+) "
+        r"depends on",
+        "wrong-python",
+        "The package {name} needs {needs}, but the environment has Python {python}.",
+        _WRONG_PYTHON_ADVICE,
+    ),
+    Cause(
         r"current Python version \((?P<python>[\d.]+)\) does not satisfy (?P<name>Python\S+)",
         "wrong-python",
         "A package needs {name}, but the environment has Python {python}.",
         _WRONG_PYTHON_ADVICE,
     ),
     Cause(
-        r"(?P<name>[\w.-]+)(?:==\S+)? has no (?:usable wheels|wheels with a matching)",
+        r"(?P<name>[\w.-]+)(?:[=<>!~]\S+)? has no (?:usable wheels|wheels with a matching)",
         "no-wheel",
         "The package {name} has no wheel for this version of Python and this machine.",
         _WRONG_PYTHON_ADVICE,
@@ -60,6 +84,12 @@ _CAUSES: Final = (
         "Ask for a version that exists.",
     ),
     Cause(
+        r"only (?P<there>\S+) is available and you require (?P<name>\S+), we can conclude",
+        "no-matching-version",
+        "There is no version {name} in the package index; there is {there}.",
+        "Ask for a version that exists.",
+    ),
+    Cause(
         r"your requirements are unsatisfiable",
         "conflicting-requirements",
         "The requirements exclude each other.",
@@ -68,8 +98,21 @@ _CAUSES: Final = (
     Cause(
         r"Couldn't parse requirement in `(?P<name>[^`]+)`",
         "bad-file",
-        "{name} has a line that is not a requirement.",
+        "{name} has a line that is no requirement.",
         "Correct it: such as six==1.17.0, with two equals signs.",
+    ),
+    Cause(
+        r"install a library that provides `(?P<file>[^`]+)` for `(?P<name>[^`@]+)",
+        "package-build-failed",
+        "The package {name} had to be built from its source, which needs {file} of a library that is not here.",
+        _NO_LIBRARY_ADVICE,
+    ),
+    Cause(
+        r"command '?(?P<name>[\w./+-]*(?:gcc|g\+\+|cc|clang|gfortran|cmake|cargo|rustc|swig))'? failed: No such file"
+        r"|No such file or directory: '(?P<name2>[\w./+-]*(?:gcc|g\+\+|cc|clang|gfortran|cmake|cargo|rustc|swig))'",
+        "package-build-failed",
+        "A package had to be built from its source, which needs the program {name}, and that is not here.",
+        _NO_LIBRARY_ADVICE,
     ),
     Cause(
         r"Failed to (?:download and )?build `?(?P<name>[^`\s]+)",
@@ -78,15 +121,34 @@ _CAUSES: Final = (
         "Ask for a version that has a wheel for this Python, or for another Python in runtime.txt.",
     ),
     Cause(
-        r"(?:failed to read from file|File not found:|Distribution not found at:) ?`?(?P<name>[^`]+)`?",
+        r"(?:failed to read from file|File not found: `|Distribution not found at:) ?`?(?P<name>[^`]+)`?",
         "missing-file",
         "A file that is named in the requirements is not in the repository: {name}",
         "Add it, or take the line out.",
     ),
     Cause(
-        r"error sending request|dns error|Failed to fetch:|[Cc]onnection (?:refused|reset)|timed out",
+        r"couldn't find remote ref (?:refs/(?:tags|heads)/)?(?P<name>\S+)",
+        "fetch-failed",
+        "The git repository of a package has no branch, tag or commit {name}.",
+        "Correct what stands after @ in the address of the repository.",
+    ),
+    Cause(
+        r"Permission denied \((?P<name>publickey)|Host key verification failed|cannot run ssh|ssh: connect to host",
+        "fetch-failed",
+        "The git repository of a package is named by an address for ssh, with which it could not be fetched.",
+        "Name it by git+https://, which needs no key if it is public.",
+    ),
+    Cause(
+        r"repository '(?P<name>[^']+)' not found|could not read Username for '(?P<name2>[^']+)'",
+        "fetch-failed",
+        "The git repository of a package is not there, or not public: {name}",
+        "Check its address.",
+    ),
+    Cause(
+        r"error sending request|dns error|Failed to fetch:|[Cc]onnection (?:refused|reset|timed out)"
+        r"|operation timed out|Could not resolve host|Temporary failure in name resolution|fatal: unable to access",
         "network",
-        "The package index could not be reached.",
+        "Something that the build needs could not be reached.",
         "Try again; if it stays so, tell the operator.",
     ),
     Cause(
@@ -94,6 +156,18 @@ _CAUSES: Final = (
         "out-of-memory",
         "The build was ended by the system or could not go on, most likely for want of memory.",
         "Do less at a time in the build, or close what else takes memory on this machine.",
+    ),
+    Cause(
+        r"Jupyter command `jupyter-(?P<name>[\w-]+)` not found",
+        "command-not-found",
+        "A script calls `jupyter {name}`, which is not installed.",
+        "Name the package that brings it in the requirements: jupyterlab for labextension, notebook<7 for nbextension.",
+    ),
+    Cause(
+        r"\$'(?P<name>[^']*)\\r': command not found|env: .(?P<name2>[\w./-]+)\\r.: No such file",
+        "bad-file",
+        "A script has Windows line endings (CRLF).",
+        "Convert it, as `sed -i 's/\\r$//' FILE` does, and commit it.",
     ),
     Cause(
         r"(?P<name>\S+): (?:command )?not found$",

@@ -174,9 +174,9 @@ def _runtime(tree: UntrustedTree, folder: str) -> tuple[str, str]:
     if not (file := _first(tree, folder, ("runtime.txt",))):
         return "", ""
     try:
-        text = content(tree, file).decode().strip()
+        text = content(tree, file).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise UserError("bad-file", f"{file} is no text in UTF-8.") from None
+        raise UserError("bad-file", f"{file} is no text in UTF-8: save it as such.") from None
     name, _, rest = text.partition("-")
     if name.lower() == "r":
         return "r", ""

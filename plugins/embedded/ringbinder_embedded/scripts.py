@@ -6,28 +6,38 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from ringbinder import process
 from ringbinder.errors import UserError
 from ringbinder.untrusted import UntrustedError, UntrustedTree
+
+_HEAD_BYTES: Final = 1024
 
 
 def command(tree: UntrustedTree, script: str) -> list[str]:
     """How to run `script` of `tree`. As in repo2docker it need not have the executable bit.
 
     Without a first line that names its interpreter it is the shell's, as in a Dockerfile's RUN. Raises `UserError`
-    (``bad-file``) if it is no regular file, or a link that leads out of the tree.
+    (``bad-file``) if it is no regular file, a link that leads out of the tree, or written on Windows.
     """
     try:
         path = tree.resolve(script)
         with tree.open(path) as file:
             os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) | stat.S_IXUSR)
-            interpreted = file.read(2) == b"#!"
+            first = file.read(_HEAD_BYTES).partition(b"\n")[0]
     except (UntrustedError, FileNotFoundError) as error:
         reason = error.reason if isinstance(error, UntrustedError) else "is not there any more"
         raise UserError("bad-file", f"{script} {reason}, so it cannot be run.") from None
+    if first.endswith(b"\r"):
+        raise UserError(
+            "bad-file",
+            f"{script} has Windows line endings (CRLF): Linux takes the invisible character at the end of each line "
+            "for a part of it, and finds no such program. Convert it, as "
+            f"`sed -i 's/\\r$//' {script}` does, and commit it.",
+        )
     place = str(tree.place / path)
-    return [place] if interpreted else ["/bin/sh", place]
+    return [place] if first.startswith(b"#!") else ["/bin/sh", place]
 
 
 def environment(path: Iterable[Path], passed: Iterable[str]) -> dict[str, str]:
