@@ -64,6 +64,37 @@ async def parse_json_aside(content: bytes, *, values: int = MAX_VALUES, depth: i
     return await asyncio.to_thread(parse_json, content, values=values, depth=depth)
 
 
+def check_shape(value: object, shape: Any, place: str = "") -> None:
+    """Raises `MalformedError` if `value`, as of `parse_json`, has another type than `shape`, somewhere.
+
+    A shape is a type; a list with the shape of each item; or a dict with the shapes of its keys, of which the key
+    ``str`` stands for every key, and a key with a question mark at its end may be missing or null.
+    """
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            raise _mistyped(value, list, place)
+        for item in value:
+            check_shape(item, shape[0], f"{place}[]")
+    elif isinstance(shape, dict):
+        if not isinstance(value, dict):
+            raise _mistyped(value, dict, place)
+        for key, inner in shape.items():
+            if key is str:
+                for item in value.values():
+                    check_shape(item, inner, f"{place}.*")
+                continue
+            name = key.removesuffix("?")
+            if (item := value.get(name)) is not None or name == key:
+                check_shape(item, inner, f"{place}.{name}")
+    elif not isinstance(value, shape):
+        raise _mistyped(value, shape, place)
+
+
+def _mistyped(value: object, kind: type, place: str) -> MalformedError:
+    where = f" at {place.removeprefix('.')}" if place else ""
+    return MalformedError(f"has the type {type(value).__name__}, not {kind.__name__}{where}")
+
+
 def parse_toml(content: bytes, *, values: int = MAX_VALUES, depth: int = MAX_DEPTH) -> dict[str, Any]:
     """Return what the TOML document `content` holds. Raises `MalformedError`."""
     text = _text(content)

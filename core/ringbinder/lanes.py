@@ -16,8 +16,8 @@ from .errors import EventsRejected
 from .event_settings import LEVELS, DeliverySettings
 from .eventlog import Bell
 from .events import SinkEvent
+from .loops import Loop, summary
 from .model import Health
-from .secret import redact
 from .services import Services
 
 Send = Callable[[str, Sequence[SinkEvent]], Awaitable[None]]
@@ -124,6 +124,10 @@ class Lane(ABC):
             detail["message"] = words
         return Health(f"sink:{self.name}", not words, detail, ignore_failure=True)
 
+    def _loop(self, what: str, consequence: str) -> Loop:
+        services = self._services
+        return Loop(f"{what} to sink {self.name}", consequence, services.log, services.clock)
+
     def _oldest_seconds(self) -> float:
         oldest = self.oldest
         return max(0.0, self._services.clock.time() - oldest.timestamp) if oldest else 0.0
@@ -172,7 +176,7 @@ class Lane(ABC):
             self._services.log.error(failed, sink=self.name, exc_info=error)
         elif error is None and self._trouble:
             self._services.log.info("a sink takes its events again", sink=self.name)
-        self._trouble = redact(f"{type(error).__name__}: {error}") if error is not None else ""
+        self._trouble = summary(error) if error is not None else ""
 
     def _reject(self, number: int, error: BaseException) -> None:
         self._count("rejected", number)
@@ -194,7 +198,7 @@ class MemoryLane(Lane):
         self._closing = False
 
     def work(self) -> Sequence[Coroutine[Any, Any, None]]:
-        return [self._deliver()]
+        return [self._loop("delivery", "its events wait, and the oldest are lost").run(self._deliver)]
 
     async def stored(self) -> None:
         """Nothing is stored."""
@@ -205,19 +209,22 @@ class MemoryLane(Lane):
             self._count("dropped", len(self._queue))
             self._queue.clear()
 
-    async def _deliver(self) -> None:
-        while self._queue or not self._closing:
-            if not self._queue:
-                self._overflowing = False
-                await self._news.wait()
-                continue
-            await self._linger(lambda: len(self._queue))
-            count = min(len(self._queue), self.settings.batch)
-            self._batch = [self._queue.popleft() for _ in range(count)]
-            try:
-                await self._offer(self._batch)
-            finally:
-                self._batch = []
+    async def _deliver(self) -> bool:
+        """Gives the sink its next batch; True at the end."""
+        if not self._queue:
+            if self._closing:
+                return True
+            self._overflowing = False
+            await self._news.wait()
+            return False
+        await self._linger(lambda: len(self._queue))
+        count = min(len(self._queue), self.settings.batch)
+        self._batch = [self._queue.popleft() for _ in range(count)]
+        try:
+            await self._offer(self._batch)
+        finally:
+            self._batch = []
+        return False
 
     async def _offer(self, batch: Sequence[SinkEvent]) -> None:
         outcome: Outcome = "failed"

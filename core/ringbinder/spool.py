@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from attrs import asdict, define, field
 
@@ -111,8 +111,7 @@ class Spool:
             raise OSError(f"all {_SLOTS} slots of {self.folder} are in use")
         self._marks = os.open(self._slot / "mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at, self._turn = _read_mark(self._marks)
-        for path in sorted(self._slot.glob(f"*{_SUFFIX}")):
-            number = int(path.name.removesuffix(_SUFFIX))
+        for number, path in _segments(self._slot):
             if number < self._at.segment:
                 path.unlink()
                 continue
@@ -303,9 +302,7 @@ class Spool:
             at, _ = _read_mark(marks)
         finally:
             os.close(marks)
-        paths = sorted(slot.glob(f"*{_SUFFIX}"))
-        for path in paths:
-            number = int(path.name.removesuffix(_SUFFIX))
+        for number, path in _segments(slot):
             with path.open("rb") as file:
                 file.seek(at.offset if number == at.segment else 0)
                 events = [event for line in file if number >= at.segment and (event := _event(line))]
@@ -321,6 +318,12 @@ class Spool:
         self.bytes = sum(segment.size for segment in self._segments.values())
 
 
+def _segments(slot: Path) -> list[tuple[int, Path]]:
+    """The files of events in `slot` with their numbers, oldest first; what else is called so is left alone."""
+    names = ((path.name.removesuffix(_SUFFIX), path) for path in slot.glob(f"*{_SUFFIX}"))
+    return sorted((int(name), path) for name, path in names if name.isdecimal())
+
+
 def _line(event: SinkEvent) -> bytes:
     payload = json.dumps({**asdict(event, recurse=False), "fields": dict(event.fields)}).encode()
     return b"%08x %s\n" % (zlib.crc32(payload), payload)
@@ -331,8 +334,10 @@ def _event(line: bytes) -> SinkEvent | None:
     checksum, _, payload = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or not payload or checksum != b"%08x" % zlib.crc32(payload):
         return None
-    found: dict[str, Any] = json.loads(payload)
-    return SinkEvent(**found)
+    try:
+        return SinkEvent(**json.loads(payload))
+    except (TypeError, ValueError, RecursionError):  # whole, and of another version or hand
+        return None
 
 
 def _read_mark(descriptor: int) -> tuple[Position, int]:

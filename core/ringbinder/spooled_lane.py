@@ -15,6 +15,7 @@ from .event_settings import DeliverySettings
 from .eventlog import Bell
 from .events import SinkEvent
 from .lanes import Lane, Send
+from .loops import Loop
 from .model import Health
 from .services import Services
 from .spool import Read, Spool
@@ -72,7 +73,9 @@ class SpooledLane(Lane):
             self._services.log.info("events of an earlier run are sent", sink=self.name, count=count)
 
     def work(self) -> Sequence[Coroutine[Any, Any, None]]:
-        return [self._write(), self._deliver()]
+        writing = self._loop("the spool", "its events wait in memory, and the oldest are lost")
+        delivering = self._loop("delivery", "its events wait in the spool")
+        return [self._write_until_closed(writing), delivering.run(self._deliver)]
 
     async def stored(self) -> None:
         while self._queue or self._writing:
@@ -104,23 +107,29 @@ class SpooledLane(Lane):
         # A thread of its own: a disk that hangs holds up this sink, and nobody else.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    async def _write(self) -> None:
+    async def _write_until_closed(self, loop: Loop) -> None:
         try:
-            while self._queue or not self._closing:
-                if self._queue:
-                    await self._store()
-                elif self._spool.unsynced:
-                    try:
-                        async with asyncio.timeout(1.0):
-                            await self._news.wait()
-                    except TimeoutError:
-                        with suppress(OSError):
-                            await self._on_disk(self._spool.sync)
-                else:
-                    await self._news.wait()
+            await loop.run(self._write)
         finally:
             self._done = True
             self._news.ring()
+
+    async def _write(self) -> bool:
+        """Brings what waits in memory to the disk; True at the end."""
+        if self._queue:
+            await self._store()
+        elif self._closing:
+            return True
+        elif self._spool.unsynced:
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._news.wait()
+            except TimeoutError:
+                with suppress(OSError):
+                    await self._on_disk(self._spool.sync)
+        else:
+            await self._news.wait()
+        return False
 
     async def _store(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), _LINES_AT_ONCE))]
@@ -138,6 +147,9 @@ class SpooledLane(Lane):
             self._news.ring()
             await self._pause(_DISK_PAUSE)
             self._disk_rests = False
+        except Exception:
+            self._drop(len(batch), "events cannot be written to a sink's spool; they are dropped")
+            raise
         else:
             self._writing = 0
             if lost:
@@ -171,20 +183,18 @@ class SpooledLane(Lane):
         while not self._closing:
             await self._news.wait()
 
-    async def _deliver(self) -> None:
-        while True:
-            if self._spool.count:
-                await self._linger(lambda: self._spool.count)
-                if not await self._deliver_from_disk():
-                    return
-            elif self._disk_rests and self._queue:
-                if not await self._deliver_from_memory():
-                    return
-            elif self._closing and self._done:
-                return
-            else:
-                self._overflowing = False
-                await self._news.wait()
+    async def _deliver(self) -> bool:
+        """Gives the sink its next batch; True at the end."""
+        if self._spool.count:
+            await self._linger(lambda: self._spool.count)
+            return not await self._deliver_from_disk()
+        if self._disk_rests and self._queue:
+            return not await self._deliver_from_memory()
+        if self._closing and self._done:
+            return True
+        self._overflowing = False
+        await self._news.wait()
+        return False
 
     async def _deliver_from_disk(self) -> bool:
         """False if the sink has not taken the events before the end; they stay where they are."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 from attrs import define, field
 from httpx_aiohttp import AiohttpTransport
 
@@ -44,7 +46,8 @@ class Transport(httpx.AsyncBaseTransport):
                 ),
             )
         request.headers["Accept-Encoding"] = "identity"
-        response = await self._by_proxy[proxy].handle_async_request(request)
+        with _as_httpx():
+            response = await self._by_proxy[proxy].handle_async_request(request)
         response.stream = _Bounded(
             response.stream,  # type: ignore[arg-type]  # that of an asynchronous transport is asynchronous
             int(request.extensions.get(MAX_BYTES, MAX_BODY)),
@@ -64,6 +67,15 @@ class Transport(httpx.AsyncBaseTransport):
         return found if "://" in found else f"http://{found}"
 
 
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    """Raises what httpx's callers expect for aiohttp's errors that httpx-aiohttp 0.1 lets through."""
+    try:
+        yield
+    except (aiohttp.ClientError, HttpProcessingError) as error:
+        raise httpx.RemoteProtocolError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
 @define(eq=False)
 class _Bounded(httpx.AsyncByteStream):
     inner: httpx.AsyncByteStream
@@ -72,12 +84,13 @@ class _Bounded(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self.limit
-        async for chunk in self.inner:
-            if chunk and self.encoding != "identity":
-                raise httpx.DecodingError("the response is compressed, which was not asked for")
-            if (left := left - len(chunk)) < 0:
-                raise httpx.ReadError(f"the response has more than {self.limit} bytes")
-            yield chunk
+        with _as_httpx():
+            async for chunk in self.inner:
+                if chunk and self.encoding != "identity":
+                    raise httpx.DecodingError("the response is compressed, which was not asked for")
+                if (left := left - len(chunk)) < 0:
+                    raise httpx.ReadError(f"the response has more than {self.limit} bytes")
+                yield chunk
 
     async def aclose(self) -> None:
         await self.inner.aclose()

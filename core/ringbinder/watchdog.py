@@ -71,7 +71,10 @@ class _Watchdog:
                 continue
             if (frame := sys._current_frames().get(self._loops_thread)) and _module(frame) not in _IDLE:
                 reported = moved_at
-                self._report(frame, time.monotonic() - moved_at)
+                try:
+                    self._report(frame, time.monotonic() - moved_at)
+                except Exception:  # what stands in another thread's frames may be anything
+                    self._log.exception("the event loop is blocked, and its frames cannot be read")
 
     def _report(self, frame: FrameType, seconds: float) -> None:
         plugin, hook = _hook_under_way(frame)

@@ -413,3 +413,30 @@ async def test_no_sinks_and_no_events() -> None:
     assert shown(COUNTER, {"sink": "b", "outcome": "failed"}) == 0.0
     delivery.emit(event(0))
     await services.close()
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+async def test_sink_whose_error_cannot_be_read_goes_on() -> None:
+    services = make_services()
+    taken: list[int] = []
+    done = asyncio.Event()
+
+    async def send(sink: str, batch: Sequence[SinkEvent]) -> None:
+        if numbers(batch) == [0]:
+            raise Unreadable
+        taken.extend(numbers(batch))
+        done.set()
+
+    delivery = Delivery(one(batch=1), send, services)
+    async with delivery.running():
+        delivery.emit(event(0))
+        delivery.emit(event(1))
+        async with asyncio.timeout(10):
+            await done.wait()
+    assert taken == [1]
+    assert counts(services) == {"sent": 1, "dropped": 0, "failed": 1}
+    await services.close()

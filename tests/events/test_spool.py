@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -291,3 +292,19 @@ os.kill(os.getpid(), signal.SIGKILL)
     spool = opened(tmp_path)
     assert [found.fields["number"] for found in all_of(spool)] == [7]
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
+@pytest.mark.parametrize(
+    "payload", [b"[]", b"null", b"{}", b'{"schema": 1, "more": 2}', b"{", b"[" * 100_000, b"\xff"]
+)
+def test_whole_line_of_another_hand_counts_as_damaged(tmp_path: Path, payload: bytes) -> None:
+    spool = opened(tmp_path)
+    spool.append([event(1)])
+    spool.close()
+    [segment] = tmp_path.glob("*/*.events")
+    segment.write_bytes(b"%08x %s\n" % (zlib.crc32(payload), payload) + segment.read_bytes())
+    (segment.parent / "notes.events").write_text("not ours")
+    spool = opened(tmp_path)
+    read = spool.read(10)
+    assert (read.damaged, [found.fields["number"] for found in read.events]) == (1, [1])
+    spool.close()

@@ -93,7 +93,7 @@ class World:
             return []
         pods = self.watch.pods.values()
         found = {
-            str(pod["spec"].get("nodeName") or "")
+            str((pod.get("spec") or {}).get("nodeName") or "")
             for pod in pods
             if IMAGE_BUILDERS.items() <= labels_of(pod).items()
         }

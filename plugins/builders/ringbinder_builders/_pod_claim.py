@@ -13,7 +13,7 @@ from attrs import define, field
 from ringbinder.events import Log
 from ringbinder.model import Plan, Target
 from ringbinder_cluster.client import ApiError, Json
-from ringbinder_cluster.watching import finished, uid_of
+from ringbinder_cluster.watching import POD, finished, uid_of
 
 from . import _pod_manifest as manifest
 from . import _pod_state as state
@@ -91,7 +91,7 @@ class Claim:
             plan, options, words, self._attempt, self._private, keys=content, nodes=world.nodes
         )
         try:
-            pod: Json = await world.cluster.ask("POST", world.watch.path, body=body)
+            pod = await world.cluster.ask("POST", world.watch.path, body=body, shape=POD)
         except ApiError as error:
             if error.status != 409:
                 raise world.refused("create the build pod", error) from None
@@ -113,12 +113,13 @@ class Claim:
 
     async def _existing(self) -> Json | None:
         try:
-            found: Json = await self.world.cluster.ask("GET", f"{self.world.watch.path}/{self.plan.build}")
+            return await self.world.cluster.ask(
+                "GET", f"{self.world.watch.path}/{self.plan.build}", shape=POD
+            )
         except ApiError as error:
             if error.status == 404:
                 return None
             raise self.world.refused("read the build pod", error) from None
-        return found
 
     async def _create_secret(self, pod: Json, attempt: str, content: Mapping[str, str] | None = None) -> None:
         """The Secret of the pod, which the cluster removes together with it."""

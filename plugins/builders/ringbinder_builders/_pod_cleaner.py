@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ringbinder.errors import RingbinderError
+from ringbinder.loops import Loop
 from ringbinder_cluster.client import ApiError
 from ringbinder_cluster.watching import finished
 
@@ -28,12 +29,15 @@ def superfluous(pod: Mapping[str, Any], now: float, options: KubernetesBuildOpti
 
 
 async def clean(world: World) -> None:
-    """Removes, for ever and again."""
-    while True:
+    """Removes until it is cancelled."""
+
+    async def step() -> None:
         await world.clock.sleep(world.options.cleanup_interval)
         for pod in world.builds:
             if superfluous(pod, world.clock.time(), world.options):
                 await _remove(world, pod)
+
+    await Loop("the cleaner of build pods", "old ones stay on the cluster", world.log, world.clock).run(step)
 
 
 async def _remove(world: World, pod: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from attrs import define, field
 from ringbinder.errors import BuildError, RingbinderError, UserError
@@ -15,6 +16,15 @@ from ringbinder_cluster.watching import finished, uid_of
 from . import _pod_state as state
 from ._build_world import World
 from .repo2docker import LogReader
+
+_EVENTS: Final = {
+    "items?": [
+        {
+            **dict.fromkeys(("type?", "reason?", "message?"), str),
+            **dict.fromkeys(("lastTimestamp?", "eventTime?", "firstTimestamp?"), str),
+        }
+    ]
+}
 
 
 @define(eq=False)
@@ -143,6 +153,6 @@ class Following:
         path = f"/api/v1/namespaces/{self.world.watch.namespace}/events"
         selector = {"fieldSelector": f"involvedObject.uid={uid_of(self.pod)}"}
         with suppress(ApiError, RingbinderError):
-            answer = await self.world.cluster.ask("GET", path, selector)
+            answer = await self.world.cluster.ask("GET", path, selector, shape=_EVENTS)
             return state.told_by(answer.get("items") or ())
         return ""

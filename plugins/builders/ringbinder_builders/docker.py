@@ -16,6 +16,7 @@ from ringbinder import process
 from ringbinder.bases import Builder, Context
 from ringbinder.errors import BuildError, ConfigError, PluginError, TransientError
 from ringbinder.events import Log, Phase
+from ringbinder.loops import Loop
 from ringbinder.model import (
     Diagnosis,
     Failure,
@@ -54,6 +55,9 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         super().__init__(config, context)
         self._folder = context.paths.state / "docker-builds"
         self._version = ""
+        self._cleaning = Loop(
+            "the cleaner of images", "they may fill the engine's disk", context.log, context.clock
+        )
 
     @property
     def builds_at_once(self) -> int:
@@ -83,7 +87,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         await asyncio.to_thread(sweep, self._folder)
         self._version = await _docker_doctor.version([str(self._program())], process.minimal_env())
         if self.config.every:
-            self.context.tasks.start(self._clean_for_ever(), "image cleaner")
+            self.context.tasks.start(self._cleaning.run(self._clean), "image cleaner")
         yield
 
     async def build(self, plan: Plan, target: Target, log: Log) -> Image:
@@ -179,15 +183,12 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             raise ConfigError([f"LocalRepo2dockerBuild.repo2docker: {told}, or say where it is"])
         return Path(found)
 
-    async def _clean_for_ever(self) -> None:
-        while True:
-            try:
-                room = await self.cleaner.make_room(dry_run=False)
-                if room.removed:
-                    self.context.log.info("images removed", count=len(room.removed), outcome=room.summary)
-            except (TransientError, PluginError) as error:
-                self.context.log.warning("the engine's images were not cleaned", reason=str(error))
-            await self.context.clock.sleep(self.config.every)
+    async def _clean(self) -> None:
+        room = await self.cleaner.make_room(dry_run=False)
+        if room.removed:
+            self.context.log.info("images removed", count=len(room.removed), outcome=room.summary)
+        self._cleaning.well()
+        await self.context.clock.sleep(self.config.every)
 
 
 @define

@@ -53,5 +53,5 @@ async def _may(cluster: Cluster, namespace: str, right: Right) -> bool:
         "spec": {"resourceAttributes": attributes},
     }
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    answer = await cluster.ask("POST", path, body=review)
+    answer = await cluster.ask("POST", path, body=review, shape={"status": {"allowed?": bool}})
     return bool(answer["status"].get("allowed"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, frozen
+from ringbinder.bounded import MalformedError, check_shape, parse_json, parse_json_aside
 from ringbinder.errors import PluginError, TransientError
 from ringbinder.secret import redact
 
@@ -30,6 +30,10 @@ _IN_CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
 _OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
 _CONNECT_SECONDS: Final = 10.0
+_MAX_BYTES: Final = 256 * 2**20
+"""A list of ten thousand pods has some 80 MB."""
+_MAX_VALUES: Final = 20_000_000
+_MESSAGE: Final = 2000
 
 
 class ApiError(Exception):
@@ -103,15 +107,21 @@ class Cluster:
             await client.close()
 
     async def ask(
-        self, method: str, path: str, query: Query | None = None, *, body: Json | None = None
-    ) -> Any:
-        """One question and its answer.
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        *,
+        body: Json | None = None,
+        shape: Json = {},  # noqa: B006 - never written to
+    ) -> Json:
+        """One question and its answer, which has at least `shape` (see `check_shape`).
 
         An API server that does not answer is asked again until the patience is at its end: then TransientError. A
         repeated question may find the work of the first done: 409 for a create, 404 for a delete. Raises ApiError for
         any other answer than a good one.
         """
-        return await self.patiently(lambda: self._once(method, path, query, body))
+        return await self.patiently(lambda: self._once(method, path, query, body, shape))
 
     async def patiently(self, question: Callable[[], Awaitable[T]]) -> T:
         """The answer to `question`, which is asked again while the API server does not answer."""
@@ -128,12 +138,14 @@ class Cluster:
             await asyncio.sleep(self.patience.delay(attempt))
             attempt += 1
 
-    async def _once(self, method: str, path: str, query: Query | None, body: Json | None) -> Any:
+    async def _once(
+        self, method: str, path: str, query: Query | None, body: Json | None, shape: Json
+    ) -> Json:
         async with self.open(method, path, query, body=body, seconds=self.patience.request) as response:
             try:
-                return await response.json(content_type=None)
-            except ValueError:
-                raise Unreachable(f"{method} {path}: the answer is no JSON") from None
+                return await read_json(response, shape)
+            except MalformedError as error:
+                raise Unreachable(f"{method} {path}: the answer {error}") from None
 
     @asynccontextmanager
     async def open(
@@ -166,7 +178,7 @@ class Cluster:
             )
             response = (await self._client.call_api(*request, _request_timeout=limits)).response
             if response.status >= 400:
-                raise _refusal(response.status, await response.read())
+                raise _refusal(response.status, await _content(response))
             yield response
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             words = redact(str(error)) or type(error).__name__
@@ -174,6 +186,23 @@ class Cluster:
         finally:
             if response is not None:
                 response.close()
+
+
+async def read_json(response: aiohttp.ClientResponse, shape: Json) -> Json:
+    """Raises MalformedError if the answer is no JSON of that shape, and Unreachable if it does not end."""
+    answer: Json = await parse_json_aside(await _content(response), values=_MAX_VALUES)
+    check_shape(answer, shape)
+    return answer
+
+
+async def _content(response: aiohttp.ClientResponse) -> bytes:
+    """Raises Unreachable for one that does not end."""
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > _MAX_BYTES:
+            raise Unreachable(f"the answer has more than {_MAX_BYTES} bytes")
+    return bytes(content)
 
 
 async def _configure(config: Any, configuration: Any) -> str:
@@ -203,8 +232,8 @@ def _read(path: Path) -> str:
 def _refusal(status: int, content: bytes) -> ApiError:
     """Source: the `Status` object of the Kubernetes API."""
     try:
-        told = json.loads(content)
+        told = parse_json(content)
         reason, message = str(told.get("reason") or ""), str(told.get("message") or "")
-    except (ValueError, AttributeError):
-        reason, message = "", content[:500].decode(errors="replace").strip()
-    return ApiError(status, reason, redact(message) or f"status {status}")
+    except (MalformedError, AttributeError):
+        reason, message = "", content.decode(errors="replace").strip()
+    return ApiError(status, reason, redact(message[:_MESSAGE]) or f"status {status}")

@@ -7,7 +7,6 @@ and now and then for what a watch may have missed. Source: Kubernetes API concep
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +14,42 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.errors import TransientError
+from ringbinder.bounded import MalformedError, check_shape, parse_json
+from ringbinder.errors import RingbinderError
+from ringbinder.loops import Loop
 from ringbinder.services import Clock, Logger
 
-from .client import ApiError, Cluster, Json, Unreachable
+from .client import ApiError, Cluster, Json, Unreachable, read_json
 
 _REMEMBERED: Final = 500
 _GONE: Final = 410
 _FIRST_LIST: Final = 20.0
 """Seconds that a start waits for the API server."""
+_WHY: Final = {"reason?": str, "message?": str}
+POD: Final[Json] = {
+    "metadata": {
+        "name": str, "uid?": str, "resourceVersion?": str, "labels?": {str: str}, "annotations?": {str: str},
+        "deletionTimestamp?": str, "creationTimestamp?": str,
+    },
+    "spec?": {
+        "nodeName?": str,
+        "containers?": [{"name": str, "image?": str, "resources?": {"limits?": {}}}],
+    },
+    "status?": {
+        "phase?": str, **_WHY, "conditions?": [{"type": str, "status?": str, **_WHY}],
+        "containerStatuses?": [{
+            "name": str,
+            "state?": {
+                "waiting?": _WHY, "running?": {},
+                "terminated?": {"exitCode?": int, "finishedAt?": str, **_WHY},
+            },
+        }],
+    },
+}  # fmt: skip
+"""What is read of pods, as a shape of `check_shape`."""
+_LIST: Final[Json] = {"metadata": {"resourceVersion": str}, "items?": [POD]}
+_EVENT: Final[Json] = {"type": str, "object": {"metadata?": {"resourceVersion?": str}}}
+_ERROR: Final[Json] = {"code?": int, **_WHY}
 
 
 @frozen
@@ -62,12 +88,11 @@ class PodWatch:
     """Makes of a pod what of it is kept: at least its name, uid and resourceVersion."""
     pods: dict[str, Json] = field(factory=dict, init=False)
     """By name; finished ones too, until they are deleted."""
+    _loop: Loop = field(init=False)
     observer: Callable[[Json | None, Json | None], None] = lambda before, after: None
     """Called with every pod as it was and as it is now; None: it was not there, or is no more."""
     synced: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set once there has been a first list."""
-    trouble: str = field(default="", init=False)
-    """What the last contact failed of; empty while all is well."""
     _contact: float = field(init=False)
     _connected: bool = field(default=False, init=False)
     _gone: OrderedDict[str, Json] = field(factory=OrderedDict, init=False)
@@ -77,6 +102,19 @@ class PodWatch:
     @_contact.default
     def _default_contact(self) -> float:
         return self.clock.monotonic()
+
+    @_loop.default
+    def _default_loop(self) -> Loop:
+        return Loop(
+            f"the watch of pods in namespace {self.namespace}", "what happens to them is not noticed",
+            self.log, self.clock, lambda failures: self.cluster.patience.delay(failures),
+            (RingbinderError, OSError, ApiError, Unreachable),
+        )  # fmt: skip
+
+    @property
+    def trouble(self) -> str:
+        """What the last contact failed of; empty while all is well."""
+        return "" if self._connected else self._loop.trouble
 
     @property
     def path(self) -> str:
@@ -101,21 +139,15 @@ class PodWatch:
 
     async def run(self) -> None:
         """Keeps the cache fresh until it is cancelled."""
-        failures = 0
-        while True:
-            try:
-                version = await self._list()
-                failures, self.trouble = 0, ""
-                await self._watch_from(version)
-            except (ApiError, Unreachable, TransientError) as error:
-                self._connected = False
-                expired = isinstance(error, ApiError) and error.status == _GONE
-                if not expired:
-                    if self.trouble != str(error):
-                        self.log.warning("the watch of pods is interrupted", reason=str(error))
-                    self.trouble = str(error)
-                await self.clock.sleep(self.cluster.patience.delay(failures) * random.uniform(0.5, 1.0))  # noqa: S311
-                failures += 1
+        await self._loop.run(self._list_and_watch)
+
+    async def _list_and_watch(self) -> None:
+        try:
+            await self._watch_from(await self._list())
+        except ApiError as error:
+            if error.status != _GONE:
+                raise
+            await self.clock.sleep(self.cluster.patience.retry)
 
     def look(self, name: str, uid: str) -> Sight | None:
         """The pod of that name and uid, or its last sight; None if it was never seen."""
@@ -147,11 +179,11 @@ class PodWatch:
             "GET", self.path, {"labelSelector": self.selector}, seconds=times
         ) as response:
             try:
-                answer = await response.json(content_type=None)
-                version = str(answer["metadata"]["resourceVersion"])
-                listed = {str(pod["metadata"]["name"]): self.keep(pod) for pod in answer["items"] or ()}
-            except (ValueError, LookupError, TypeError):
-                raise Unreachable("the list of pods is no such thing") from None
+                answer = await read_json(response, _LIST)
+            except MalformedError as error:
+                raise Unreachable(f"the list of pods {error}") from None
+        version = str(answer["metadata"]["resourceVersion"])
+        listed = {pod["metadata"]["name"]: self.keep(pod) for pod in answer.get("items") or ()}
         self._replace(listed, version)
         self._contact = self.clock.monotonic()
         self.synced.set()
@@ -170,13 +202,15 @@ class PodWatch:
 
     async def _watch_from(self, version: str) -> None:
         """Watches, one request after another, until it is time for a new list."""
-        until = self.clock.monotonic() + self.times.relist
+        until, short = self.clock.monotonic() + self.times.relist, 0
         while (left := until - self.clock.monotonic()) > 0:
             seconds = max(1, round(min(self.times.watch, left) * random.uniform(0.8, 1.0)))  # noqa: S311
             began = self.clock.monotonic()
             version = await self._watch(version, seconds)
-            if self.clock.monotonic() - began < self.cluster.patience.retry:
-                await self.clock.sleep(self.cluster.patience.retry)
+            self._loop.well()
+            short = short + 1 if self.clock.monotonic() - began < self.cluster.patience.retry else 0
+            if short:
+                await self.clock.sleep(self.cluster.patience.delay(short - 1))
 
     async def _watch(self, version: str, seconds: int) -> str:
         """One watch request; the version up to which it has brought everything."""
@@ -189,7 +223,7 @@ class PodWatch:
         }
         limit = seconds + self.times.slack
         async with self.cluster.open("GET", self.path, query, seconds=limit) as response:
-            self._connected, self.trouble = True, ""
+            self._connected = True
             try:
                 while line := await response.content.readline():
                     version = self._take(line) or version
@@ -202,18 +236,22 @@ class PodWatch:
     def _take(self, line: bytes) -> str:
         """Takes one event; returns its version."""
         try:
-            event = json.loads(line)
+            event = parse_json(line)
+            check_shape(event, _EVENT)
             kind, thing = event["type"], event["object"]
-        except (ValueError, LookupError, TypeError):
-            raise Unreachable("the watch broke off in the midst of an event") from None
+            check_shape(thing, _ERROR if kind == "ERROR" else {} if kind == "BOOKMARK" else POD)
+        except MalformedError as error:
+            raise Unreachable(f"an event of the watch {error}") from None
         if kind == "ERROR":
-            told = str(thing.get("message") or thing.get("reason") or "")
-            raise ApiError(int(thing.get("code") or 500), str(thing.get("reason") or ""), told)
+            raise ApiError(
+                thing.get("code") or 500, thing.get("reason") or "", str(thing.get("message") or "")
+            )
+        self._loop.well()
         if kind == "DELETED":
             self._lose(self.keep(thing))
         elif kind != "BOOKMARK":
             self._see(self.keep(thing))
-        return str(thing["metadata"].get("resourceVersion") or "")
+        return str((thing.get("metadata") or {}).get("resourceVersion") or "")
 
     def _see(self, pod: Json) -> None:
         name, uid = str(pod["metadata"]["name"]), uid_of(pod)

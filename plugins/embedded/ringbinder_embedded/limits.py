@@ -13,6 +13,7 @@ from attrs import define, field
 from ringbinder import process
 from ringbinder.errors import BuildError
 from ringbinder.events import Log
+from ringbinder.loops import summary
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from .causes import telling_line
@@ -166,6 +167,8 @@ class LimitedBuild:
                 too_much = self._over(await asyncio.to_thread(self.size))
             except BuildError as error:
                 too_much = error.message.rstrip(".")
+            except Exception as error:  # a build that cannot be measured has no limit
+                too_much = f"What the build has made cannot be measured: {summary(error)}"
             if too_much:
                 self._pass(too_much)
                 return

@@ -101,7 +101,7 @@ class Session:
         """Unix seconds; 0 if nobody has said so."""
         try:
             return self.kept_awake.stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return 0.0
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.untrusted import UntrustedError
+from ringbinder.loops import summary
 
 from .jupyter import Jupyter
 from .sessions import Session
@@ -69,8 +70,10 @@ class Watch:
                 if self.idle_timeout and time.time() - self._last_active > self.idle_timeout:
                     told = f"nobody used it for {_span(self.idle_timeout)} (LocalLauncher.idle_timeout)"
                     return Ending("idle", told)
-                if told_stop != (told_stop := self.stops_at):
-                    await asyncio.to_thread(self.session.tell_stop, told_stop)
+                if told_stop != (soon := self.stops_at):
+                    with suppress(OSError):  # on a full disk the page is not warned, and the notebook goes on
+                        await asyncio.to_thread(self.session.tell_stop, soon)
+                        told_stop = soon
         finally:
             for task in (exited, stopped, full):
                 task.cancel()
@@ -95,10 +98,8 @@ class Watch:
             began = time.monotonic()
             try:
                 size = await asyncio.to_thread(self.session.box.size)
-            except UntrustedError as error:
-                return f"its files cannot be counted ({error})"
-            except OSError as error:
-                return f"its files cannot be counted ({error.strerror})"
+            except Exception as error:  # files that cannot be counted have no limit
+                return f"its files cannot be counted ({summary(error)})"
             if size > self.disk_limit:
                 return f"its files take {size} bytes on disk, more than {self.disk_limit} (LocalLauncher.disk_limit)"
             # A big tree takes long to add up: looking must stay a small part of the work.

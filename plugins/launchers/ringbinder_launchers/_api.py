@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from attrs import define, evolve, frozen
-from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, parse_json, parse_json_aside
+from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json, parse_json_aside
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
 from ringbinder.secret import Secret, redact
 from ringbinder.services import Clock, Http
@@ -25,6 +25,10 @@ _OVERLAP: Final = 20
 """Users of one page that the next one has again: when users go between two requests, the others move up."""
 _PASSING: Final = frozenset({502, 503, 504, 599})
 """Of a proxy whose hub is down, or of a hub that is about to stop."""
+_SERVER: Final = {"pending?": str, "user_options?": {}}
+USER: Final = {"name": str, "servers?": {str: _SERVER}}
+"""What is read of a user's model, as a shape of `check_shape`."""
+_USERS: Final = {"items": [USER], "_pagination": {"next?": {"offset": int, "limit": int}}}
 _TOO_MANY: Final = 429
 _ERROR: Final = 500
 
@@ -53,6 +57,15 @@ class Reply:
         """The same on one line, and not too long."""
         return " ".join(self.text[:_SHOWN].split())
 
+    def shaped(self, shape: Mapping[Any, Any], what: str) -> Mapping[str, Any]:
+        """The body, which has that shape (see `check_shape`). Raises TransientError if it has not."""
+        try:
+            check_shape(self.body, shape)
+        except MalformedError as error:
+            raise TransientError(f"JupyterHub could not {what}: its answer {error}") from None
+        body: Mapping[str, Any] = self.body
+        return body
+
     def refusal(self, what: str) -> RingbinderError:
         """What an answer means that is an error: `what` was asked of the hub, as in "start a server"."""
         said = self.message.lower()
@@ -80,6 +93,8 @@ class HubApi:
     token: Secret
     tries: int
     delay: float
+    seconds: float = _REQUEST_SECONDS
+    """For one try of a request."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -93,15 +108,15 @@ class HubApi:
         *,
         headers: Mapping[str, str] | None = None,
         tries: int | None = None,
-        seconds: float = _REQUEST_SECONDS,
+        seconds: float | None = None,
     ) -> Reply:
-        """The hub's own answer, whatever its status. `seconds` is for one try.
+        """The hub's own answer, whatever its status. `seconds` is for one try of this request.
 
         Raises TransientError if there is none: no connection, or only a proxy that cannot reach the hub.
         """
         tries = tries or self.tries
         for number in range(tries):
-            reply, trouble = await self._once(method, path, body, headers or {}, seconds)
+            reply, trouble = await self._once(method, path, body, headers or {}, seconds or self.seconds)
             if reply is not None:
                 return evolve(reply, repeated=number > 0)
             if number + 1 < tries:
@@ -158,10 +173,10 @@ class HubApi:
         return Reply(response.status_code, content, _seconds(response.headers.get("retry-after", ""))), ""
 
     async def users(self) -> list[Mapping[str, Any]]:
-        """The models of all users with servers that are active, page by page."""
+        """The models of users with active servers, page by page. Raises TransientError for another answer."""
         found: dict[str, Mapping[str, Any]] = {}
-        offset: int | None = 0
-        while offset is not None:
+        offset = 0
+        while True:
             reply = await self.ask(
                 "GET",
                 f"users?state=active&offset={offset}&limit={_PAGE}",
@@ -169,11 +184,18 @@ class HubApi:
             )
             if not reply.ok:
                 raise reply.refusal("list its users")
-            found |= {user["name"]: user for user in reply.body["items"]}
-            following = reply.body["_pagination"]["next"]
+            page = reply.shaped(_USERS, "list its users")
+            found |= {user["name"]: user for user in page["items"]}
+            following = page["_pagination"].get("next")
+            if not following:
+                return list(found.values())
             # Some hubs have smaller pages.
-            offset = following["offset"] - min(_OVERLAP, following["limit"] // 2) if following else None
-        return list(found.values())
+            after = following["offset"] - min(_OVERLAP, following["limit"] // 2)
+            if after <= offset:
+                raise TransientError(
+                    f"JupyterHub could not list its users: after page {offset} comes {after}"
+                )
+            offset = after
 
 
 def user_path(name: str) -> str:

@@ -37,20 +37,24 @@ async def examine(config: HubOptions, api: HubApi) -> Sequence[Finding]:
         return [Finding("error", config.missing, "see docs/reference/launchers.md")]
     try:
         about = await api.ask("GET", "", tries=1)
-        if not about.ok or "version" not in about.body:
+        if not about.ok:
             raise about.refusal("tell its version")
+        version = about.shaped({"version": str}, "tell its version")["version"]
     except RingbinderError as error:
         fix = f"check BinderHub.hub_url and hub_url_local, and that the hub runs (asked: {config.api_url})"
         return [Finding("error", str(error), fix)]
-    version = str(about.body["version"])
     found = [_version(version, config.api_url)]
     reply = await api.ask("GET", "user")
     if not reply.ok:
         fix = "BinderHub.hub_api_token must be the api_token of a service of this hub"
         return [*found, Finding("error", f"JupyterHub does not know our token: {reply.message}", fix)]
-    scopes = set(reply.body.get("scopes", ()))
+    try:
+        us = reply.shaped({"scopes?": [str], "kind?": str, "name?": str}, "tell who we are")
+    except RingbinderError as error:
+        return [*found, Finding("error", str(error), "check BinderHub.hub_url and hub_url_local")]
+    scopes = set(us.get("scopes") or ())
     lacking = [scope for scope in _NEEDED[config.auth_enabled] if scope not in scopes]
-    who = f"{reply.body.get('kind', 'service')} {reply.body.get('name', '')!r}"
+    who = f"{us.get('kind') or 'service'} {us.get('name') or ''!r}"
     if lacking:
         told = f"at JupyterHub we are the {who}, whose token lacks the scopes {', '.join(lacking)}"
         return [*found, Finding("error", told, _ROLE)]

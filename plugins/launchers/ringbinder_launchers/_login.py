@@ -26,6 +26,7 @@ from ._options import HubOptions
 _SESSION: Final = "ringbinder-session"
 _BROWSER: Final = "ringbinder-login"
 _ALGORITHM: Final = "HS256"
+_OWNER: Final = {"name": str, "kind?": str, "scopes?": [str], "groups?": [str]}
 _LOGIN_SECONDS: Final = 900
 _UNKNOWN_SECONDS: Final = 10.0
 _MOST: Final = 10_000
@@ -139,15 +140,15 @@ class HubLogin:
         reply = await self.api.ask("GET", "user", headers=headers, tries=_TRIES, seconds=_ANSWER_SECONDS)
         known = _Known()
         if reply.ok:
-            known = self._judged(reply.body)
+            known = self._judged(reply.shaped(_OWNER, "say whose a token is"))
         elif reply.status not in (401, 403, 404):
             raise _trouble(reply.refusal("say whose a token is"))
         self._seen.put(key, known, self.config.user_memory if reply.ok else _UNKNOWN_SECONDS)
         return known
 
     def _judged(self, model: Mapping[str, Any]) -> _Known:
-        kind, name = model.get("kind", "user"), model["name"]
-        if not _has_one(model.get("scopes", ()), self.config.needed_scopes):
+        kind, name = model.get("kind") or "user", model["name"]
+        if not _has_one(model.get("scopes") or (), self.config.needed_scopes):
             return _Known(
                 lacking=f"At JupyterHub, the {kind} {name} may not use this service, or this token is not for it: it "
                 f"has none of the scopes {', '.join(sorted(self.config.needed_scopes))}."

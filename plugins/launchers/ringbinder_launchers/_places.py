@@ -45,5 +45,6 @@ class Place:
 
     def model(self, user: Any) -> dict[str, Any]:
         """Its server in the model of its user; empty if there is none."""
-        found = (user or {}).get("servers", {}).get(self.server)
+        servers = user.get("servers") if isinstance(user, dict) else None
+        found = servers.get(self.server) if isinstance(servers, dict) else None
         return found if isinstance(found, dict) else {}

@@ -59,8 +59,9 @@ class Spawn:
             if reply.status != _TOO_MANY or reply.retry_after is None:
                 break
             # The hub starts many servers just now, and says when to ask again.
-            self.log.line(f"JupyterHub is busy. Trying again in {reply.retry_after:.0f} seconds...\n")
-            await self.api.clock.sleep(reply.retry_after)
+            seconds = max(reply.retry_after, 1.0)
+            self.log.line(f"JupyterHub is busy. Trying again in {seconds:.0f} seconds...\n")
+            await self.api.clock.sleep(seconds)
         running = reply.status == 400 and (reply.repeated or may_exist)
         if not reply.ok and not running:
             raise self._not_started(reply)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 from ringbinder.bases import Context
-from ringbinder.errors import RingbinderError
+from ringbinder.loops import Loop
 from ringbinder.secret import Secret
 
 from ._api import HubApi
@@ -64,7 +64,7 @@ class Watch:
         running = {
             Place(user["name"], name).id: (model.get("user_options") or {}).get("token")
             for user in users
-            for name, model in user.get("servers", {}).items()
+            for name, model in (user.get("servers") or {}).items()
             if model.get("pending") != "stop"
         }
         for id, launched in before.items():
@@ -78,17 +78,16 @@ class Watch:
         self.context.log.info("a server has gone at JupyterHub", server=id)
 
     async def run(self, api: HubApi) -> None:
-        """Asks, until it is cancelled."""
+        """Asks until it is cancelled."""
+        self._asked_at = self.context.clock.monotonic()
+        missed = "servers that end there are not noticed"
+        loop = Loop("the watch of the JupyterHub", missed, self.context.log, self.context.clock)
+        await loop.run(lambda: self._ask_when_due(api))
+
+    async def _ask_when_due(self, api: HubApi) -> None:
         clock = self.context.clock
-        self._asked_at = clock.monotonic()
-        while True:
-            await clock.sleep(max(self._asked_at + self.interval - clock.monotonic(), 0))
-            if self._asked_at + self.interval > clock.monotonic():
-                continue
-            if not self._launched:
+        while not self._launched or self._asked_at + self.interval > clock.monotonic():
+            if self._asked_at + self.interval <= clock.monotonic():
                 self._asked_at = clock.monotonic()
-                continue
-            try:
-                await self.users(api)
-            except RingbinderError as error:
-                self.context.log.warning("JupyterHub does not tell which servers run", error=str(error))
+            await clock.sleep(self._asked_at + self.interval - clock.monotonic())
+        await self.users(api)

@@ -27,7 +27,7 @@ from ringbinder.named import load_named
 from ringbinder.secret import Secret
 
 from . import _doctor
-from ._api import HubApi, user_path
+from ._api import USER, HubApi, user_path
 from ._hook import Hook, call_hook
 from ._journal import Journal
 from ._login import HubLogin
@@ -97,7 +97,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         reply = await self.api.ask("GET", f"users/{user_path(username)}")
         if not reply.ok:
             raise reply.refusal("read a user")
-        return reply.body  # type: ignore[no-any-return]
+        return reply.shaped(USER, "read a user")
 
     async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         if self.config.missing:
@@ -193,7 +193,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
 
     async def _see_room(self, place: Place) -> None:
         """Raises Refused if the user has as many servers as they may."""
-        servers = (await self.get_user_data(place.user)).get("servers", {})
+        servers = (await self.get_user_data(place.user)).get("servers") or {}
         if not place.server:
             if "" in servers:
                 told = f"User {place.user} already has a running server."
@@ -264,7 +264,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
             return ()
         found: list[Server] = []
         for user in await self._watch.users(self.api):
-            for name, model in user.get("servers", {}).items():
+            for name, model in (user.get("servers") or {}).items():
                 place, options = Place(user["name"], name), model.get("user_options") or {}
                 ours = isinstance(options.get("image"), str) and isinstance(options.get("token"), str)
                 if not ours or model.get("pending") == "stop" or place.id in self._launching:

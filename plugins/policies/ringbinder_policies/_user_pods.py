@@ -14,6 +14,7 @@ from typing import Any, Final
 from attrs import define, field
 from ringbinder.bases import Context
 from ringbinder.errors import TransientError
+from ringbinder.loops import Loop
 from ringbinder_cluster.client import Cluster, Json, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes, finished, labels_of
 
@@ -53,7 +54,7 @@ class UserPods:
             pods = cls(watch)
             tasks = (
                 context.tasks.start(watch.run(), "watch user pods"),
-                context.tasks.start(_tell(watch, changed), "tell of changed user pods"),
+                context.tasks.start(_tell(watch, changed), "report changed user pods"),
             )
             await watch.first_list()
             try:
@@ -100,16 +101,20 @@ def without_tag(image: str) -> str:
 
 async def _tell(watch: PodWatch, changed: Callable[[], None]) -> None:
     with watch.listening() as news:
-        while True:
+
+        async def step() -> None:
             await news.wait()
             news.clear()
             changed()
+
+        waiting = "launches that wait for a place do not get it"
+        await Loop("the quota's count of pods", waiting, watch.log, watch.clock).run(step)
 
 
 def _counted(pod: Json) -> Json:
     """What a pod is counted by. A whole one, of which there are thousands, takes many times the memory."""
     metadata, labels = pod["metadata"], labels_of(pod)
-    containers: Sequence[Any] = pod["spec"].get("containers") or ({},)
+    containers: Sequence[Any] = (pod.get("spec") or {}).get("containers") or ({},)
     # The hub calls the user's container `notebook`.
     chosen = next((one for one in containers if one.get("name") == "notebook"), containers[0])
     return {

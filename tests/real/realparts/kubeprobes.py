@@ -86,7 +86,7 @@ class Prober:
         async with asyncio.timeout(_PATIENCE):
             while not wanted(pod := await self.cluster.ask("GET", f"{self.pods}/{name}")):
                 await asyncio.sleep(0.1)
-        return pod  # type: ignore[no-any-return]
+        return pod
 
     async def log(self, name: str, query: Mapping[str, str | int] | None = None) -> str:
         async with self.cluster.open("GET", f"{self.pods}/{name}/log", query, seconds=_PATIENCE) as response:
