@@ -142,8 +142,16 @@ async def test_a_host_that_is_not_there(ask: Asker) -> None:
 async def test_a_host_that_never_answers(server: GitServer, ask: Asker) -> None:
     ask = ask.configured(GitOptions(resolve_timeout=0.5))
     async with server.stalled():
-        with pytest.raises(TransientError, match="did not answer in time"):
+        with pytest.raises(TransientError, match=r"did not answer in time \(RepoProvider\.resolve_timeout\)"):
             await ask.resolve(server.url("r"))
+
+
+async def test_fetch_past_its_time_names_that_limit(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+    server.repository("r").commit({"x": "1"})
+    repo = await ask.resolve(server.url("r"))
+    async with server.stalled():
+        with pytest.raises(TransientError, match=r"did not answer in time \(RepoProvider\.fetch_timeout\)"):
+            await ask.configured(GitOptions(fetch_timeout=0.5)).fetch(repo, tmp_path / "into")
 
 
 async def test_a_page_that_is_no_repository(ask: Asker, server: GitServer) -> None:

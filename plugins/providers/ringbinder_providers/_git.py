@@ -162,7 +162,8 @@ class Git:
                 argv, cwd=cwd or home.folder, env=home.env, timeout=left, output_limit=_OUTPUT
             )
         except TimeoutError:
-            raise TooLate(f"{shown(url)} did not answer in time.") from None
+            limit = "resolve_timeout" if arguments[0] == "ls-remote" else "fetch_timeout"
+            raise TooLate(f"{shown(url)} did not answer in time (RepoProvider.{limit}).") from None
         return evolve(done, errors=done.errors[-_ERRORS:])
 
     def is_installed(self) -> bool:
