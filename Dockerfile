@@ -16,10 +16,14 @@ RUN python3 -m venv /opt/ringbinder \
        --build-constraints locks/build.txt --require-build-hashes /src
 
 FROM ${BASE}
-RUN if ! command -v git >/dev/null; then \
+# ssh does not run for a user without a name.
+RUN if ! { command -v git && command -v ssh; } >/dev/null; then \
       apt-get update -qq \
-      && apt-get install -qq -y --no-install-recommends ca-certificates git >/dev/null \
-      && rm -rf /var/lib/apt/lists/*; \
+      && apt-get install -qq -y --no-install-recommends ca-certificates git openssh-client >/dev/null \
+      && apt-get clean && rm -rf /var/lib/apt/lists/*; \
+    fi \
+    && if ! getent passwd 1000 >/dev/null; then \
+      useradd --uid 1000 --home-dir /var/lib/ringbinder --no-create-home --shell /usr/sbin/nologin ringbinder; \
     fi \
     && mkdir -p /var/lib/ringbinder /opt/plugins \
     && chown 1000:1000 /var/lib/ringbinder /opt/plugins

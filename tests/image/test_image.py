@@ -46,6 +46,24 @@ def test_it_holds_the_program_and_not_its_source(
     assert left == ""
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://127.0.0.1:1/r", "Failed to connect to 127.0.0.1 port 1"),
+        ("ssh://git@127.0.0.1:1/r", "ssh: connect to host 127.0.0.1 port 1: Connection refused"),
+        ("git://127.0.0.1:1/r", "errno=Connection refused"),
+    ],
+)
+def test_git_has_what_each_protocol_needs(
+    docker: Docker, ringbinder_image: str, url: str, reason: str
+) -> None:
+    """It comes as far as the connection."""
+    command = f"git ls-remote {url} 2>&1 || true"
+    said = docker("run", "--rm", *LIKE_A_POD, "--entrypoint=sh", ringbinder_image, "-c", command)
+    assert reason in said
+
+
 @contextmanager
 def serving(docker: Docker, image: str, *options: str) -> Iterator[str]:
     """The address of a server in a container."""
