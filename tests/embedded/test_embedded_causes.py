@@ -81,6 +81,29 @@ TEXTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "that your requirements are unsatisfiable.\n",
         "package-not-found", ("wininst",),
     ),
+    "a wrong dependency": (
+        "error: Failed to build `x @ file:///x`\n  cause: The build backend returned an error\n"
+        "         configuration error: `project.dependencies[1]` must be pep508\n",
+        "bad-file", ("pyproject.toml", "project.dependencies[1]"),
+    ),
+    "a project's package": (
+        "error: Failed to build `x @ file:///x`\n  cause: The build backend returned an error\n"
+        "         FileNotFoundError: [Errno 2] No such file or directory: 'req.txt'\n",
+        "package-build-failed", ("own package x",),
+    ),
+    "a wrong project file": (
+        "error: Failed to parse metadata from built wheel\n  cause: TOML parse error at line 6, column 9\n",
+        "bad-file", ("line 6",),
+    ),
+    "a confused name": (
+        "error: Failed to build `sklearn==0.0.post12`\n"
+        "hint: `sklearn` is often confused for `scikit-learn`. Did you mean to install `scikit-learn` instead?\n",
+        "package-not-found", ("not sklearn", "but scikit-learn"),
+    ),
+    "a module of old": (
+        "error: Failed to build `x==1.0`\n         ModuleNotFoundError: No module named 'distutils'\n",
+        "wrong-python", ("distutils",),
+    ),
     "a library": (
         "error: Failed to build `pygraphviz==1.11`\n         pygraphviz/graphviz_wrap.c:3020:10: fatal error: "
         "graphviz/cgraph.h: No such file or directory\n\nhint: This error likely indicates that you need to install a "

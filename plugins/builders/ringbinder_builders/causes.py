@@ -109,6 +109,18 @@ _CAUSES: Final = (
         "Add the file, or take the line out.",
     ),
     Cause(
+        r"No module named '(?P<name>distutils|imp|asyncore|asynchat)'|has no attribute '(?P<name2>ImpImporter)'",
+        "wrong-python",
+        "A package is too old for this version of Python, which no longer has {name}.",
+        "Ask for another Python in runtime.txt (python-3.x), or for another version of the package.",
+    ),
+    Cause(
+        r"The '(?P<name>sklearn)' PyPI package is deprecated",
+        "package-not-found",
+        "The package that is imported so is not {name} in the package index, but scikit-learn.",
+        "Correct its name in the requirements.",
+    ),
+    Cause(
         r"Failed building wheel for (?P<name>\S+)|Failed to build '?(?P<name2>[\w.-]+)'?(?:$| when )",
         "package-build-failed",
         "The package {name} had to be built from its source, which failed.",

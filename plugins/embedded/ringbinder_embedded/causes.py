@@ -102,6 +102,30 @@ _CAUSES: Final = (
         "Correct it: such as six==1.17.0, with two equals signs.",
     ),
     Cause(
+        r"configuration error: `(?P<name>[^`]+)` must be pep508",
+        "bad-file",
+        "An entry of a pyproject.toml is no requirement: {name}",
+        "Correct it: such as six==1.17.0, with two equals signs.",
+    ),
+    Cause(
+        r"TOML parse error at (?P<name>line \d+)",
+        "bad-file",
+        "A pyproject.toml or uv.toml is no valid TOML at {name}.",
+        "Correct it; the log says which file, and shows the line.",
+    ),
+    Cause(
+        r"hint: `(?P<name>[^`]+)` is often confused for `(?P<right>[^`]+)`",
+        "package-not-found",
+        "The package that is imported so is not {name} in the package index, but {right}.",
+        "Correct its name in the requirements.",
+    ),
+    Cause(
+        r"No module named '(?P<name>distutils|imp|asyncore|asynchat)'|has no attribute '(?P<name2>ImpImporter)'",
+        "wrong-python",
+        "A package is too old for this version of Python, which no longer has {name}.",
+        _WRONG_PYTHON_ADVICE,
+    ),
+    Cause(
         r"install a library that provides `(?P<file>[^`]+)` for `(?P<name>[^`@]+)",
         "package-build-failed",
         "The package {name} had to be built from its source, which needs {file} of a library that is not here.",
@@ -113,6 +137,12 @@ _CAUSES: Final = (
         "package-build-failed",
         "A package had to be built from its source, which needs the program {name}, and that is not here.",
         _NO_LIBRARY_ADVICE,
+    ),
+    Cause(
+        r"Failed to (?:download and )?build `(?P<name>[^`\s]+) @ file:",
+        "package-build-failed",
+        "The repository's own package {name} could not be built.",
+        "See its pyproject.toml or setup.py; the log says what went wrong.",
     ),
     Cause(
         r"Failed to (?:download and )?build `?(?P<name>[^`\s]+)",
