@@ -252,6 +252,19 @@ def _takes_text(kind: Any) -> bool:
     return kind in (str, Secret)
 
 
+def _federation_problem(config: Config) -> str:
+    """Why the members of the federation would refuse each other's launch pages; empty if they do not."""
+    if not config.settings.federation_members:
+        return ""
+    if config.settings.access_token is not None or config.binderhub.auth_enabled:
+        # A browser sends neither along when it follows a redirect to another origin.
+        option = "BinderHub.auth_enabled" if config.binderhub.auth_enabled else "Ringbinder.access_token"
+        return f"a launch that is redirected to another member has no login and no token: leave {option} out"
+    if config.binderhub.build_token_secret is None:
+        return "needs BinderHub.build_token_secret, the same on all members, which check each other's tokens"
+    return ""
+
+
 def load(
     files: Sequence[Path] = (), *, environ: Mapping[str, str] | None = None, sets: Sequence[str] = ()
 ) -> Config:
@@ -295,6 +308,8 @@ def load(
         config.events = config.fill(EventLogSettings, ["EventLog"])
     except ConfigError as error:
         found += error.problems
+    if not found and (why := _federation_problem(config)):
+        found.append(config._told(("Ringbinder", "federation_members"), why))
     if config.events.handlers_maker and "logging" not in config.settings.sinks:
         config.settings = attrs.evolve(config.settings, sinks=(*config.settings.sinks, "logging"))
     if "registry" in tree.chart:

@@ -164,6 +164,13 @@ class RingbinderSettings:
         help="Origins besides this server from which its pages may load, and to which they may send, such as "
         "an operator's pictures and analytics: sources of a Content-Security-Policy.",
     )
+    federation_members: tuple[str, ...] = option(
+        (),
+        validator=validators.deep_iterable(validators.matches_re(r"https?://[^\s;,'*/]+")),
+        help="Origins, such as `https://two.example.org`, of the servers to which a redirector in front of this one "
+        "sends launches: the launch page follows a launch there. `BinderHub.badge_base_url` is the redirector's "
+        "address then, and `BinderHub.build_token_secret` the same on all of them.",
+    )
 
 
 def _with_slashes(path: str) -> str:

@@ -96,6 +96,8 @@ class Guard:
         if asker.origin:
             if self.is_own(asker) or _plain(asker.origin) in self.origins:
                 return ""
+            if asker.origin == "null":
+                return _NOT_BY_HIDDEN_ORIGIN
             return (
                 f"Pages of the origin {asker.origin!r} may not start builds here. "
                 f"Whoever runs this server can allow it in the option BinderHub.cors_allow_origin."
@@ -121,12 +123,19 @@ class Guard:
         """The response headers that let a page of `origin` read the answer, if it is allowed to."""
         if "*" in self.origins:
             return {"Access-Control-Allow-Origin": "*", **_PREFLIGHT}
-        if not self.origins:
+        readers = self.origins | {self.own} - {""}
+        if not readers:
             return {}
-        if _plain(origin) in self.origins:
+        if _plain(origin) in readers:
             return {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **_PREFLIGHT}
         return {"Vary": "Origin"}
 
+
+_NOT_BY_HIDDEN_ORIGIN = (
+    "The browser hides the origin of the page that asks (Origin: null), as it does when another site's request is "
+    "redirected from one server to another. Such pages may start builds here only if BinderHub.cors_allow_origin is "
+    "`*`; or let them ask this server itself instead of a redirector."
+)
 
 _NOT_BY_COOKIE = (
     "Who has logged in starts things from the pages of this server only. Other pages, and programs, send a user's "

@@ -119,11 +119,13 @@ class Look:
         """
         settings = self.site.settings
         sources = " ".join(["'self'", *self.site.binder.config.settings.page_sources])
+        members = self.site.binder.config.settings.federation_members
+        connect = f"; connect-src {' '.join([sources, *members])}" if members else ""
         own_html = settings.banner_message or settings.about_message or settings.template_path
         styles = "; style-src-attr 'unsafe-inline'" if own_html else ""
         return (
             f"default-src {sources}; script-src {sources} 'nonce-{nonce}'; style-src {sources} 'nonce-{nonce}'"
-            f"{styles}; img-src {sources} data:; base-uri 'none'; object-src 'none'; form-action 'self'; "
+            f"{styles}{connect}; img-src {sources} data:; base-uri 'none'; object-src 'none'; form-action 'self'; "
             # A foreign page must not frame the button "Launch".
             f"frame-ancestors 'none'"
         )

@@ -71,6 +71,7 @@ def routes(site: Site, look: Look) -> Blueprint:
             "allowed": allowed,
             "by_itself": not (consents.asks or site.user) or may_start(allowed),
             "problem": problem,
+            "by_cookie": site.user is not None,
             "silence": 2.5 * site.binder.config.settings.keepalive,
         }
         page = await render_template(

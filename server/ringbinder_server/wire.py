@@ -57,7 +57,8 @@ async def answer(site: Site, provider: str, spec: str) -> Response:
         return refused("Missing Accept header: text/event-stream", 400)
     token = request.args.get("build_token", "")
     if token and not site.has_good_token(token, provider, spec):
-        return refused("Invalid build token", 403)
+        redirected = {"advice": _HOW_TO_SHARE} if request.headers.get("Origin") else {}
+        return refused("Invalid build token", 403, **redirected)
     build_only = request.args.get("build_only", "").lower() == "true"
     if build_only and not site.settings.enable_api_only_mode:
         return refused(NOT_BUILD_ONLY, 400)
@@ -80,6 +81,11 @@ async def answer(site: Site, provider: str, spec: str) -> Response:
         await site.binder.consents().give(Link(provider, wish.spec))
     return stream(site, session, -1, headers)
 
+
+_HOW_TO_SHARE = (
+    "If opening the link again does not help, the servers behind the redirector have different secrets: whoever runs "
+    "them can give them the same BinderHub.build_token_secret."
+)
 
 NOT_BUILD_ONLY = (
     "Building without launching is not permitted here. "
@@ -112,10 +118,10 @@ def alone(event: Event) -> Response:
     return Response(frame, content_type="text/event-stream", headers=_HEADERS)
 
 
-def refused(message: str, status: int) -> Response:
+def refused(message: str, status: int, **data: str) -> Response:
     """`alone`, where no launch begins: the event's code is the HTTP status in words, as in answers of the API."""
     code = HTTPStatus(status).phrase.lower().replace(" ", "-")
-    return alone(failed(message, code=code, status_code=status))
+    return alone(failed(message, code=code, status_code=status, **data))
 
 
 def wants_events(site: Site) -> bool:

@@ -263,6 +263,30 @@ def test_a_refusing_validator_names_the_option(write: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], "needs BinderHub.build_token_secret, the same on all members"),
+        (["Ringbinder.access_token=0123456789abcdef0123456789abcdef"], "leave Ringbinder.access_token out"),
+        (["BinderHub.auth_enabled=true"], "leave BinderHub.auth_enabled out"),
+    ],
+)
+def test_federation_whose_members_refuse_each_other(more: list[str], told: str) -> None:
+    members = "Ringbinder.federation_members=[https://two.example]"
+    with pytest.raises(ConfigError, match=told):
+        load(environ={}, sets=[members, *more])
+    shared = {"BINDERHUB_BUILD_TOKEN_SECRET": "ab" * 32}
+    assert load(environ=shared, sets=[members]).settings.federation_members == ("https://two.example",)
+
+
+@pytest.mark.parametrize(
+    "member", ["two.example", "https://two.example/", "https://*.example", "https://a; x"]
+)
+def test_federation_member_is_an_origin(member: str) -> None:
+    with pytest.raises(ConfigError, match="federation_members"):
+        load(environ={}, sets=[f"Ringbinder.federation_members=['{member}']"])
+
+
 def test_required_option() -> None:
     assert refusals(load(environ={}), Needy, "Needy") == ["Needy.url: required, but not given"]
     instance = {"extra": {}, "where": "Ringbinder.instances.lab"}

@@ -54,7 +54,7 @@ def guard(*sets: str, bound: str = "127.0.0.1") -> Guard:
         ([], "localhost:8585", "http://localhost", "", "cors_allow_origin"),
         ([], "localhost:8585", "http://127.0.0.1:8585", "", "cors_allow_origin"),
         ([], "localhost:8585", "https://evil.example", "same-origin", "cors_allow_origin"),
-        ([], "localhost:8585", "null", "", "cors_allow_origin"),
+        ([], "localhost:8585", "null", "", "hides the origin of the page"),
         # A page that does not say who it is.
         ([], "localhost:8585", "", "cross-site", "cors_allow_origin"),
         ([], "localhost:8585", "", "same-site", "cors_allow_origin"),
@@ -142,6 +142,33 @@ async def test_pages_of_an_allowed_origin_may_read(serve: Serve) -> None:
             )
             assert "access-control-allow-origin" not in foreign.headers
             assert foreign.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("build/fake/a/b/c", {}, 200),
+        ("build/fake/a/b/c", {"Accept": "text/html"}, 200),
+        ("build/fake/a/b/c?build_token=x", {}, 200),
+        ("build/nope/a", {}, 200),
+        ("build/fake/a/b/c", {"Host": "evil.example"}, 200),
+        ("build/fake", {}, 404),
+        ("api/v1/images/fake/a/b/c", {}, 200),
+        ("api/v1/images/fake/a/b/c", {"Host": "evil.example"}, 403),
+    ],
+)
+async def test_page_behind_a_redirector_reads_all_answers(
+    serve: Serve, path: str, headers: dict[str, str], status: int
+) -> None:
+    sets = {"FakeRegistry.cached": "true", "BinderHub.badge_base_url": "https://binder.example/"}
+    async with serve(sets) as live:
+        own = {"Origin": "https://binder.example", **headers}
+        async with live.client.stream("GET", live.address + path, headers=own) as response:
+            assert response.status_code == status
+            assert response.headers["access-control-allow-origin"] == "https://binder.example"
+        foreign = {"Origin": "https://evil.example", **headers}
+        async with live.client.stream("GET", live.address + path, headers=foreign) as response:
+            assert "access-control-allow-origin" not in response.headers
 
 
 async def test_with_a_star_all_may_read(serve: Serve) -> None:

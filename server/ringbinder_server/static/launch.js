@@ -30,6 +30,8 @@ const SAYS = {
 };
 const LOST = "The connection was lost. Trying to get it back …";
 const STOPPED = "This server is being stopped or started again. Going on as soon as one answers …";
+// Tells pages of other origins from this one: they need a permission, as does this page after a redirect.
+const OWN_SCRIPT = { "X-Xsrftoken": "page" };
 const TITLES = { waiting: "Waiting", building: "Building", pushing: "Storing", launching: "Launching" };
 
 let launch; // what is kept over a reload: {session, first, times}
@@ -38,6 +40,8 @@ let learned;
 let queued = false; // and told the place
 let clock;
 let running = false;
+let at = new URL(location.href); // of the server that launches; a redirector may choose it
+let blocked = false;
 
 function state(name, title) {
   by("favicon").href = `${root.dataset.icons}-${name === "running" ? "building" : name}.svg`;
@@ -49,16 +53,19 @@ function save() {
   sessionStorage.setItem(KEY, JSON.stringify(launch));
 }
 
-/** The address at which the server is asked about this link. */
-function address(endpoint) {
+/** The path at which a server is asked about this link. */
+function path(endpoint) {
   const query = data.urlpath ? `?${new URLSearchParams({ urlpath: data.urlpath })}` : "";
   return `${data.base}${endpoint}/${data.provider}/${data.spec}${query}`;
 }
 
+/** The address of `path` at the server that launches. */
+const there = (path) => (at.host === location.host ? "" : at.origin) + path;
+
 async function learn() {
   learned = Date.now();
   try {
-    const response = await fetch(address("api/v1/images"), { headers: headers() });
+    const response = await fetch(there(path("api/v1/images")), { headers: headers() });
     if (response.ok) known = await response.json();
   } catch {
     // An estimate is a convenience; whether the server answers, the launch itself tells.
@@ -128,7 +135,7 @@ function failed(event) {
   }
   by("show-line").hidden = !event.line;
   by("full-log").hidden = !event.log;
-  if (event.log) by("full-log").href = data.base + event.log;
+  if (event.log) by("full-log").href = there(data.base + event.log);
   by("failed").hidden = false;
   by("failed").focus({ preventScroll: true }); // not a button, which a key could press by chance
 }
@@ -157,6 +164,23 @@ function show(id, event) {
   return phase === "failed" ? failed(event) : undefined;
 }
 
+function opened(url) {
+  const isNew = url.host !== at.host;
+  at = url;
+  by("at").hidden = at.host === location.host;
+  by("at").textContent = `at ${at.host}`;
+  if (isNew) learn(); // it has images of its own
+  if (running) by("status").textContent = SAYS[stages.now];
+}
+
+function noKey() {
+  if (at.host === location.host) return { message: NO_KEY };
+  return {
+    message: `This launch was redirected to ${at.host}, which demands a token of its own.`,
+    advice: `Open the link there: ${there(location.pathname + location.search)}`,
+  };
+}
+
 async function run() {
   if (running) return;
   running = true;
@@ -175,24 +199,32 @@ async function run() {
   }
   try {
     const fresh = Date.now() - LOADED < 1000 * data.token_seconds;
-    const seen = await follow(address("build"), {
+    blocked = false;
+    const seen = await follow(path("build"), {
       lastId,
       token: fresh ? data.build_token : "",
       silence: data.silence,
       patience: PATIENCE,
-      headers: headers(),
+      headers: { ...headers(), ...(data.by_cookie ? OWN_SCRIPT : {}) },
+      isBlocked: () => blocked,
       onEvent: show,
-      onLost: (lost, stopped) => {
-        const away = stopped ? STOPPED : LOST;
-        by("status").textContent = lost ? away : SAYS[stages.now];
+      onOpen: opened,
+      onLost: (stopped) => {
+        by("status").textContent = stopped ? STOPPED : LOST;
       },
     });
-    if (seen === 401) failed({ message: NO_KEY });
+    if (seen === 401) failed(noKey());
+    else if (seen.message) failed(seen);
     else if (!seen) failed({ message: "This launch is no longer known to the server. Please try again." });
   } catch (error) {
     failed({ message: `This page could not go on: ${error.message}.` });
   }
 }
+
+// Scripts of an operator's may violate the policy too. After a redirect, browsers name the address before it.
+document.addEventListener("securitypolicyviolation", ({ blockedURI }) => {
+  blocked ||= blockedURI.startsWith(new URL(path("build"), location).href.split("?")[0]);
+});
 
 function start() {
   // A page that the browser only prepares has been asked for by nobody yet.

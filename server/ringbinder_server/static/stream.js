@@ -20,39 +20,63 @@ async function* parse(body, onData) {
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
+const REDIRECTED = "This launch was redirected to another server, and this page may not";
+const BLOCKED = {
+  message: `${REDIRECTED} connect to it (Content-Security-Policy).`,
+  advice: "The operator can name that server in the option Ringbinder.federation_members.",
+};
+const UNREADABLE = {
+  message: `${REDIRECTED} read its answers (CORS).`,
+  advice: "Its operator can allow this site with BinderHub.badge_base_url or BinderHub.cors_allow_origin.",
+};
+
+async function refusal(response) {
+  const answer = await response.json().catch(() => null);
+  return { message: answer?.message ?? `The server answers this launch with the HTTP status ${response.status}.` };
+}
+
+/** Whether `url` is redirected to a server that answers and may not be read; what is no event stream starts nothing. */
+async function isUnreadable(url, signal) {
+  const response = await fetch(url, { mode: "no-cors", headers: { Accept: "text/html" }, signal }).catch(() => null);
+  return response?.type === "opaque";
+}
+
 /**
- * Tells `onEvent(id, event)` every event up to the terminal one, through lost connections.
+ * Reports every event up to the terminal one with `onEvent(id, event)`, through lost connections.
  *
- * `headers` go with each request; `lastId` is the id of the last event seen, if any; `token` is a build token for a launch that begins now; after
- * `silence` seconds without a byte a connection counts as lost; `onLost(true)` says that it is lost, `onLost(false)` that
- * it is back. If a server shuts down (`onLost(true, true)`) it, or another in its place, is looked for during `patience`
- * seconds; then `onEvent` is told its last event. Returns whether the end was seen: false means that the server knows
- * this launch no more, 401 that it does not answer to `headers`.
+ * `lastId` is the id of the last event seen, `token` a build token for a new launch; after `silence` seconds without a
+ * byte a connection counts as lost; `onOpen(url)` reports the address that answers. After a server that shuts down, it or
+ * another is asked for `patience` seconds (`onLost(true)`). Returns true after the end, false if the server knows this
+ * launch no more, 401, or {message, advice} if another attempt would not help, as when the policy `isBlocked()`.
  */
-export async function follow(url, { headers: own, lastId = "", token = "", silence, patience, onEvent, onLost }) {
+export async function follow(url, { headers: own, lastId = "", token = "", silence, patience, ...on }) {
   let wait = 1000;
+  let unreadable = 0;
   let broken = null; // an error of `onEvent` is no lost connection
   let farewell = null; // of a server that shuts down: {id, event, until}
   for (;;) {
     const ended = new AbortController();
+    let answered = false;
     let timer;
     const alive = () => {
       clearTimeout(timer);
       timer = setTimeout(() => ended.abort(), silence * 1000);
     };
+    const target = new URL(url, location.href);
     try {
       alive();
-      // The second header tells pages of other origins from this one: they cannot send it unasked.
-      const headers = { Accept: "text/event-stream", "X-Xsrftoken": "page", ...own };
+      const headers = { Accept: "text/event-stream", ...own };
       if (lastId) headers["Last-Event-ID"] = lastId;
-      const target = new URL(url, location.href);
       // Who comes back needs no token, and it may be too old by then.
       if (token && !lastId) target.searchParams.set("build_token", token);
       const response = await fetch(target, { headers, cache: "no-store", signal: ended.signal });
+      answered = true;
+      on.onOpen(new URL(response.url));
       if (response.status === 204) return false;
       if (response.status === 401) return 401;
+      // Behind a proxy, a server that is started again may be missing for a while.
+      if (!response.ok && !lastId && response.status < 500 && response.status !== 429) return refusal(response);
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      onLost(false);
       for await (const { id, event } of parse(response.body, alive)) {
         if (event.code === "shutting-down") {
           farewell ??= { id, event, until: Date.now() + patience * 1000 };
@@ -62,24 +86,28 @@ export async function follow(url, { headers: own, lastId = "", token = "", silen
         farewell = null;
         lastId = id;
         try {
-          onEvent(id, event);
+          on.onEvent(id, event);
         } catch (error) {
           broken = error;
           throw error;
         }
         if (event.phase === "ready" || event.phase === "failed") return true;
       }
-    } catch {
+    } catch (error) {
       if (broken) throw broken;
+      const hidden = !answered && error instanceof TypeError && (await isUnreadable(target, ended.signal));
+      unreadable = hidden ? unreadable + 1 : 0;
+      if (unreadable > 1) return UNREADABLE; // the first time, it may just have come back
     } finally {
       clearTimeout(timer);
       ended.abort();
     }
+    if (on.isBlocked()) return BLOCKED;
     if (farewell && Date.now() >= farewell.until) {
-      onEvent(farewell.id, farewell.event);
+      on.onEvent(farewell.id, farewell.event);
       return true;
     }
-    onLost(true, farewell !== null);
+    on.onLost(farewell !== null);
     await pause(wait * (0.75 + Math.random() / 2));
     wait = Math.min(wait * 2, 15000);
   }

@@ -23,13 +23,17 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
 
 
 @asynccontextmanager
-async def opened(browser: Browser, **options: Any) -> AsyncIterator[Page]:
-    """A page in a context of its own; an error in its scripts, or against its policy, fails the test."""
+async def opened(browser: Browser, *, blocks: bool = False, **options: Any) -> AsyncIterator[Page]:
+    """A page in a context of its own; an error in its scripts fails the test.
+
+    So does one against its policy, unless it `blocks`.
+    """
     context = await browser.new_context(**{"viewport": {"width": 1100, "height": 900}, **options})
     page = await context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if "Policy" in message.text else None)
+    if not blocks:
+        page.on("console", lambda message: errors.append(message.text) if "Policy" in message.text else None)
     yield page
     await context.close()
     assert [error for error in errors if not error.startswith("Framing")] == []
