@@ -309,6 +309,13 @@ TEXTS: Final = {
         "repo-not-found",
         "was disabled by its host",
     ),
+    "damaged": (
+        HTTPS,
+        f"remote: fatal: unable to read {'1' * 40}        \n"
+        "remote: aborting due to possible repository corruption on the remote side.\n" + BROKEN,
+        "repo-not-found",
+        "is damaged at its host",
+    ),
     "git protocol given up": (
         "git://git.example.org/u/r",
         "fatal: remote error: \n  The unauthenticated git protocol on port 9418 is no longer supported.\n"

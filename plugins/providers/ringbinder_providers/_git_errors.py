@@ -83,6 +83,12 @@ _CAUSES: Final = (
         "",
     ),
     Cause(
+        r"^remote: .*(?:possible repository corruption|[Bb]ad tree object|bad object|unable to read [0-9a-f]{40})",
+        "repo-not-found",
+        "is damaged at its host",
+        "",
+    ),
+    Cause(
         r"^(?:remote|ERROR): The '(?P<name>[^']+)' organization has enabled or enforced SAML SSO",
         "repo-not-found",
         "is of the organization {name}, which demands its single sign-on (SAML SSO)",
