@@ -165,6 +165,25 @@ async def test_a_pod_that_somebody_deletes_is_no_success(
             await build
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("", "was deleted before the build had ended"), ("EvictionByEvictionAPI", "is being drained")],
+)
+async def test_pod_that_is_drained_is_tried_again(
+    api: KubeApi, replica: Replica, log: RecordingLog, reason: str, words: str
+) -> None:
+    """Though its container ends with exit code 137, as that of a build which is killed for its memory."""
+    api.script = lambda pod: [said("begun"), Wait(60), Exit(0)]
+    plan = make_plan()
+    noted = [{"type": "DisruptionTarget", "status": "True", "reason": reason}] if reason else []
+    async with replica() as builder:
+        build = asyncio.create_task(builder.build(plan, target(plan), log))
+        await log.until("begun")
+        api.drain_pod(plan.build, conditions=noted)
+        with pytest.raises(TransientError, match=words):
+            await build
+
+
 async def test_missing_rights_are_the_operators(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     plan = make_plan()
     api.forbidden = {("create", "secrets")}

@@ -67,6 +67,22 @@ class KubeCluster:
         self._end(pod)
         self._changed("DELETED", pod)
 
+    def drain_pod(self, name: str, namespace: str = "binder", **status: Any) -> None:
+        """The running pod is deleted as by ``kubectl delete`` or a drain; `status` is what the cluster notes of that.
+
+        Its container is killed first, which a watch sees, and then it is gone.
+        """
+        pod = self.objects["pods"][namespace, name]
+        pod["metadata"] |= {"deletionTimestamp": known.now()[:19] + "Z", "deletionGracePeriodSeconds": 0}
+        pod["status"] |= status
+        self._changed("MODIFIED", pod)
+        pod["status"]["phase"] = "Failed"
+        killed = {"exitCode": 137, "reason": "Error", "finishedAt": known.now()[:19] + "Z"}
+        self._state(pod, {"terminated": killed})
+        self._end(pod)
+        self._changed("MODIFIED", pod)
+        self._vanish(pod)
+
     def forget(self) -> None:
         """Compaction: no watch can go on from a version before now."""
         self._forgotten = self._version

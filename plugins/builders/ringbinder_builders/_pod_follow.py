@@ -91,6 +91,8 @@ class Following:
             if not finished(self.pod):
                 raise state.vanished(self.pod)
             return True
+        if state.overdue(self.pod, self.world.clock.time()):
+            raise state.vanished(self.pod)
         if self._reading is None:
             await self._check_start()
         else:

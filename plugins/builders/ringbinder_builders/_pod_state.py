@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ringbinder.errors import BuildError, RingbinderError, TransientError
+from ringbinder.errors import BuildError, RingbinderError, TransientError, UserError
 
 from ._pod_manifest import ATTEMPT, BUILDER, IMAGE
 
@@ -18,9 +18,30 @@ Pod = Mapping[str, Any]
 _KILLED: Final = 128
 _UNFIT: Final = frozenset({"InvalidImageName", "CreateContainerConfigError", "CreateContainerError"})
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
-_NODE_LOST: Final = frozenset(
-    {"NodeLost", "NodeShutdown", "Terminated", "Shutdown", "UnexpectedAdmissionError"}
-)
+_CANNOT_RUN: Final = frozenset({"StartError", "ContainerCannotRun"})
+_UNKNOWN_STATUS: Final = "ContainerStatusUnknown"
+_OVERDUE: Final = 30.0
+"""Seconds that the end of a pod may take longer than its grace period."""
+_DELETED: Final = "The build pod was deleted before the build had ended"
+_EVICTED: Final = "The build was evicted from its node"
+_NODE_GONE: Final = "The node that built this was lost"
+_NODE_STOPS: Final = "The node that built this is shutting down"
+_ANY_DISRUPTION: Final = "The cluster has ended the build pod"
+_DISRUPTIONS: Final[Mapping[str, str]] = {
+    "Evicted": _EVICTED,
+    "TerminationByKubelet": _EVICTED,
+    "EvictionByEvictionAPI": "The build was moved off its node, which is being drained",
+    "PreemptionByScheduler": "The build had to make way for a pod of higher priority",
+    "Preempting": "The build had to make way for a pod of higher priority",
+    "DeletionByTaintManager": _NODE_GONE,
+    "DeletionByPodGC": _NODE_GONE,
+    "NodeLost": _NODE_GONE,
+    "NodeShutdown": _NODE_STOPS,
+    "Terminated": _NODE_STOPS,
+    "Shutdown": _NODE_STOPS,
+}
+"""Reasons of a pod and of its condition DisruptionTarget. Source: Kubernetes, "Disruptions"; kubelet, eviction and
+node shutdown managers."""
 
 
 def phase(pod: Pod) -> str:
@@ -90,22 +111,28 @@ def failure(pod: Pod, reason: str) -> RingbinderError:
     """Why the pod has failed. `reason` is what the log said, empty if it said nothing."""
     status, terminated = _status(pod), _state(pod).get("terminated", {})
     why, message = str(status.get("reason") or ""), str(status.get("message") or "").strip()
+    ended, code = str(terminated.get("reason") or ""), terminated.get("exitCode")
     if why == "DeadlineExceeded":
-        seconds = pod["spec"].get("activeDeadlineSeconds")
-        limit = f" the {duration(seconds)} that it may take" if seconds else " it may"
+        seconds = (pod.get("spec") or {}).get("activeDeadlineSeconds")
+        limit = f" the {duration(seconds)} that it may take" if isinstance(seconds, int) else " it may"
         return BuildError(f"The build took longer than{limit}, and was ended.", "build-timeout")
-    if terminated.get("reason") == "OOMKilled":
+    if ended == "OOMKilled":
         limit = _memory_limit(pod)
         told = f"The build ran out of memory{f' (its limit is {limit})' if limit else ''}."
         return BuildError(told, "out-of-memory")
-    if why == "Evicted":
-        return TransientError(
-            f"The build was evicted from its node: {message or 'the node ran out of something'}"
-        )
-    if why in _NODE_LOST or (disruption := _disruption(pod)):
-        told = message or (disruption if why not in _NODE_LOST else why)
-        return TransientError(f"The node that built this was lost: {told}")
-    code = terminated.get("exitCode")
+    if lost := _disruption(pod):
+        return TransientError(lost)
+    if _ended_by_deletion(pod):
+        return TransientError(_DELETED)
+    if ended in _CANNOT_RUN or (not terminated and not why):
+        told = str(terminated.get("message") or "").strip() or message or "its pod failed before that"
+        return UserError(
+            "build-not-started", f"The build could not start: {told.rstrip('.')}. The operator of this service must "
+            "change that."
+        )  # fmt: skip
+    if ended == _UNKNOWN_STATUS or not terminated:
+        told = f"{why}: {message}".strip(": ") or str(terminated.get("message") or ended)
+        return TransientError(f"The node of the build did not take it, or has lost it ({told})")
     if reason:
         return BuildError(f"The build failed: {reason}.")
     if code:
@@ -116,9 +143,37 @@ def failure(pod: Pod, reason: str) -> RingbinderError:
 
 
 def vanished(pod: Pod) -> RingbinderError:
-    """For a pod that is gone before it had ended."""
-    why = _disruption(pod) or str(_status(pod).get("message") or "")
-    return TransientError(f"The build pod was deleted before the build had ended{f' ({why})' if why else ''}")
+    """For a pod that is gone, or is not going to end any more, before it had ended."""
+    return TransientError(_disruption(pod) or _DELETED)
+
+
+def overdue(pod: Pod, now: float) -> bool:
+    """Whether a pod that is being deleted should have ended: its node does not answer. `now` is in Unix seconds."""
+    until = moment(pod["metadata"].get("deletionTimestamp"))
+    return until is not None and now > until + _OVERDUE
+
+
+def _ended_by_deletion(pod: Pod) -> bool:
+    """Whether its container has ended since its deletion was asked for, and not before."""
+    metadata = pod["metadata"]
+    until, ended = moment(metadata.get("deletionTimestamp")), ended_at(pod)
+    if until is None:
+        return False
+    # The time stamp lies in the future: the node has so long for it.
+    return ended is None or ended >= until - float(metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _disruption(pod: Pod) -> str:
+    """What the cluster has done to it, in a sentence without its full stop; empty if nothing."""
+    status = _status(pod)
+    why, message = str(status.get("reason") or ""), str(status.get("message") or "").strip()
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            why = why or str(condition.get("reason") or "")
+            message = message or str(condition.get("message") or "").strip()
+            told = _DISRUPTIONS.get(why) or _DISRUPTIONS.get(str(condition.get("reason"))) or _ANY_DISRUPTION
+            return f"{told} ({message or why})"
+    return f"{_DISRUPTIONS[why]} ({message or why})" if why in _DISRUPTIONS else ""
 
 
 def _annotation(pod: Pod, name: str) -> str:
@@ -133,19 +188,14 @@ def _state(pod: Pod) -> Mapping[str, Any]:
     """The state of the container that builds: `waiting`, `running` or `terminated`."""
     for container in _status(pod).get("containerStatuses") or ():
         if container.get("name") == BUILDER:
-            return container.get("state") or {}
+            return {
+                kind: state for kind, state in (container.get("state") or {}).items() if state is not None
+            }
     return {}
 
 
-def _disruption(pod: Pod) -> str:
-    for condition in _status(pod).get("conditions") or ():
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return str(condition.get("message") or condition.get("reason") or "disrupted")
-    return ""
-
-
 def _memory_limit(pod: Pod) -> str:
-    for container in pod["spec"].get("containers") or ():
+    for container in (pod.get("spec") or {}).get("containers") or ():
         if container.get("name") == BUILDER:
             return str(((container.get("resources") or {}).get("limits") or {}).get("memory") or "")
     return ""

@@ -29,10 +29,11 @@ _WHY: Final = {"reason?": str, "message?": str}
 POD: Final[Json] = {
     "metadata": {
         "name": str, "uid?": str, "resourceVersion?": str, "labels?": {str: str}, "annotations?": {str: str},
-        "deletionTimestamp?": str, "creationTimestamp?": str,
+        "deletionTimestamp?": str, "deletionGracePeriodSeconds?": int, "creationTimestamp?": str,
     },
     "spec?": {
         "nodeName?": str,
+        "activeDeadlineSeconds?": int,
         "containers?": [{"name": str, "image?": str, "resources?": {"limits?": {}}}],
     },
     "status?": {
