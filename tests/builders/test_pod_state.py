@@ -36,7 +36,7 @@ TRY_AGAIN = {
     "drained": (pod(KILLED, ASKED_BEFORE, disrupted("EvictionByEvictionAPI", "Eviction API: evicting")),
                 "moved off its node, which is being drained (Eviction API: evicting)"),
     "preempted": (pod(KILLED, ASKED_BEFORE, disrupted("PreemptionByScheduler")), "of higher priority"),
-    "its node is tainted": (pod(KILLED, ASKED_BEFORE, disrupted("DeletionByTaintManager")), "node that built this was lost"),
+    "tainted": (pod(KILLED, ASKED_BEFORE, disrupted("DeletionByTaintManager")), "node that built this was lost"),
     "collected": (pod(KILLED, None, disrupted("DeletionByPodGC", "node no longer exists")), "no longer exists"),
     "evicted": (pod(KILLED, reason="Evicted", message="The node was low on resource: memory."),
                 "evicted from its node (The node was low on resource: memory.)"),
