@@ -130,6 +130,7 @@ LEAVING: dict[str, dict[str, str]] = {
     "-r over the root": {"requirements.txt": "-r ${PROJECT_ROOT}/../canary"},
     "-c": {"requirements.txt": "-c ../canary"},
     "-e": {"requirements.txt": "-e ../outside"},
+    "-e with a marker": {"requirements.txt": "-e ../outside;python_version > '3'"},
     "-e with extras": {"requirements.txt": "--editable=../outside[extra]"},
     "a path": {"requirements.txt": "../outside"},
     "an absolute path": {"requirements.txt": "/etc/hostname.whl"},

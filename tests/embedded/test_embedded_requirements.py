@@ -51,6 +51,8 @@ TAKEN: dict[str, list[str]] = {
     "-e .": ["-e ."],
     "--editable ./mine[x]": ["-e ./mine[x]"],
     "--editable='./mine'": ["-e ./mine"],
+    "-e ./mine[x, y]": ["-e ./mine[x,y]"],
+    "-e ./mine;python_version >= '3.9'": ['-e ./mine ; python_version >= "3.9"'],
     # editable packages of git, as `pip freeze` writes them
     f"-e git+{URL}@0123abc#egg=b": [f"git+{URL}@0123abc#egg=b"],
     f"-e git+{URL}@0123abc#egg=b&subdirectory=c": [f"git+{URL}@0123abc#egg=b&subdirectory=c"],
@@ -148,6 +150,8 @@ REFUSED: dict[str | bytes, tuple[str, ...]] = {
     "-U": ("bad-file", "(line 1)", "-U"),
     'six --install-option="--x"': ("bad-file", "(line 1)", "--install-option"),
     "six --global-option=x": ("bad-file", "(line 1)", "--global-option"),
+    "-e ./mine ; maybe": ("bad-file", "(line 1)", "'maybe'"),
+    "-e ./mine ./more": ("bad-file", "(line 1)", "no requirement"),
     "- six": ("bad-file", "(line 1)", "- six"),
     "-r": ("bad-file", "(line 1)", "requires 1 argument"),
     "six\n-r gone.txt": ("missing-file", "requirements.txt (line 2)", "'gone.txt'", "Add it"),

@@ -45,6 +45,7 @@ _OTHER_SYSTEMS: Final = {"hg+": "Mercurial", "svn+": "Subversion", "bzr+": "Baza
 _SSH_STUB: Final = re.compile(r"git\+([\w.-]+@[\w.-]+):(?!/)")
 _EGG: Final = re.compile(r"[#&]egg=([A-Za-z0-9][A-Za-z0-9._-]*)")
 _MORE_THAN_A_WORD: Final = re.compile(r"[\s\"'\\]")
+_BLANKS_OF_A_LIST: Final = re.compile(r",\s+")
 _CONDA_LINE: Final = re.compile(r"[\w.-]+=[^=\s]+=\S+")
 _ONE_SIGN: Final = re.compile(r"[\w.-]+=[^=]")
 
@@ -119,7 +120,12 @@ class Requirements:
             raise UserError("bad-file", f"{where}: there are more than {MAX_VALUES} requirements.")
         option = _OPTION.search(line)
         text = line[: option.start()].strip() if option else line
-        words = line[len(text) :].strip()
+        words, marker = line[len(text) :].strip(), ""
+        if not text and words.startswith(("-e", "--editable")):
+            # Beyond pip: blanks between extras, and a marker, with which uv takes it.
+            words, semicolon, condition = words.partition(";")
+            words = _BLANKS_OF_A_LIST.sub(",", words)
+            marker = f" ; {_marker(condition, where)}" if semicolon else ""
         options = self._options(words, where)
         target = self.constraints if constraint else self.lines
         for file in options.requirement:
@@ -127,7 +133,7 @@ class Requirements:
         for file in options.constraint:
             self._include(file, where, folder, cwd, True)
         for location in options.editable:
-            target.append(self._editable(location, where, cwd, constraint))
+            target.append(self._editable(location, where, cwd, constraint) + marker)
         if text:
             hashes = "".join(f" --hash={digest}" for digest in options.hash)
             target.append(self._requirement(text, where, cwd, constraint, options.config_settings) + hashes)
@@ -232,6 +238,17 @@ def _parsed(text: str, where: str) -> Requirement:
     raise UserError(
         "bad-file", f"{where}: '{excerpt(text)}' is no requirement ({excerpt(reason, 100)}). {advice}"
     )
+
+
+def _marker(text: str, where: str) -> str:
+    from packaging.markers import InvalidMarker, Marker
+
+    try:
+        return str(Marker(text))
+    except InvalidMarker:
+        raise UserError(
+            "bad-file", f"{where}: '{excerpt(text.strip())}' is no condition such as python_version < '3.12'."
+        ) from None
 
 
 def _require_git(address: str, where: str) -> None:
