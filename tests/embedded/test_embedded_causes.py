@@ -144,7 +144,13 @@ TEXTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     ),
     "no such host": (
         GIT + "         fatal: unable to access 'https://git.example/a/b/': Could not resolve host: git.example\n",
-        "network", (),
+        "network", ("https://git.example/a/b/",),
+    ),
+    "an archive's host": (
+        "error: Request failed after 3 retries in 10.7s\n  cause: Failed to fetch: https://h.example/a.zip\n"
+        "  cause: error sending request for url (https://h.example/a.zip)\n  cause: client error (Connect)\n"
+        "  cause: dns error\n  cause: failed to lookup address information: Name or service not known\n",
+        "network", ("https://h.example/a.zip",),
     ),
     "a program of Jupyter": (
         "Available subcommands: dejavu execute kernel\n\nJupyter command `jupyter-labextension` not found.\n",

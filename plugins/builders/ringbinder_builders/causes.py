@@ -38,7 +38,7 @@ _CAUSES: Final = (
     Cause(
         r"Could not find a version that satisfies the requirement (?P<name>\S+) \(from versions: none\)",
         "package-not-found",
-        "There is no package named {name} for Linux and this version of Python in the package index.",
+        "There is no package named {name} for this system and version of Python in the package index.",
         "Check its spelling; the name on PyPI may differ from the name that is imported. Some, such as pywin32, are "
         "for another system alone.",
     ),

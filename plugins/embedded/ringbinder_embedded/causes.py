@@ -49,7 +49,7 @@ _CAUSES: Final = (
         r"Wheels are available for `(?P<name>[^`]+)`.* on the following platforms?: (?:`(?:win|macosx)\w+`(?:, )?)+$"
         r"|Failed to build `?(?P<name2>pywinpty|pypiwin32|pywin32[\w-]*|windows-curses|pyobjc[\w-]*)",
         "no-wheel",
-        "The package {name} is for another operating system than Linux.",
+        "The package {name} is for another operating system.",
         "Take it out, or write behind it where it is needed: ; sys_platform == 'win32'",
     ),
     Cause(
@@ -175,8 +175,14 @@ _CAUSES: Final = (
         "Check its address.",
     ),
     Cause(
+        r"error sending request for url \((?P<name>\S+?)\)|fatal: unable to access '(?P<name2>[^']+)'",
+        "network",
+        "Something that the build needs could not be reached: {name}",
+        "Try again; if it stays so, tell the operator.",
+    ),
+    Cause(
         r"error sending request|dns error|Failed to fetch:|[Cc]onnection (?:refused|reset|timed out)"
-        r"|operation timed out|Could not resolve host|Temporary failure in name resolution|fatal: unable to access",
+        r"|operation timed out|Could not resolve host|Temporary failure in name resolution",
         "network",
         "Something that the build needs could not be reached.",
         "Try again; if it stays so, tell the operator.",
