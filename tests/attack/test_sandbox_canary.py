@@ -1,7 +1,8 @@
 """What a notebook or a build leaves in any place that it can write is never followed, opened, listed or shown.
 
-Every such path is replaced in turn by links to a canary, a pipe, a socket and a device. Then all that Ringbinder does
-afterwards is done; the kernel says (inotify) whether anybody has opened the canary meanwhile.
+Every such path is replaced in turn by links to a canary, a pipe, a socket and a device: by a program in the sandbox of
+the notebook or the build, but for the device, which cannot be made there. Then all that Ringbinder does afterwards is
+done; the kernel says (inotify) whether anybody has opened the canary meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import ctypes
 import os
 import shutil
 import socket
-import stat
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +22,7 @@ from typing import Final
 import psutil
 import pytest
 from realparts.embedded import Embedded, entry_of, request
+from ringbinder import process
 from ringbinder.errors import RingbinderError, UserError
 from ringbinder.model import Image, Server
 from ringbinder.testing.kernel import open_kernel
@@ -82,21 +83,22 @@ class Canary:
             assert libc.inotify_add_watch(self._inotify, os.fsencode(path), _EVENTS) >= 0
         self._facts = self._seen()
 
-    def plant(self, place: Path, kind: str) -> None:
-        """Puts a link or a special file into the place of whatever is at `place`."""
-        if place.is_symlink() or place.is_file():
-            place.unlink()
-        elif place.exists():
-            shutil.rmtree(place)
-        if not place.parent.is_dir():
-            place.parent.mkdir(parents=True)
-        if kind in ("file", "folder", "socket"):
-            target = {"file": self.file, "folder": self.folder, "socket": self.folder / "socket"}[kind]
-            place.symlink_to(target)
-        elif kind == "pipe":
-            os.mkfifo(place)
-        else:
-            os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # as /dev/zero: reading it never ends
+    def script(self, place: Path, kind: str) -> str:
+        """Shell commands that put a link or a special file into the place of whatever is at `place`."""
+        targets = {"file": self.file, "folder": self.folder, "socket": self.folder / "socket"}
+        made = {"pipe": "mkfifo", "device": "mknod -m 666"}.get(kind, f"ln -s {targets.get(kind)}")
+        after = " c 1 5" if kind == "device" else ""  # as /dev/zero: reading it never ends
+        return f"rm -rf {place} && mkdir -p {place.parent} && {made} {place}{after}"
+
+    async def plant(self, sandbox: list[str], place: Path, kind: str) -> None:
+        """Runs that script behind `sandbox`."""
+        command = ["sh", "-c", self.script(place, kind)]
+        done = await process.run([*sandbox, *command], timeout=_PATIENCE)
+        if kind == "device":
+            assert "Operation not permitted" in done.errors
+            done = await process.run(command, timeout=_PATIENCE)
+        assert (done.returncode, done.errors) == (0, "")
+        assert place.is_symlink() or not place.is_file()
 
     def assert_untouched(self, outputs: list[Path], path: str = "") -> None:
         with contextlib.suppress(BlockingIOError):
@@ -182,7 +184,8 @@ async def test_what_a_notebook_plants_is_left_alone(
     for path in SESSION_PATHS:
         await begun(entry, session)
         (session.work.place / "mine.txt").write_text("mine")
-        canary.plant(session.box.place / path, kind)
+        sandbox = await launcher._confined(session, (entry,), None, [], {}, embedded.log)
+        await canary.plant(sandbox, session.box.place / path, kind)
         into = tmp_path / path.replace("/", "-")
         (into / "ended").mkdir(parents=True)
         async with asyncio.timeout(_PATIENCE):
@@ -192,6 +195,36 @@ async def test_what_a_notebook_plants_is_left_alone(
         if path != "work":
             for name in {"work.zip", "work.tar.gz"} & {output.name for output in outputs}:
                 assert f"{MINE}/work/mine.txt" in members(into / name), path
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "device"])
+async def test_what_a_kernel_plants_is_left_alone(
+    embedded: Embedded, image: Image, launcher: LocalLauncher, canary: Canary, tmp_path: Path, kind: str
+) -> None:
+    server = await launcher.launch(image, request(), embedded.log)
+    box = Path(server.extra["work_folder"]).parent
+    kernel = await open_kernel(server)
+    # Those that can be there at once, the longer ones first, and that leave the kernel alive.
+    paths = [path for path in reversed(SESSION_PATHS) if path not in ("work", "home", "overlay", "runtime")]
+    script = " && ".join(canary.script(box / path, kind) for path in paths if path != "work/folder")
+    code = f"import subprocess; print(subprocess.run({script!r}, shell=True, capture_output=True, text=True))"
+    assert "returncode=0" in await kernel.run(code)
+    await kernel.close()
+    (tmp_path / "ended").mkdir()
+    outputs: list[Path] = []
+    async with asyncio.timeout(_PATIENCE):
+        for folder in (tmp_path, tmp_path / "ended"):
+            assert await launcher.keep_work(server.id) == (folder == tmp_path)
+            for name in ("work.zip", "work.tar.gz", "work.patch"):
+                with contextlib.suppress(UserError):
+                    assert await launcher.export_work(server.id, folder / name)
+                    outputs.append(folder / name)
+            [work] = [work for work in await launcher.work() if work.id == server.id]
+            assert (work.ended is None) == (folder == tmp_path)
+            await launcher.stop(server)
+        assert len(outputs) >= 4
+        assert await launcher.discard_work(server.id)
+    canary.assert_untouched(outputs)
 
 
 def members(file: Path) -> list[str]:
@@ -207,10 +240,13 @@ async def test_what_a_build_plants_is_left_alone(
     embedded: Embedded, image: Image, launcher: LocalLauncher, canary: Canary, tmp_path: Path, kind: str
 ) -> None:
     registry: LocalRegistry = embedded.registry
+    builder = embedded.builder(sandbox="required")
     for path in IMAGE_PATHS:
         entry = Entry(tmp_path / "images" / path.replace("/", "-"))
         copied(entry_of(image), entry)
-        canary.plant(entry.box.place / path, kind)
+        sandbox = await builder._sandbox_for(entry, embedded.log)
+        assert sandbox is not None
+        await canary.plant(sandbox(entry.repo.place, {}, ()), entry.box.place / path, kind)
         session = Session(MINE, embedded.state / "sessions" / MINE)
         async with asyncio.timeout(_PATIENCE):
             entry.scratch.remove_tree()
