@@ -60,8 +60,8 @@ def test_git_has_what_each_protocol_needs(
 ) -> None:
     """It comes as far as the connection."""
     command = f"git ls-remote {url} 2>&1 || true"
-    said = docker("run", "--rm", *LIKE_A_POD, "--entrypoint=sh", ringbinder_image, "-c", command)
-    assert reason in said
+    output = docker("run", "--rm", *LIKE_A_POD, "--entrypoint=sh", ringbinder_image, "-c", command)
+    assert reason in output
 
 
 @contextmanager

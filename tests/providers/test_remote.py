@@ -378,7 +378,7 @@ async def test_failing_submodule_is_named_with_its_address(
     gone = middle.commit({"m": "1"})
     middle.git("rm", "-q", "--cached", "deep/gone")
     lost = middle.commit()
-    for n, (commit, path, told) in enumerate(
+    for n, (commit, path, reason) in enumerate(
         [
             (gone, "deep/gone", f"{server.url('gone')} was not found or is private."),
             (lost, "lost", f"{server.url('inner')} does not give out that commit."),
@@ -391,7 +391,9 @@ async def test_failing_submodule_is_named_with_its_address(
         with pytest.raises(UserError) as caught:
             await ask.fetch(await ask.resolve(url), tmp_path / f"into{n}")
         assert caught.value.code == "submodule-not-found"
-        assert caught.value.message.startswith(f"The submodule lib/{path} of {url} cannot be fetched. {told}")
+        assert caught.value.message.startswith(
+            f"The submodule lib/{path} of {url} cannot be fetched. {reason}"
+        )
 
 
 async def test_submodule_without_address_stays_empty(server: GitServer, ask: Asker, tmp_path: Path) -> None:

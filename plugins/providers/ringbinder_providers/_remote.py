@@ -144,13 +144,15 @@ class _Submodules:
             try:
                 await self._bring(folder, path, named[path])
             except UserError as error:
-                told = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched. {error.message}"
+                message = (
+                    f"The submodule {shown_path} of {shown(self.url)} cannot be fetched. {error.message}"
+                )
                 if error.code in _KEPT_CODES:
-                    raise UserError(error.code, told) from None
-                raise UserError("submodule-not-found", told) from None
+                    raise UserError(error.code, message) from None
+                raise UserError("submodule-not-found", message) from None
             except TransientError as error:
-                told = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched now. {error}"
-                raise type(error)(told) from None
+                message = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched now. {error}"
+                raise type(error)(message) from None
             await self.update(inner)
 
     async def _bring(self, folder: Path, path: str, name: str) -> None:
