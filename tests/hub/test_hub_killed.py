@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ringbinder.bases import Context
 from ringbinder.testing import RecordingLog
+from ringbinder_launchers._api import user_path
+from ringbinder_launchers._places import Place
+from ringbinder_launchers._records import Records
+from ringbinder_launchers._spawn import remove
 
 from .conftest import PLAN, SLOW, Make, wish
 from .real_hub import TOKEN, Hub
@@ -38,11 +41,9 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
 
-async def test_what_nobody_goes_on_with_is_taken_away(
-    the_hub: Hub, make: Make, context: Context, tmp_path: Path
-) -> None:
+async def test_what_nobody_goes_on_with_is_taken_away(the_hub: Hub, make: Make, tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
-    words = json.dumps([the_hub.url, TOKEN, str(tmp_path)])
+    words = json.dumps([the_hub.url, TOKEN, str(tmp_path / "another pod")])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "real")])}
     with subprocess.Popen([sys.executable, "-c", LAUNCHING, words], env=env) as killed:
         try:
@@ -56,4 +57,36 @@ async def test_what_nobody_goes_on_with_is_taken_away(
         assert [each.id for each in await launcher.servers()] == [server.id]
         assert await launcher.stop(server)
     assert the_hub.users() == {}
-    assert not list((context.paths.state / "hub-launches").glob("*/")), "nothing is written down any more"
+
+
+async def test_launch_that_a_replica_reports_is_not_taken(each_hub: Hub, make: Make) -> None:
+    place, records = Place("course-k2v5r7x3m4q6"), Records()
+    api = make(each_hub.url).api
+    assert await records.begin(api, place)
+    another = Records()
+    assert await another.abandoned(api) == []
+    await records.report(api, place)
+    assert await another.abandoned(api) == []
+    assert await another.abandoned(api) == [place]
+    assert not await records.begin(api, place), "its client goes on with it"
+    assert await another.abandoned(api) == []
+    await records.end(api, place)
+    assert await another.abandoned(api) == []
+    assert set(each_hub.users()) == {place.user}
+    await remove(api, place)
+    assert each_hub.users() == {}
+
+
+async def test_name_that_a_person_chose_records_no_launch(the_hub: Hub, make: Make) -> None:
+    api = make(the_hub.url).api
+    names = [
+        "christopherb",
+        "christopherb-launching-",
+        "christopherb-launching-abcdefghijklmnop",
+        "é-launching-é",
+    ]
+    assert (await api.ask("POST", "users", {"usernames": names})).ok
+    records = Records()
+    assert [await records.abandoned(api) for _ in range(2)] == [[], []]
+    for name in names:
+        assert (await api.ask("DELETE", f"users/{user_path(name)}")).ok

@@ -39,10 +39,13 @@ class SmallHub:
         path = request.url.path.removeprefix("/hub/api/")
         match [request.method, *path.split("/")]:
             case ["GET", "users"]:
+                if request.url.params["state"] == "inactive":
+                    return httpx.Response(200, json={"items": [], "_pagination": {"next": None}})
                 return self.listed(int(request.url.params["offset"]))
-            case ["POST", "users", name]:
-                self.users[name] = {}
-                return httpx.Response(201, json={"name": name})
+            case ["POST", "users"]:
+                names = json.loads(request.content)["usernames"]
+                self.users |= {name: {} for name in names}
+                return httpx.Response(201, json=[{"name": name} for name in names])
             case ["GET", "users", name]:
                 return httpx.Response(200, json={"name": name, "servers": self.users[name]})
             case ["POST", "users", name, "servers", ""]:

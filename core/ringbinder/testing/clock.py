@@ -49,7 +49,8 @@ class FakeClock:
         end = self.now + seconds
         await _settle()
         while due := sorted(
-            waiting for waiting in self._waiting if waiting[0] <= end and not waiting[1].done()
+            (waiting for waiting in self._waiting if waiting[0] <= end and not waiting[1].done()),
+            key=lambda waiting: waiting[0],
         ):
             self.now = due[0][0]
             due[0][1].set_result(None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from attrs import define, evolve, frozen
@@ -172,14 +172,17 @@ class HubApi:
             return None, f"HTTP status {response.status_code} and no JSON, from {redact(self.url)}"
         return Reply(response.status_code, content, _seconds(response.headers.get("retry-after", ""))), ""
 
-    async def users(self) -> list[Mapping[str, Any]]:
-        """The models of users with active servers, page by page. Raises TransientError for another answer."""
+    async def users(self, state: Literal["active", "inactive"] = "active") -> list[Mapping[str, Any]]:
+        """The models of users with active servers, or of those without any, page by page.
+
+        Raises TransientError for another answer.
+        """
         found: dict[str, Mapping[str, Any]] = {}
         offset = 0
         while True:
             reply = await self.ask(
                 "GET",
-                f"users?state=active&offset={offset}&limit={_PAGE}",
+                f"users?state={state}&offset={offset}&limit={_PAGE}",
                 headers={"Accept": "application/jupyterhub-pagination+json"},
             )
             if not reply.ok:

@@ -154,8 +154,9 @@ class LauncherOptions(HubOptions):
     )
     resume_time: Duration = option(
         60.0,
-        help="How long after a start a client may go on with a launch that Ringbinder was killed in; then what "
-        "the launch has begun is taken away at the hub.",
+        validator=validators.gt(0),
+        help="How long a client may go on with a launch that Ringbinder was killed in; then another replica "
+        "or the next start takes away at the hub what the launch has begun.",
     )
     watch_interval: Duration = option(
         60.0, validator=validators.gt(0),

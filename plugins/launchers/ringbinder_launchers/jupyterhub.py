@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
 from ringbinder.bases import Context, Launcher
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
 from ringbinder.events import Log
+from ringbinder.loops import Loop
 from ringbinder.model import (
     Finding,
     Health,
@@ -29,17 +30,19 @@ from ringbinder.secret import Secret
 from . import _doctor
 from ._api import USER, HubApi, user_path
 from ._hook import Hook, call_hook
-from ._journal import Journal
 from ._login import HubLogin
 from ._names import is_unique, unique_name
 from ._options import LauncherOptions
 from ._places import Place
+from ._records import Records
 from ._spawn import NotStarted, Spawn, remove
 from ._watch import Watch
 
 _HEALTH_SECONDS: Final = 3.0
 _SHOWN_UNDONE: Final = 10.0
 """Seconds that a failed launch waits until what it had begun is gone; after that it goes on in the background."""
+_REPORTS: Final = 3
+"""Reports of a launch under way within `resume_time`."""
 _UNDO_PAUSES: Final = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
@@ -58,9 +61,9 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         super().__init__(config, context)
         name = config.pre_launch_hook
         self._hook: Hook | None = load_named("Launcher.pre_launch_hook", name) if name else None
-        self._launching: set[str] = set()
+        self._launching: dict[str, Place] = {}
         self._undoing: dict[str, asyncio.Task[None]] = {}
-        self._journal = Journal(context.paths.state / "hub-launches", context.log)
+        self._records = Records()
         self._watch = Watch(context, config.watch_interval)
         self._api: HubApi | None = None
         self._login: HubLogin | None = None
@@ -106,18 +109,16 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         place = self._place(request, plan)
         token = Secret(base64.urlsafe_b64encode(secrets.token_bytes(24)).decode())
         limit = self.config.launch_timeout
-        self._launching.add(place.id)
+        self._launching[place.id] = place
         try:
             async with asyncio.timeout(limit or None) as time_limit:
-                server = await self._launch(place, image, request, plan, token, log)
-                self._journal.strike(place)
-                return server
+                return await self._launch(place, image, request, plan, token, log)
         except TimeoutError:
             if not time_limit.expired():
                 raise
             raise TransientError(f"The server was not ready within {limit:g} seconds") from None
         finally:
-            self._launching.discard(place.id)
+            self._launching.pop(place.id, None)
 
     def _place(self, request: LaunchRequest, plan: Plan) -> Place:
         name = unique_name(plan.repo.url, request.session)
@@ -156,7 +157,6 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         try:
             found: Secret | None = None
             if place.temporary:
-                await asyncio.to_thread(self._journal.write, place)
                 found = await self._make_user(place, image)
             else:
                 await self._see_room(place)
@@ -171,6 +171,8 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
             # Only a hub with a domain for each user says more than a path.
             url = said if said.startswith(("http://", "https://")) else self.config.hub_url + place.path
             await spawn.verify(self.config.local_url + place.path, token if place.temporary else None)
+            if place.temporary:
+                await self._records.end(self.api, place)
             self._watch.add(place, token)
         except BaseException:
             if place.temporary or (spawn is not None and spawn.begun):
@@ -181,10 +183,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
 
     async def _make_user(self, place: Place, image: Image) -> Secret | None:
         """Makes the temporary user; gives the token of its server if this very launch was made before."""
-        reply = await self.api.ask("POST", place.user_path)
-        if not reply.ok and reply.status != 409:
-            raise reply.refusal("make a temporary user")
-        if reply.ok or reply.repeated:
+        if await self._records.begin(self.api, place):
             return None
         options = place.model(await self.get_user_data(place.user)).get("user_options") or {}
         if options.get("image") == image.name and isinstance(token := options.get("token"), str):
@@ -222,6 +221,8 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
             try:
                 if place.temporary or await self._is_ours(place, token):
                     await remove(self.api, place)
+                if place.temporary:
+                    await self._records.end(self.api, place)
             except (RingbinderError, TimeoutError) as error:
                 if pause is None or isinstance(error, ConfigError):
                     log.exception("a server or user of a failed launch is left at JupyterHub")
@@ -230,7 +231,6 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
                 log.warning("a failed launch is not yet taken away", error=why, again_in=pause)
                 await self.context.clock.sleep(pause)
             else:
-                self._journal.strike(place)
                 return
 
     async def _is_ours(self, place: Place, token: Secret) -> bool:
@@ -238,13 +238,18 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         options = place.model(await self.get_user_data(place.user)).get("user_options") or {}
         return bool(options.get("token") == token.reveal())
 
-    async def _undo_of_before(self, places: Sequence[Place]) -> None:
-        """Takes away what launches have begun whose process was killed, unless their clients go on with them."""
-        await self.context.clock.sleep(self.config.resume_time)
-        for place in places:
-            if self._journal.has(place) and place.id not in self._launching:
-                self.context.log.info("a launch that was killed is taken away", server=place.id)
+    async def _report_launches(self) -> None:
+        await self.context.clock.sleep(self.config.resume_time / _REPORTS)
+        for place in [*self._launching.values()]:
+            if place.temporary:
+                await self._records.report(self.api, place)
+
+    async def _take_abandoned(self) -> None:
+        for place in await self._records.abandoned(self.api):
+            if place.id not in self._launching:
+                self.context.log.info("taking away a launch that was killed", server=place.id)
                 self._begin_to_undo(place, Secret(""))
+        await self.context.clock.sleep(self.config.resume_time)
 
     async def stop(self, server: Server) -> bool:
         user, _, name = server.id.partition("/")
@@ -288,17 +293,23 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
     async def doctor(self) -> Sequence[Finding]:
         return await _doctor.examine(self.config, self.api)
 
+    def _repeat(self, step: Callable[[], Awaitable[None]], name: str, consequence: str) -> asyncio.Task[None]:
+        loop = Loop(f"the {name} at the JupyterHub", consequence, self.context.log, self.context.clock)
+        return self.context.tasks.start(loop.run(step), name)
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """The hub need not be there at the start; at the end, what is being taken away has a little time."""
-        if left := await asyncio.to_thread(self._journal.open):
-            self.context.tasks.start(self._undo_of_before(left), "take away killed launches")
-        watching = self.context.tasks.start(self._watch.run(self.api), "watch servers at JupyterHub")
+        start = self.context.tasks.start
+        tasks = [start(self._watch.run(self.api), "watch servers at JupyterHub")]
+        if not self.config.auth_enabled and not self.config.missing:
+            tasks.append(self._repeat(self._report_launches, "report of launches", "replicas may end them"))
+            tasks.append(self._repeat(self._take_abandoned, "search for killed launches", "they stay there"))
         yield
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         if self._undoing:
             await asyncio.wait(set(self._undoing.values()), timeout=_SHOWN_UNDONE)
-        await asyncio.to_thread(self._journal.close)
 
 
 def _user_options(image: Image, request: LaunchRequest, plan: Plan, token: Secret) -> dict[str, str]:
