@@ -199,3 +199,4 @@ def test_the_hub_has_our_spawner(chart: Chart) -> None:
         compile(code, name, "exec")
     assert "class BinderSpawnerMixin" in snippets["0-binderspawnermixin"]
     assert "c.JupyterHub.spawner_class = BinderSpawner" in snippets["00-binder"]
+    assert "c.JupyterHub.authenticator_class = BinderAuthenticator" in snippets["00-binder"]

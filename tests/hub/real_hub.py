@@ -29,6 +29,7 @@ _PACKAGES: Final = (
 )  # fmt: skip
 TOKEN: Final = "hub-token-of-ringbinder-4711"
 ADMIN_TOKEN: Final = "hub-token-of-the-tests-4712"
+PROXY_TOKEN: Final = "proxy-token-4713"
 
 # `image` says how a server behaves: these hubs run no containers.
 _CONFIG: Final = """
@@ -37,7 +38,7 @@ from tornado import web
 
 sys.path.insert(0, os.environ["HUB_FOLDER"])
 from jupyterhub.spawner import SimpleLocalProcessSpawner
-from spawner import BinderSpawnerMixin
+from spawner import BinderAuthenticator, BinderSpawnerMixin
 
 
 class BinderSpawner(BinderSpawnerMixin, SimpleLocalProcessSpawner):
@@ -66,7 +67,7 @@ c.JupyterHub.cookie_secret_file = f"{folder}/cookie_secret"
 c.JupyterHub.cleanup_servers = False
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = os.environ["PROXY_API_URL"]
-c.JupyterHub.authenticator_class = "null"
+c.JupyterHub.authenticator_class = BinderAuthenticator
 c.JupyterHub.spawner_class = BinderSpawner
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
 c.Spawner.args = ["--allow-root"]
@@ -211,7 +212,7 @@ def hub(installed: Installed, folder: Path, more_config: str = "") -> Iterator[H
             "HUB_URL": f"http://127.0.0.1:{port}/",
             "HUB_LOCAL_URL": f"http://127.0.0.1:{hub_port}/",
             "PROXY_API_URL": f"http://127.0.0.1:{api_port}",
-            "CONFIGPROXY_AUTH_TOKEN": "proxy-token-4713",
+            "CONFIGPROXY_AUTH_TOKEN": PROXY_TOKEN,
             "BINDER_TOKEN": TOKEN,
             "ADMIN_TOKEN": ADMIN_TOKEN,
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,8 +1,8 @@
 # mypy: ignore-errors
 """The hub's side of Ringbinder, for a JupyterHub's `jupyterhub_config.py`.
 
-This file needs nothing but what a hub has (traitlets, tornado): import it, or paste it into the hub's
-configuration. Put the mixin before the spawner of your choice:
+This file needs nothing but what a hub has (jupyterhub, traitlets, tornado): import it, or paste it into the hub's
+configuration. Put the mixin before the spawner of your choice, and name the authenticator if nobody logs in:
 
     from kubespawner import KubeSpawner        # or DockerSpawner, SimpleLocalProcessSpawner, ...
 
@@ -10,6 +10,7 @@ configuration. Put the mixin before the spawner of your choice:
         pass
 
     c.JupyterHub.spawner_class = BinderSpawner
+    c.JupyterHub.authenticator_class = BinderAuthenticator
 
 Ringbinder sends as a server's `user_options`: `image`, `token`, `repo_url` and `binder_*`. The names of options,
 arguments and variables are those of BinderHub's mixin.
@@ -18,9 +19,12 @@ arguments and variables are those of BinderHub's mixin.
 import asyncio
 import re
 import time
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from jupyterhub.auth import NullAuthenticator
+from jupyterhub.handlers import BaseHandler
 from tornado import web
+from tornado.escape import xhtml_escape
 from traitlets import Bool, Unicode, default
 from traitlets.config import Configurable
 
@@ -61,8 +65,12 @@ _RUNS = 1.0
 _LAST_LINES = 20
 _LAST_CHARACTERS = 2000
 _BROKEN = 422
-_EXIT_CODE = re.compile(r"ExitCode=(-?\d+)|\Z")
 """The image is at fault, not the hub: of 4xx no hub ends itself after a few (`consecutive_failure_limit`)."""
+_EXIT_CODE = re.compile(r"ExitCode=(-?\d+)|\Z")
+
+_ENDED_LINKS = {}
+"""By user: the link by which a server was launched that has ended, the newest `_KEPT_LINKS` of them."""
+_KEPT_LINKS = 10_000
 
 
 class BinderSpawnerMixin(Configurable):
@@ -163,6 +171,14 @@ class BinderSpawnerMixin(Configurable):
         await self._watch(address, min(began + self.start_timeout - 1, time.monotonic() + _WATCHED))
         return address
 
+    def clear_state(self):
+        """Called when a server has ended, however that came: its page then leads back to its launch."""
+        super().clear_state()
+        _ENDED_LINKS.pop(self.user.name, None)
+        _ENDED_LINKS[self.user.name] = _launch_link(self.user_options)
+        while len(_ENDED_LINKS) > _KEPT_LINKS:
+            del _ENDED_LINKS[next(iter(_ENDED_LINKS))]
+
     async def _watch(self, address, until):
         place, runs_at = address, time.monotonic()
         if isinstance(address, str):
@@ -222,3 +238,73 @@ async def _listens(host, port):
         return False
     writer.close()
     return True
+
+
+class BinderAuthenticator(NullAuthenticator):
+    """Nobody logs in. A notebook that has ended is a page with the status 424, and a way to launch it again."""
+
+    def get_handlers(self, app):
+        """Come before the hub's own, which ask people to log in."""
+        return [
+            (r"/user/([^/]+)(/.*)?", _NoNotebook),
+            (r"/error/503", _NoAnswer),
+            (r"/login", _NoLogin),
+        ]
+
+
+class _NoNotebook(BaseHandler):
+    """For what the proxy knows no server for."""
+
+    async def get(self, user_name, path):
+        user = self.find_user(user_name)
+        if user and user.active:
+            self.set_header("Retry-After", "3")
+            asked = self.base_url + self.request.uri[len(self.hub.base_url) :]  # as the proxy was asked
+            self.set_header("Refresh", f"3; url={asked}")
+            await self._show(503, "This notebook is not ready", _NOT_READY)
+        elif "api" in (path or "").split("/") or "application/json" in self.request.headers.get("Accept", ""):
+            self.set_status(424)
+            self.finish({"message": "This notebook has ended. Its link can be opened again."})
+        else:
+            link = _ENDED_LINKS.get(user_name) or (
+                _launch_link(user.spawners[""].user_options) if user else ""
+            )
+            if link and path and path != "/":
+                link += f"?urlpath={quote(path[1:], safe='')}"
+            again = f'<a href="{xhtml_escape(link)}">Launch it again</a>' if link else "Open its link again"
+            await self._show(424, "This notebook has ended", f"{_ENDED} {again}.")
+
+    async def _show(self, status, title, html):
+        self.set_status(status)
+        self.finish(
+            await self.render_template(
+                "error.html", status_code=status, status_message=title, message_html=html
+            )
+        )
+
+
+class _NoAnswer(_NoNotebook):
+    """For a server that the proxy gets no answer from, and which the hub has not found to be gone yet."""
+
+    async def get(self):
+        await self._show(503, "This notebook does not answer", _SILENT)
+
+
+class _NoLogin(_NoNotebook):
+    async def get(self):
+        await self._show(403, "Nobody logs in here", _LINKS_ONLY)
+
+
+_ENDED = (
+    "Binder not found at this address. A notebook is stopped when nobody uses it for a while, when it fails, or with "
+    "the hub, and what was changed in it is gone."
+)
+_NOT_READY = "It starts, or the hub or its proxy has been restarted. This page looks again in some seconds."
+_SILENT = "It is busy, or has just ended. Look again in some seconds."
+_LINKS_ONLY = "Notebooks are launched by links that are opened at the Binder."
+
+
+def _launch_link(options):
+    """Where `options` of a server were launched; empty if that is no web page."""
+    link = f"{options.get('binder_launch_host', '')}{options.get('binder_request', '')}"
+    return link if link.startswith(("http://", "https://")) else ""
