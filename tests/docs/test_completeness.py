@@ -174,3 +174,18 @@ def test_a_metric_or_label_that_nothing_explains_stops_the_reference(
     monkeypatch.setattr(module, "sources", lambda: [*real, file])
     with pytest.raises(LookupError, match=named):
         module.metric_table() + module.label_table()
+
+
+def test_variables_of_one_host_are_in_its_table() -> None:
+    folder = ROOT / "examples" / "one-host"
+    code = "".join((folder / name).read_text() for name in ("one-host", "jupyterhub_config.py"))
+    guide = (ROOT / "docs" / "how-to" / "a-binder-for-your-group.md").read_text()
+    rows = dict(re.findall(r"^\| `(ONE_HOST_\w+)` \|([^|]*)\|", guide, re.MULTILINE))
+    assert set(rows) == set(re.findall(r"ONE_HOST_[A-Z_]+", code))
+    defaults = {
+        **dict(re.findall(r"\$\{(ONE_HOST_\w+):-([^}$]+)\}", code)),
+        **dict(re.findall(r'environ\.get\("(ONE_HOST_\w+)", "(.+?)"\)', code)),
+    }
+    assert {name: rows[name].strip("` ") for name in defaults} == defaults
+    without = set(rows) - set(defaults) - {"ONE_HOST_RINGBINDER"}
+    assert [name for name in without if rows[name].strip()] == []

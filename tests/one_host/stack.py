@@ -39,6 +39,10 @@ class OneHost:
     registry: str
     engine: RealEngine
     script: psutil.Process
+    installed: str
+    """What `install` has printed."""
+    printed: str
+    """What `run` has printed, until all of it answered."""
 
     async def events(self, link: str) -> AsyncIterator[dict[str, Any]]:
         """What the launch of `link` tells, until it is ready, has failed, or the caller leaves."""
@@ -191,7 +195,7 @@ def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewher
     )
     differs = {
         "ONE_HOST_HOME": str(folder / "home"),
-        "ONE_HOST_HUB": f"http://{here[0]}",
+        "ONE_HOST_HUB": f"http://localhost:{ports[0]}",
         "ONE_HOST_HUB_API": f"http://{here[1]}",
         "ONE_HOST_PROXY_API": f"http://{here[2]}",
         "ONE_HOST_REGISTRY": here[3],
@@ -212,10 +216,10 @@ def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewher
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with _running(env) as process:
-        _wait_for_the_word(process)
+        printed = _wait_for_the_word(process)
         yield OneHost(
-            folder / "home", f"http://{here[4]}/", f"http://{here[0]}/", here[3], engine,
-            psutil.Process(process.pid),
+            folder / "home", f"http://{here[4]}/", f"http://localhost:{ports[0]}/", here[3], engine,
+            psutil.Process(process.pid), done.stdout, printed,
         )  # fmt: skip
 
 
@@ -233,13 +237,13 @@ def _running(env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def _wait_for_the_word(process: subprocess.Popen[str]) -> None:
+def _wait_for_the_word(process: subprocess.Popen[str]) -> str:
     said = []
     assert process.stdout is not None
     for line in process.stdout:
         said.append(line)
         if "Ringbinder is at" in line:
-            return
+            return "".join(said)
     raise AssertionError(f"one-host run has ended:\n{''.join(said)}")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from playwright.async_api import Browser, expect
 from realparts.browser import chromium
@@ -54,6 +57,33 @@ async def test_a_click_runs_a_cell_and_the_second_launch_builds_nothing(
     assert told[-1]["phase"] == "ready", told[-1]
     assert not {"building", "pushing", "fetching"} & {event["phase"] for event in told}
     assert await answers(told[-1])
+
+
+def test_install_shows_its_commands_and_how_to_undo_them(binder: OneHost) -> None:
+    commands = [line for line in binder.installed.splitlines() if line.startswith("+ ")]
+    assert commands[0] == f"+ mkdir -p {binder.folder}"
+    for each in ("python3 -m venv", "pip install", "npm install", "ringbinder init one-host"):
+        assert any(each in command for command in commands), each
+    assert f"    rm -r {binder.folder}" in binder.installed.splitlines()
+    assert not any(
+        binder.secret(name) in binder.installed for name in ("JUPYTERHUB_API_TOKEN", "CONFIGPROXY_AUTH_TOKEN")
+    )
+
+
+async def test_notebooks_are_at_localhost_and_pages_are_not(binder: OneHost, git_server: GitServer) -> None:
+    git_server.repository("localhost").commit({"Dockerfile": dockerfile()})
+    assert f"Ringbinder is at {binder.address} and the notebooks at {binder.hub};" in binder.printed
+    assert urlsplit(binder.address).hostname == "127.0.0.1"
+    *_, ready = await binder.launch(link(git_server, "localhost"))
+    assert ready["url"].startswith(binder.hub), ready
+    assert urlsplit(ready["url"]).hostname == "localhost"
+    with socket.socket(socket.AF_INET6) as stranger, pytest.raises(OSError, match=r"in use|Cannot assign"):
+        stranger.bind(("::1", urlsplit(binder.hub).port))
+    # A jar keeps cookies for a name, and none for an address.
+    async with aiohttp.ClientSession() as client:
+        for query in (f"?token={ready['token']}", ""):
+            async with client.get(f"{ready['url']}api/kernels{query}") as answer:
+                assert answer.status == 200, query
 
 
 async def test_a_build_that_fails_says_why(binder: OneHost, git_server: GitServer) -> None:
@@ -113,6 +143,12 @@ async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: Gi
 
     await until(culled, seconds=180)
     assert not await answers(told[-1])
+    async with aiohttp.ClientSession() as client, client.get(f"{told[-1]['url']}lab/tree/a.ipynb") as answer:
+        page = await answer.text()
+    assert answer.status == 424
+    assert "This notebook has ended" in page
+    launched = f"{told[-1]['binder_launch_host']}{told[-1]['binder_request']}"
+    assert f'href="{launched}?urlpath=lab%2Ftree%2Fa.ipynb"' in page
 
     async def heard() -> bool:
         return bool(ends())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from contextlib import suppress
+import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,7 +15,7 @@ from playwright.async_api import expect
 from realparts.browser import chromium
 from ringbinder.testing.gitserver import GitServer
 
-from .stack import OneHost, answers, dockerfile, link
+from .stack import SCRIPT, OneHost, answers, dockerfile, link, until
 
 pytestmark = [
     pytest.mark.real("dockerd", "docker-registry", "debootstrap", "npm", "git", "jupyterlab"),
@@ -63,6 +66,40 @@ async def test_the_hub_is_restarted_in_the_middle_of_a_launch(binder: OneHost, g
     else:
         assert "JupyterHub" in last["message"], last
         await binder.nothing_but(before)
+
+
+async def test_hub_that_cannot_start_leaves_no_proxy(binder: OneHost, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        taken, *free = (stack.enter_context(socket.socket()) for _ in range(3))
+        for each in (taken, *free):
+            each.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = [each.getsockname()[1] for each in free]
+        for each in free:
+            each.close()
+        env = binder.script.environ() | {
+            "ONE_HOST_HOME": str(tmp_path),
+            "ONE_HOST_HUB": f"http://localhost:{ports[0]}",
+            "ONE_HOST_PROXY_API": f"http://127.0.0.1:{ports[1]}",
+            "ONE_HOST_HUB_API": f"http://127.0.0.1:{taken.getsockname()[1]}",
+            "JUPYTERHUB_API_TOKEN": "0" * 64,
+            "PATH": f"{binder.folder}/venv/bin:{binder.folder}/proxy/node_modules/.bin:{os.environ['PATH']}",
+        }
+        config = SCRIPT.with_name("jupyterhub_config.py")
+        hub = await asyncio.create_subprocess_exec(
+            "jupyterhub", "--config", config, env=env,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        log, _ = await hub.communicate()
+        assert hub.returncode != 0
+        assert b"Starting proxy" in log
+        assert b"Failed to bind hub" in log
+
+    async def gone() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", ports[0])) != 0
+
+    await until(gone, seconds=30)
 
 
 async def test_a_launch_that_ringbinder_was_killed_in_leaves_nothing(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .invocation import Invocation
 
 _KINDS = ("embedded", "one-host", "cluster")
-_HUB_HERE = "http://127.0.0.1:8000/"
+_HUB_HERE = "http://localhost:8000/"
 _REGISTRY_HERE = "127.0.0.1:5000/binder-"
 
 
