@@ -31,8 +31,8 @@ PLAN = Plan(REPO, f"course:{REF}", "build-course")
 IMAGE = Image(PLAN.image, "oci")
 JUPYTER = Image("jupyter:1", "oci")
 """A real JupyterLab; the others are light stand-ins, or behave as their names say."""
-ENDLESS, BROKEN, REFUSED, SLOW, UNLUCKY = (
-    Image(f"{kind}:1", "oci") for kind in ("endless", "broken", "refused", "slow", "unlucky")
+ENDLESS, BROKEN, REFUSED, SLOW, UNLUCKY, UNREACHABLE = (
+    Image(f"{kind}:1", "oci") for kind in ("endless", "broken", "refused", "slow", "unlucky", "unreachable")
 )
 
 Make = Callable[..., JupyterHubLauncher]

@@ -34,6 +34,7 @@ PROXY_TOKEN: Final = "proxy-token-4713"
 # `image` says how a server behaves: these hubs run no containers.
 _CONFIG: Final = """
 import asyncio, os, sys
+import requests
 from tornado import web
 
 sys.path.insert(0, os.environ["HUB_FOLDER"])
@@ -41,7 +42,14 @@ from jupyterhub.spawner import SimpleLocalProcessSpawner
 from spawner import BinderAuthenticator, BinderSpawnerMixin
 
 
-class BinderSpawner(BinderSpawnerMixin, SimpleLocalProcessSpawner):
+class WithoutEngine(SimpleLocalProcessSpawner):
+    async def start(self):
+        if self.user_options.get("image", "").startswith("unreachable"):
+            raise requests.ConnectionError("connection refused")
+        return await super().start()
+
+
+class BinderSpawner(BinderSpawnerMixin, WithoutEngine):
     async def start(self):
         image = self.user_options.get("image", "")
         if image.startswith("refused"):

@@ -76,7 +76,7 @@ async def test_notebook_without_route_is_not_called_ended(
     assert "has ended" not in page
 
 
-async def test_notebook_without_answer_names_no_start_button(
+async def test_notebook_without_answer_is_called_busy(
     each_hub: Hub, server: Server, browser: aiohttp.ClientSession
 ) -> None:
     await proxy(browser, each_hub, "POST", server, json={"target": "http://127.0.0.1:1"})
@@ -85,6 +85,20 @@ async def test_notebook_without_answer_names_no_start_button(
     assert answer.status == 503
     assert "does not answer" in page
     assert "from the hub" not in page
+
+
+async def test_killed_notebook_has_ended_at_once(
+    the_hub: Hub, make: Make, browser: aiohttp.ClientSession
+) -> None:
+    server = await make(the_hub.url).launch(IMAGE, wish("killed"), PLAN, RecordingLog())
+    [process] = the_hub.processes()
+    process.kill()
+    process.wait()
+    async with browser.get(f"{server.url}lab/tree/a.ipynb") as answer:
+        page = await answer.text()
+    assert "This notebook has ended" in page
+    assert "/v2/gh/some/course/HEAD?urlpath=lab%2Ftree%2Fa.ipynb" in page
+    await make(the_hub.url).stop(server)
 
 
 async def test_hub_without_logins_says_where_links_go(each_hub: Hub, browser: aiohttp.ClientSession) -> None:

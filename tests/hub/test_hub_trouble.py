@@ -18,7 +18,7 @@ from ringbinder.model import LaunchRequest
 from ringbinder.testing import RecordingLog
 from ringbinder_launchers.jupyterhub import JupyterHubLauncher
 
-from .conftest import BROKEN, ENDLESS, IMAGE, PLAN, REFUSED, SLOW, UNLUCKY, VERSIONS, Make, wish
+from .conftest import BROKEN, ENDLESS, IMAGE, PLAN, REFUSED, SLOW, UNLUCKY, UNREACHABLE, VERSIONS, Make, wish
 from .real_hub import TOKEN, Hub, Installed, hub
 
 PATIENCE = 60.0
@@ -55,6 +55,12 @@ async def test_a_server_that_fails_is_tried_twice(the_hub: Hub, make: Make) -> N
     assert caught.value.code == "launch-failed"
     assert log.text.count("retrying") == 1
     assert the_hub.users() == {}
+
+
+async def test_an_engine_that_is_gone_is_named(each_hub: Hub, make: Make) -> None:
+    with pytest.raises(UserError, match=r"engine, or the cluster,.* does not answer the hub"):
+        await make(each_hub.url).launch(UNREACHABLE, wish("unreachable"), PLAN, RecordingLog())
+    assert each_hub.users() == {}
 
 
 async def test_a_server_that_ends_at_once_is_told_at_once(each_hub: Hub, make: Make) -> None:

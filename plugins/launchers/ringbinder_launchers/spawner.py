@@ -19,7 +19,7 @@ arguments and variables are those of BinderHub's mixin.
 import asyncio
 import re
 import time
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from jupyterhub.auth import NullAuthenticator
 from jupyterhub.handlers import BaseHandler
@@ -64,6 +64,9 @@ _RUNS = 1.0
 """Seconds from one look at whether it runs to the next."""
 _LAST_LINES = 20
 _LAST_CHARACTERS = 2000
+_UNREACHABLE = (
+    "The container engine, or the cluster, that starts servers does not answer the hub; try again later"
+)
 _BROKEN = 422
 """The image is at fault, not the hub: of 4xx no hub ends itself after a few (`consecutive_failure_limit`)."""
 _EXIT_CODE = re.compile(r"ExitCode=(-?\d+)|\Z")
@@ -71,6 +74,7 @@ _EXIT_CODE = re.compile(r"ExitCode=(-?\d+)|\Z")
 _ENDED_LINKS = {}
 """By user: the link by which a server was launched that has ended, the newest `_KEPT_LINKS` of them."""
 _KEPT_LINKS = 10_000
+_SERVER_PATH = re.compile(r"user/([^/?]+)(/[^?]*)?")
 
 
 class BinderSpawnerMixin(Configurable):
@@ -160,14 +164,14 @@ class BinderSpawnerMixin(Configurable):
         try:
             address = await super().start(*args, **kwargs)
         except Exception as error:
-            explained = getattr(error, "explanation", None)  # docker's errors have one
-            if not explained:
+            if explained := getattr(error, "explanation", None):  # docker's errors have one
+                code = _BROKEN if error.is_client_error() else 500
+                told = f"The container engine could not start it: {self._tidy(explained)}"
+            elif isinstance(error, OSError) and type(error).__module__ != "builtins":  # an HTTP client's
+                code, told = 500, _UNREACHABLE
+            else:
                 raise
-            told = f"The container engine could not start it: {self._tidy(explained)}"
-            if error.is_client_error():
-                raise web.HTTPError(_BROKEN, told) from error
-            error.jupyterhub_message = told
-            raise
+            raise web.HTTPError(code, told) from error
         await self._watch(address, min(began + self.start_timeout - 1, time.monotonic() + _WATCHED))
         return address
 
@@ -284,10 +288,15 @@ class _NoNotebook(BaseHandler):
 
 
 class _NoAnswer(_NoNotebook):
-    """For a server that the proxy gets no answer from, and which the hub has not found to be gone yet."""
+    """For a server that the proxy gets no answer from: the hub looks now whether it is there."""
 
     async def get(self):
-        await self._show(503, "This notebook does not answer", _SILENT)
+        place = _SERVER_PATH.match(self.get_argument("url", "").removeprefix(self.base_url))
+        user = place and self.find_user(unquote(place[1]))
+        if user and user.spawners[""].ready and await user.spawners[""].poll_and_notify() is None:
+            await self._show(503, "This notebook does not answer", _SILENT)
+        else:
+            await super().get(*(unquote(part or "") for part in place.groups()) if place else ("", ""))
 
 
 class _NoLogin(_NoNotebook):
@@ -300,7 +309,7 @@ _ENDED = (
     "the hub, and what was changed in it is gone."
 )
 _NOT_READY = "It starts, or the hub or its proxy has been restarted. This page looks again in some seconds."
-_SILENT = "It is busy, or has just ended. Look again in some seconds."
+_SILENT = "It is there and does not answer: it may be busy. Look again in some seconds."
 _LINKS_ONLY = "Notebooks are launched by links that are opened at the Binder."
 
 
