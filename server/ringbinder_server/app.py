@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import BaseConverter, MapAdapter, RequestRedirect
 
 from . import access, api, builds, images, launches, legacy, login, notebooks, pages, wire
+from .connections import Disconnected
 from .guard import Guard
 from .look import Look
 from .proxies import Network, believe, networks
@@ -77,7 +79,8 @@ class _App(Quart):
             _name_request(scope)
             believe(scope, self.trusted)
             scope["path"] = _ADDRESS.sub(b"", scope["raw_path"], count=1).decode("ascii") or "/"
-        await super().asgi_app(scope, receive, send)
+        with suppress(Disconnected):
+            await super().asgi_app(scope, receive, send)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         # What is raised here reaches no error handler: Quart would answer 500, without a word.

@@ -16,6 +16,8 @@ import h11
 import hypercorn.protocol
 from attrs import define, field
 from hypercorn.events import Closed, Event
+from hypercorn.protocol.events import Body, Response
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from ringbinder.services import Logger
@@ -72,17 +74,32 @@ class Listening(socket.socket):
         self._resting = False
 
 
+class Disconnected(OSError):
+    """Raised by ASGI's `send` once the client has gone, as the ASGI specification asks for."""
+
+
 class _Http1(H11Protocol):
     """HTTP/1 and nothing else on a connection without TLS: Hypercorn has no option for that.
 
     h2c has no use here, and a proxy that passes an upgrade on would no longer see the requests behind it.
     """
 
+    _gone = False
+
     async def handle(self, event: Event) -> None:
+        self._gone = self._gone or isinstance(event, Closed)
         await super().handle(event)
         if isinstance(self.stream, WSStream) and self.stream.closed:
             # Hypercorn (0.18) refuses a malformed handshake, and then keeps the connection for ever.
             await self._maybe_recycle()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Sends a part of a response; raises Disconnected if that could not be written."""
+        await super().stream_send(event)
+        if self._gone and isinstance(event, (Response, Body)):
+            # Hypercorn (0.18) drops what is written to a client that has gone, and awaits nothing: an application
+            # would write all that it has, while the loop stands still and each failure keeps its bytes in memory.
+            raise Disconnected
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Leaves ``Upgrade: h2c`` unanswered: the request is one of HTTP/1.1."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import resource
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from ringbinder.eventlog import EventLog
+from ringbinder.sessions import LARGE_BATCH
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve
@@ -96,3 +99,47 @@ async def test_a_thousand_clients_that_leave_at_random_leave_nothing(serve: Serv
             assert len(await live.binder.servers()) >= told > 0, "who was told of a server has it"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def deaf(live: Live, path: str) -> socket.socket:
+    """A client that has asked for `path` and reads nothing."""
+    loop, address = asyncio.get_running_loop(), urlsplit(live.address)
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await loop.sock_connect(client, (address.hostname, address.port))
+    request = f"GET /{path} HTTP/1.1\r\nHost: {address.netloc}\r\nAccept: text/event-stream\r\n\r\n"
+    await loop.sock_sendall(client, request.encode())
+    return client
+
+
+async def test_client_that_closes_unread_gets_no_more_written(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def frames(log: EventLog, start: int, stop: int, offset: int) -> bytes:
+        made.append(stop - start)
+        return make(log, start, stop, offset)
+
+    make = EventLog.frames
+    monkeypatch.setattr(EventLog, "frames", frames)
+    lines, clients = 40_000, 5
+    async with serve({"FakeBuilder.lines": str(lines), "FakeBuilder.line_bytes": "300"}, hold=60) as live:
+        opened = [await deaf(live, "build/fake/owner/name/main") for _ in range(clients)]
+        while not live.binder.runs.ended:
+            await asyncio.sleep(0)
+        before = -1
+        while before != len(made):  # until all of them wait for their clients to read
+            before = len(made)
+            for _ in range(500):
+                await asyncio.sleep(0)
+        left = clients * lines - sum(made)
+        assert left > clients * lines / 3
+        made.clear()
+        for client in opened:
+            client.close()
+        registry = live.binder.services.metrics.registry
+        while registry.get_sample_value("ringbinder_open_streams"):
+            await asyncio.sleep(0)
+        assert sum(made) <= clients * LARGE_BATCH
