@@ -56,11 +56,15 @@ Source: `ensure_container_repository!` of GitLab, `_authorize_or_downscope_reque
 """
 _REFUSED: Final = frozenset({401, 403})
 _Standing = Literal["nobody", "unknown", "known"]
-_REMEDIES: Final[Mapping[_Standing, str]] = {
-    "nobody": "set DockerRegistry.username and password",
-    "unknown": "check DockerRegistry.username and password",
-    "known": "the password is right: give this user the right to, or change BinderHub.image_prefix",
+_REMEDIES: Final[Mapping[_Standing, tuple[str, str]]] = {
+    "nobody": ("DockerRegistry.username", "set DockerRegistry.username and password"),
+    "unknown": ("DockerRegistry.password", "check DockerRegistry.username and password"),
+    "known": (
+        "DockerRegistry.url",
+        "the password is right: give this user the right to, or change BinderHub.image_prefix",
+    ),
 }
+"""The option that an error is about, and what to do."""
 _MAKES_NONE: Final = (
     "it makes no repository when one is pushed to, as Amazon's ECR: make it, or choose the registry helper"
 )
@@ -172,7 +176,7 @@ class RegistryClient:
             # Docker Hub makes a repository at the first upload.
             if "push" in actions:
                 return f"{lets_us}, as its token says"
-            raise self.wrong("DockerRegistry.url", f"does not let us {wish}; {_REMEDIES['known']}")
+            raise self.wrong("DockerRegistry.url", f"does not let us {wish}; {_REMEDIES['known'][1]}")
         answer = await self.ask("POST", f"{name}/blobs/uploads/", scope)
         if answer.status != 202:
             raise self._refusal(answer, wish, await self._standing(answer, scope))
@@ -210,10 +214,9 @@ class RegistryClient:
         """The error where the registry refuses `wish`."""
         told = f"does not let us {wish}: HTTP status {answer.status}{_said(answer)}"
         if answer.status in _REFUSED:
-            told += f"; {_REMEDIES[standing]}{option if standing != 'unknown' else ''}"
-        elif answer.status == 404:
-            told += f"; {_MAKES_NONE}"
-        return self.wrong("DockerRegistry.url", told)
+            at, remedy = _REMEDIES[standing]
+            return self.wrong(at, f"{told}; {remedy}{option if standing != 'unknown' else ''}")
+        return self.wrong("DockerRegistry.url", f"{told}; {_MAKES_NONE}" if answer.status == 404 else told)
 
     def wrong(self, option: str, what: str) -> ConfigError:
         """An error that is to be mended at `option`."""
@@ -346,7 +349,7 @@ class RegistryClient:
         ):
             told = (
                 f"accepts the password of {credentials.username}, but {server} gives no token for what is asked "
-                f"({why}); {_REMEDIES['known']}{_OPTION}"
+                f"({why}); {_REMEDIES['known'][1]}{_OPTION}"
             )
             return _NoRightError(self.wrong("DockerRegistry.url", told).problems)
         told = f"does not accept the password of {credentials.username}: {server} answers with {why}"

@@ -50,7 +50,8 @@ async def examine(
         findings.append(Finding("ok", f"{client.title} {await client.try_push(trial)}"))
         findings += await _quota(client, probe) if probe else []
     except (TransientError, ConfigError) as error:
-        findings.append(Finding("error", str(error), _LOGIN))
+        login = str(error).startswith(("DockerRegistry.username", "DockerRegistry.password"))
+        findings.append(Finding("error", str(error), _LOGIN if login else ""))
     return findings
 
 
