@@ -86,7 +86,7 @@ async def test_a_base_that_does_not_fit_is_left_out(embedded: Embedded) -> None:
     image = await embedded.build(plan)
     assert in_env(image, versions("jupyterlab-widgets")) == "1.1.11"
     assert in_env(image, "import nbconvert, importlib.util as u; print(u.find_spec('ipywidgets'))") == "None"
-    assert "Left out: ipywidgets>=8,<9, which repo2docker adds." in embedded.log.text
+    assert "Left out: ipywidgets>=8,<9, which repo2docker adds: not to be had" in embedded.log.text
     assert "unsatisfiable" not in embedded.log.text
 
 
@@ -115,7 +115,7 @@ async def test_the_base_takes_little_of_the_disk(apart: Embedded) -> None:
 async def shown(page: Page, url: str) -> None:
     await page.goto(url)
     await page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-    await page.locator(".jp-NotebookPanel-toolbar").get_by_text("Python 3").wait_for()
+    await page.locator(".jp-StatusBar-Left").get_by_text("| Idle").wait_for()  # else nothing is run
     await page.locator(".jp-Notebook .jp-Cell").first.click()
     await page.keyboard.press("Shift+Enter")
     widget = page.locator(".jp-OutputArea .widget-slider")

@@ -183,8 +183,7 @@ def test_text_of_a_tool_gets_its_cause(text: str, code: str, words: tuple[str, .
     "text",
     [
         "Added, as repo2docker does: ipywidgets>=8,<9, nbconvert, nbformat\n",
-        "Left out: nbconvert, which repo2docker adds. Nothing of the package index fits beside what the repository "
-        "asks for.\n",
+        "Left out: nbconvert, which repo2docker adds: not to be had beside what the repository asks for.\n",
         "requirements.txt (line 1): --trusted-host is passed over.\n",
         "test_slow PASSED after a request timed out as expected\n",
     ],

@@ -16,7 +16,7 @@ from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import memory
 from ringbinder_embedded.relay import Relay
 
-from .conftest import Embedded, place_of, request
+from .conftest import Embedded, in_env, place_of, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -89,6 +89,7 @@ async def test_a_build_in_bubblewrap(apart: Embedded, tmp_path: Path) -> None:
         for name in ("by-setup.txt", "by-post.txt"):
             assert (place_of(image, "repo") / name).read_text().startswith(seen), name
         assert (place_of(image, "home") / "mine.txt").read_text() == "mine"
+        assert in_env(image, "import ipywidgets, six; print(six.__version__)") == "1.16.0"
         assert not place_of(image, "tmp").exists()
         assert (cache / "outside").exists() == (mode == "off")
     (cache / "outside").unlink()

@@ -162,8 +162,8 @@ class Environment:
             self.build.log.line(f"Added, as repo2docker does: {added}\n", "building")
         if left:
             self.build.log.line(
-                f"Left out: {', '.join(sorted(left))}, which repo2docker adds. Nothing of the package index fits "
-                "beside what the repository asks for.\n",
+                f"Left out: {', '.join(sorted(left))}, which repo2docker adds: not to be had beside what the "
+                "repository asks for.\n",
                 "building",
             )
 
