@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 from ringbinder.testing.kubeapi import KubeApi
-from ringbinder.testing.kubescript import Exit, Hold, Object, Wait
+from ringbinder.testing.kubescript import Exit, Hold, Line, Object, Stuck, Wait
 
 from .conftest import VERSIONS
 from .real_hub import SPAWNER, Installed
@@ -44,7 +44,9 @@ LOGIN: Final = {"auth_enabled": True}
 PAGES: Final = {"token_in_arguments": True, "cors_allow_origin": "*", "default_url": "/lab"}
 KUBE: Final = {"KubeSpawner": {"image": "registry.example/everybody:1"}}
 NOBODY_LISTENS: Final = {"KubeSpawner": {"port": 9}}
-ENDS: Final = {**OPTIONS, "image": "registry.example/ends:1"}
+ENDS, HUNGRY, MISNAMED, EVICTED = (
+    {**OPTIONS, "image": f"registry.example/{kind}:1"} for kind in ("ends", "hungry", "misnamed", "evicted")
+)
 DOCKER: Final = {
     "DockerSpawner": {
         "image": "registry.example/everybody:1",
@@ -72,6 +74,9 @@ def cases(installed: Installed, folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "pod": case("kube", OPTIONS, KUBE),
         "pod that ends": case("kube", ENDS, NOBODY_LISTENS),
+        "pod that is hungry": case("kube", HUNGRY, NOBODY_LISTENS),
+        "pod with a wrong name": case("kube", MISNAMED, NOBODY_LISTENS),
+        "pod that is evicted": case("kube", EVICTED, NOBODY_LISTENS),
         "pod for pages": case("kube", OPTIONS, KUBE, **PAGES),
         "pod of who is logged in": case("kube", OPTIONS, KUBE, **LOGIN),
         "pod of who pressed Start": case("kube", {}, KUBE, **LOGIN),
@@ -90,8 +95,14 @@ def cases(installed: Installed, folder: Path) -> dict[str, dict[str, Any]]:
 
 def life(pod: Object) -> list[Any]:
     """Longer than it takes until the spawner is asked whether a pod runs that does not listen."""
-    image = pod["spec"]["containers"][0]["image"]
-    return [Wait(1.5), Exit(3)] if image == ENDS["image"] else [Hold(asyncio.Event())]
+    words = [Line(f"line {number}") for number in range(500)]
+    ends: dict[str, list[Any]] = {
+        ENDS["image"]: [*words, Line(f"No module named \x1b[31mjupyter\x1b[0m {TOKEN}"), Wait(1.5), Exit(3)],
+        HUNGRY["image"]: [Line("loading"), Wait(0.1), Exit(137, "OOMKilled")],
+        MISNAMED["image"]: [Stuck("InvalidImageName", 'couldn\'t parse image name "a b"')],
+        EVICTED["image"]: [Wait(0.1), Exit(137, "", "Evicted", "The node was low on resource: memory.")],
+    }
+    return ends.get(pod["spec"]["containers"][0]["image"], [Hold(asyncio.Event())])
 
 
 async def run(installed: Installed, folder: Path) -> dict[str, Any]:
@@ -241,15 +252,32 @@ def test_what_is_refused_has_asked_for_nothing(started: Mapping[str, Any], name:
     assert (refused["refused"], refused["asked"]) == (400, None)
     assert why in refused["why"]
     pods = [case for case in started if "pod" in case and "refused" not in started[case]]
-    assert len(started["created"]) == len(pods) + 1, "and the pod that ends"
+    ended = [
+        case for case in started if isinstance(started[case], dict) and started[case].get("refused") == 422
+    ]
+    assert len(started["created"]) == len(pods) + len(ended)
 
 
-def test_a_pod_that_ends_before_it_listens_says_how(started: Mapping[str, Any]) -> None:
+def test_pod_that_ends_says_how_with_its_last_lines(started: Mapping[str, Any]) -> None:
     ended = started["pod that ends"]
-    assert (ended["refused"], ended["why"]) == (
-        422,
-        "The server ended with exit code 3 before it answered",
-    )
+    what, *lines = ended["why"].split("\n")
+    assert (ended["refused"], what) == (422, "The server ended with exit code 3 before it answered")
+    assert lines[-2:] == ["line 499", "No module named \ufffd[31mjupyter\ufffd[0m ***"]
+    assert len(ended["why"]) < 2200
+    assert "line 0\n" not in ended["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("pod that is hungry", "The server needed more memory than it may have (exit code 137, OOMKilled)\nloading"),
+        ("pod with a wrong name",
+         'The cluster cannot start the server (InvalidImageName): couldn\'t parse image name "a b"'),
+        ("pod that is evicted", "The cluster has ended the server (Evicted): The node was low on resource: memory."),
+    ],
+)  # fmt: skip
+def test_pod_that_does_not_run_says_why(started: Mapping[str, Any], name: str, why: str) -> None:
+    assert (started[name]["refused"], started[name]["why"]) == (422, why)
 
 
 def test_a_process_is_opened_by_its_token_alone(started: Mapping[str, Any]) -> None:

@@ -15,6 +15,9 @@ from ..eventlog import Bell
 from . import kubeobjects as known
 from .kubescript import Exit, Hold, Line, Object, Script, Stuck, Wait, Warned
 
+_LOG_AS_MESSAGE = "FallbackToLogsOnError"
+_CRASHED = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
+
 
 @define(eq=False)
 class PodLog:
@@ -148,6 +151,15 @@ class KubeCluster:
                 case Exit(code, reason, pod_reason, message):
                     terminated = {"exitCode": code, "finishedAt": known.now()[:19] + "Z"}
                     terminated |= {"reason": reason or ("Completed" if code == 0 else "Error")}
+                    if (
+                        code
+                        and pod["spec"]["containers"][0].get("terminationMessagePolicy") == _LOG_AS_MESSAGE
+                    ):
+                        terminated["message"] = "".join(text for _, text in log.entries)[-2048:]
+                    if code and not pod_reason and pod["spec"].get("restartPolicy") == "OnFailure":
+                        self._state(pod, _CRASHED, restartCount=1, lastState={"terminated": terminated})
+                        self._changed("MODIFIED", pod)
+                        return
                     status |= {"phase": "Failed" if code or pod_reason else "Succeeded"}
                     status |= {"reason": pod_reason, "message": message} if pod_reason else {}
                     self._state(pod, {"terminated": terminated})
@@ -188,10 +200,10 @@ class KubeCluster:
         }
         self._make("events", meta["namespace"], event)
 
-    def _state(self, pod: Object, state: Mapping[str, Any]) -> None:
+    def _state(self, pod: Object, state: Mapping[str, Any], **more: Any) -> None:
         container = pod["spec"]["containers"][0]
         status = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
-        status |= {"ready": "running" in state, "state": dict(state)}
+        status |= {"ready": "running" in state, "state": dict(state), **more}
         pod["status"]["containerStatuses"] = [status]
 
     def _end(self, pod: Object) -> None:

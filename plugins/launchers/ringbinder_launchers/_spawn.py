@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field
+from ringbinder.bounded import excerpt
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
 from ringbinder.events import Log
 from ringbinder.secret import Secret, redact
@@ -26,6 +27,8 @@ _REFUSED: Final = re.compile(r"\bHTTP (4\d\d)\b(?:: [^()]*\((.*)\))?", re.DOTALL
 """How the hub tells of an exception of its spawner that refuses; source: tornado's `HTTPError`."""
 _BROKEN: Final = 422
 """What `spawner.py` raises for a server that ended before it answered; the lines after the first are its last."""
+_LONGEST_REASON: Final = 500
+_LONGEST_WORDS: Final = 4000
 _NO_SERVER: Final = frozenset({424, 502, 503, 504})
 _TOO_MANY: Final = 429
 
@@ -157,10 +160,12 @@ class Spawn:
         return self._broken(why) if status == _BROKEN else Refused(" ".join(why.split()), status=status)
 
     def _broken(self, told: str) -> UserError:
+        """`told` is what a spawner says, and on further lines what a stranger's server has written."""
         what, _, said = told.strip().partition("\n")
-        if lines := said.split("\n") if said else []:
-            self.log.line(f"{said}\n")
-            what = f"{what}; the last that it said: {lines[-1].strip()}"
+        what = excerpt(what, _LONGEST_REASON)
+        if lines := said[-_LONGEST_WORDS:].strip().split("\n") if said else []:
+            self.log.line("\n".join(lines) + "\n")
+            what = f"{what}; the last that it said: {excerpt(lines[-1], _LONGEST_REASON)}"
         return UserError("launch-failed", what)
 
 

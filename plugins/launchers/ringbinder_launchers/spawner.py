@@ -75,6 +75,19 @@ _ENDED_LINKS = {}
 """By user: the link by which a server was launched that has ended, the newest `_KEPT_LINKS` of them."""
 _KEPT_LINKS = 10_000
 _SERVER_PATH = re.compile(r"user/([^/?]+)(/[^?]*)?")
+_NOT_PRINTED = re.compile(r"[^\n\t -~\u00a0-\U0010ffff]")
+_LAST_WORDS = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+"""On Kubernetes: the end of the log becomes part of a container's status, where KubeSpawner sees it."""
+_NEVER = ("InvalidImageName", "ErrImageNeverPull")
+_STUCK = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+)
+_STUCK_SECONDS = 30.0
+"""For which one of these may last: what a registry or the kubelet tries again may go well."""
 
 
 class BinderSpawnerMixin(Configurable):
@@ -160,9 +173,12 @@ class BinderSpawnerMixin(Configurable):
             raise web.HTTPError(400, "an image and a token are needed: this server is for a Binder to start")
         if image and self.has_trait("image"):
             self.image = image
+        more = getattr(self, "extra_container_config", None)
+        if isinstance(more, dict) and "termination_message_policy" not in more:
+            self.extra_container_config = {**_LAST_WORDS, **more}
         began = time.monotonic()
         try:
-            address = await super().start(*args, **kwargs)
+            address = await self._start_or_end(super().start(*args, **kwargs))
         except Exception as error:
             if explained := getattr(error, "explanation", None):  # docker's errors have one
                 code = _BROKEN if error.is_client_error() else 500
@@ -183,6 +199,23 @@ class BinderSpawnerMixin(Configurable):
         while len(_ENDED_LINKS) > _KEPT_LINKS:
             del _ENDED_LINKS[next(iter(_ENDED_LINKS))]
 
+    async def _start_or_end(self, start):
+        """The address of `start`; 422 if a pod ends, or cannot be started, while KubeSpawner waits for it to run."""
+        starting = asyncio.ensure_future(start)
+        stuck_since = None
+        try:
+            while not starting.done():
+                await asyncio.wait({starting}, timeout=_RUNS)
+                why, final = self._pod_trouble()
+                stuck_since = (stuck_since or time.monotonic()) if why else None
+                if why and not starting.done() and (final or time.monotonic() - stuck_since > _STUCK_SECONDS):
+                    starting.cancel()
+                    await asyncio.wait({starting})
+                    await self._broken(why)
+        finally:
+            starting.cancel()
+        return starting.result()
+
     async def _watch(self, address, until):
         place, runs_at = address, time.monotonic()
         if isinstance(address, str):
@@ -192,13 +225,53 @@ class BinderSpawnerMixin(Configurable):
                 return
             if time.monotonic() >= runs_at:
                 runs_at = time.monotonic() + _RUNS
+                # First, since KubeSpawner's `poll` deletes a pod that has ended.
+                why, final = self._pod_trouble()
+                if final:
+                    await self._broken(why)
                 if (status := await super().poll()) is not None:
-                    said = await self._last_words()
-                    await self.stop(now=True)
                     code = _EXIT_CODE.search(str(status))[1] or status
+                    said = await self._last_words()
                     told = f"The server ended with exit code {code} before it answered"
-                    raise web.HTTPError(_BROKEN, f"{told}\n{said}" if said else told)
+                    await self._broken(f"{told}\n{said}" if said else told)
             await asyncio.sleep(_LISTENS)
+
+    async def _broken(self, why):
+        await self.stop(now=True)
+        raise web.HTTPError(_BROKEN, why)
+
+    def _pod_trouble(self, when=" before it answered"):
+        """Why KubeSpawner's pod does not run, empty if it may yet, and whether that is final."""
+        reflector = getattr(self, "pod_reflector", None)
+        pod = reflector and reflector.pods.get(f"{self.namespace}/{self.pod_name}")
+        if not pod or pod["metadata"].get("deletionTimestamp"):
+            return "", False
+        status = pod.get("status") or {}
+        if status.get("phase") == "Failed" and status.get("reason"):
+            told = f"The cluster has ended the server ({status['reason']}): {status.get('message') or ''}"
+            return self._tidy(told), True
+        for container in status.get("containerStatuses") or ():
+            if container["name"] != "notebook":
+                continue
+            state = container.get("state") or {}
+            ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+            if ended:
+                return self._how_ended(ended, when), True
+            waiting = state.get("waiting") or {}
+            if (reason := waiting.get("reason")) in _NEVER + _STUCK:
+                told = f"The cluster cannot start the server ({reason}): {waiting.get('message') or ''}"
+                return self._tidy(told), reason in _NEVER
+        return "", False
+
+    def _how_ended(self, ended, when):
+        code, reason = ended.get("exitCode"), ended.get("reason") or ""
+        told = f"The server ended with exit code {code}{when}"
+        if reason == "OOMKilled":
+            told = f"The server needed more memory than it may have (exit code {code}, OOMKilled)"
+        elif reason not in ("Error", "Completed", ""):
+            told += f" ({reason})"
+        said = self._tidy(ended.get("message") or "")
+        return f"{told}\n{said}" if said else told
 
     async def _last_words(self):
         """The end of the log, where there is one: DockerSpawner's containers have it."""
@@ -215,7 +288,7 @@ class BinderSpawnerMixin(Configurable):
         text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
         if token := self.user_options.get("token"):
             text = text.replace(token, "***")
-        return text[-_LAST_CHARACTERS:].strip()
+        return _NOT_PRINTED.sub("\ufffd", text[-_LAST_CHARACTERS:]).strip()
 
     async def create_object(self, *args, **kwargs):
         """DockerSpawner's: with `remove` the engine would take a container away before its log is read."""
@@ -224,8 +297,14 @@ class BinderSpawnerMixin(Configurable):
         return await super().create_object(*args, **kwargs)
 
     async def poll(self):
-        """As the spawner's; with DockerSpawner's `remove`, a container that has ended is taken away."""
+        """As the spawner's, with the last lines of a pod that has ended in the hub's log.
+
+        With DockerSpawner's `remove`, a container that has ended is taken away.
+        """
+        why, _ = self._pod_trouble("")
         status = await super().poll()
+        if status is not None and why:
+            self.log.warning("%s: %s", self._log_name, why)
         if status is not None and getattr(self, "remove", False) and getattr(self, "object_id", ""):
             try:
                 await self.remove_object()

@@ -1,0 +1,69 @@
+"""What a client reads of a launch at a hub: a hub in memory, a clock that the test turns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ringbinder.errors import UserError
+from ringbinder.secret import Secret
+from ringbinder.testing import FakeClock, RecordingLog, make_context
+from ringbinder_launchers._options import LauncherOptions
+from ringbinder_launchers.jupyterhub import JupyterHubLauncher
+
+from .conftest import IMAGE, PLAN, wish
+
+Answer = Callable[[httpx.Request], Any]
+
+
+@pytest.fixture
+async def launch(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Launches at a hub that answers so; gives the log."""
+    context = make_context(tmp_path, "jupyterhub")
+
+    async def start(answer: Answer, clock: FakeClock, **options: Any) -> tuple[RecordingLog, Any]:
+        log = RecordingLog()
+        found = make_context(tmp_path, "jupyterhub", clock=clock, answer=answer)
+        options = {"retries": 2, "spawn_attempts": 1, **options}
+        config = LauncherOptions(hub_url="http://hub/", hub_api_token=Secret("token-4719"), **options)
+        launcher = JupyterHubLauncher(config, found)
+        return log, launcher.launch(IMAGE, wish("a" * 20), PLAN, log)
+
+    yield start
+    await context.services.close()
+
+
+def refusing(message: str) -> Answer:
+    """A hub whose spawner refuses to start a server."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/servers/") and request.method == "POST":
+            return httpx.Response(422, json={"status": 422, "message": message})
+        return httpx.Response(201 if request.method == "POST" else 204, json={"name": "x"})
+
+    return answer
+
+
+async def test_last_lines_of_a_server_are_read(launch: Any) -> None:
+    said = "The server ended with exit code 3 before it answered\nline 1\nNo module named jupyter"
+    log, launching = await launch(refusing(said), FakeClock(jumps=True))
+    with pytest.raises(UserError) as caught:
+        await launching
+    assert caught.value.code == "launch-failed"
+    assert "exit code 3 before it answered; the last that it said: No module named jupyter" in str(
+        caught.value
+    )
+    assert log.text.endswith("line 1\nNo module named jupyter")
+
+
+async def test_last_lines_of_a_server_are_bounded(launch: Any) -> None:
+    said = "x" * 5000 + "\n" + "y\x1b[2J" * 100_000
+    log, launching = await launch(refusing(said), FakeClock(jumps=True))
+    with pytest.raises(UserError) as caught:
+        await launching
+    assert len(str(caught.value)) < 1200
+    assert "\x1b" not in str(caught.value)
+    assert len(log.text) < 5000
