@@ -156,6 +156,10 @@ TEXTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Available subcommands: dejavu execute kernel\n\nJupyter command `jupyter-labextension` not found.\n",
         "command-not-found", ("jupyter labextension",),
     ),
+    "an extension that is built": (
+        "  debuglog.py:55: UserWarning: RuntimeError: npm dependencies failed to install\n    warnings.warn(msg)\n",
+        "package-build-failed", ("jupyter labextension install", "Node.js"),
+    ),
     "Windows lines in bash": ("x.sh: line 3: $'foo\\r': command not found\n", "bad-file", ("CRLF",)),
     "Windows lines over env": (
         "/usr/bin/env: ‘bash\\r’: No such file or directory\n/usr/bin/env: use -[v]S to pass options in shebang "

@@ -194,6 +194,13 @@ _CAUSES: Final = (
         "Do less at a time in the build, or close what else takes memory on this machine.",
     ),
     Cause(
+        r"npm dependencies failed to install|Please install (?P<name>[Nn]ode\.?js)",
+        "package-build-failed",
+        "JupyterLab could not be built again, as `jupyter labextension install` does: that needs Node.js, and packages "
+        "of npm's.",
+        "Name the extension's Python package in the requirements instead: most need no such build any more.",
+    ),
+    Cause(
         r"Jupyter command `jupyter-(?P<name>[\w-]+)` not found",
         "command-not-found",
         "A script calls `jupyter {name}`, which is not installed.",
