@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from .metrics_repos import FrequentRepos
+from .metrics_repos import NamedRepos
 
 
 class Metrics:
@@ -19,7 +19,7 @@ class Metrics:
     """
 
     def __init__(self, repos: int | None = None) -> None:
-        """`repos` is how many repositories are named: the most frequent ones; None: all."""
+        """`repos` is how many repositories are named: the first ones; None: all."""
         self.registry = CollectorRegistry()
         self.build_time = Histogram(
             "binderhub_build_time_seconds",
@@ -47,7 +47,7 @@ class Metrics:
             ["status", "provider", "repo"],
             registry=self.registry,
         )
-        self._by_repo = FrequentRepos(repos, (self.build_count, self.launch_count))
+        self._repos = NamedRepos(repos)
         self.inprogress_builds = Gauge(
             "binderhub_inprogress_builds", "Builds under way", registry=self.registry
         )
@@ -143,7 +143,7 @@ class Metrics:
         finally:
             self.inprogress_builds.dec()
             self.build_time.labels(status).observe(time.monotonic() - started)
-            self._by_repo.count(self.build_count, status, provider, repo)
+            self.build_count.labels(status, provider, self._repos.label(repo)).inc()
 
     @contextmanager
     def launching(self, provider: str, repo: str) -> Iterator[None]:
@@ -164,4 +164,4 @@ class Metrics:
 
     def count_launch(self, status: str, provider: str, repo: str) -> None:
         """Counts a launch whose time is no matter, such as one beyond a quota (``pod_quota``, ``repo_quota``)."""
-        self._by_repo.count(self.launch_count, status, provider, repo)
+        self.launch_count.labels(status, provider, self._repos.label(repo)).inc()

@@ -127,8 +127,8 @@ class RingbinderSettings:
     metrics_repos: int | None = option(
         200,
         validator=validators.optional(validators.ge(0)),
-        help="How many repositories the metrics name; the less frequent ones are counted together as "
-        "`(other)`. 0: none is named. Nothing (null): all, as BinderHub does, without a bound.",
+        help="How many repositories the metrics name: the first ones since the start; later ones are counted together "
+        "as `(other)`. 0: none is named. Nothing (null): all, as BinderHub does, without a bound.",
     )
     keepalive: Duration = option(
         25.0,
