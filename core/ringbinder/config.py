@@ -168,7 +168,7 @@ class Config:
                         if host := unended_host(pattern):
                             yield self._told(
                                 (section, option),
-                                f"{pattern!r} also matches hosts such as {host}.evil.example. End the host with %2F.",
+                                f'"{pattern}" also matches hosts such as {host}.evil.example. End the host with %2F.',
                             )
 
     @property

@@ -13,7 +13,7 @@ from ringbinder.app import running
 from ringbinder.config import load
 from ringbinder.events import Event
 from ringbinder.model import LaunchRequest
-from ringbinder.testing.context import descendants
+from ringbinder.testing.context import descendants, left_over
 from ringbinder.testing.gitserver import GitServer
 
 from .hostile_repositories import BUILT, CANARY, FAILING, REFUSED, Hostile, files
@@ -83,7 +83,7 @@ async def check(ground: Ground, name: str, hostile: Hostile, sandbox: str) -> No
     assert CANARY not in log
     assert CANARY not in end.json.decode()
     assert len(end.message) < 2000
-    assert descendants() <= before
+    assert await left_over(before) == []
     ground.check_canary()
     ground.check_state()
     if code:
