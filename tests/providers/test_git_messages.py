@@ -386,6 +386,28 @@ TEXTS: Final = {
         "give out that commit",
     ),
     "JGit": (HTTPS, f"fatal: remote error: want {'1' * 40} not valid\n", "ref-not-found", "give out that commit"),
+    "path that git refuses": (
+        HTTPS, "error: invalid path '.GIT/config'\n", "ref-not-found", "that commit: invalid path '.GIT/config'.",
+    ),
+    "long name": (
+        HTTPS,
+        "error: unable to create file aaa: File name too long\nfatal: unable to checkout working tree\n",
+        "ref-not-found",
+        "unable to create file aaa: File name too long",
+    ),
+    "path over .git": (
+        HTTPS,
+        "error: The following untracked working tree files would be overwritten by checkout:\n\t.git/config\n"
+        "Please move or remove them before you switch branches.\nAborting\n",
+        "ref-not-found",
+        "cannot be checked out at that commit",
+    ),
+    "submodule not checked out": (
+        HTTPS,
+        f"fatal: bad\nfatal: Unable to checkout '{'1' * 40}' in submodule path 'lib'\n",
+        "ref-not-found",
+        "cannot be checked out at that commit",
+    ),
     "commit of a submodule": (
         HTTPS,
         f"fatal: remote error: upload-pack: not our ref {'1' * 40}\n"

@@ -127,6 +127,18 @@ _CAUSES: Final = (
         "does not give out that commit",
         "",
     ),
+    Cause(
+        r"^error: (?P<name>(?:invalid path|unable to create|The following untracked).*)",
+        "ref-not-found",
+        "cannot be checked out at that commit: {name}",
+        "",
+    ),
+    Cause(
+        r"^fatal: (?P<name>[Uu]nable to checkout.*)",
+        "ref-not-found",
+        "cannot be checked out at that commit: {name}",
+        "",
+    ),
     # The network.
     Cause(
         r"(?i)could not resolve host|unable to look up|name or service not known|temporary failure in name",
