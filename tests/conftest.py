@@ -24,6 +24,7 @@ from ringbinder.testing.gitserver import GitServer
 pytest_plugins = [
     "realparts.embedded",
     "realparts.fixtures",
+    "realparts.forge",
     "realparts.npm",
     "realparts.program",
     "realparts.serving",

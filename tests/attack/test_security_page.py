@@ -244,7 +244,8 @@ SHOWN_BY: dict[str, str] = {
         server/test_login.py::test_a_link_from_elsewhere_waits_for_a_click""",
     "G21": """hub/test_hub_login.py::test_a_login_a_launch_and_a_logout
         server/test_login.py::test_cookies_of_a_server_behind_tls_are_for_tls""",
-    "G22": "hub/test_hub_login.py::test_a_login_a_launch_and_a_logout",
+    "G22": """hub/test_hub_login.py::test_a_login_a_launch_and_a_logout
+        one_host/test_click_to_cell.py::test_notebooks_are_at_localhost_and_pages_are_not""",
     "G30": "cli/test_init.py::test_one_host",
     # a public cluster
     "C1": """builders/test_pod_manifest.py::test_the_documented_pod

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from attrs import frozen
+from realparts.forge import Forge
 from realparts.npm import Pages
 
 
@@ -24,6 +25,8 @@ class Binder:
     """With a slash at its end."""
     repository: str = ""
     """Address of a repository that it can launch."""
+    on_github: str = ""
+    """``owner/name`` of the same at GitHub, or what stands in for it."""
 
     @property
     def spec(self) -> str:
@@ -32,22 +35,22 @@ class Binder:
 
 @pytest.fixture(scope="session")
 def embedded(
-    pages: Pages, tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]
+    pages: Pages, forge: Forge, tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]
 ) -> Iterator[Binder]:
     """Launches real notebooks for the pages of the other origin."""
     require_real("git", "uv", "jupyterlab")
-    folder = tmp_path_factory.mktemp("repository")
-    (folder / "answer.py").write_text("ANSWER = 6 * 7\n")
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "Begin"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
+    repository = forge.repository("owner/clients")
+    repository.commit({"answer.py": "ANSWER = 6 * 7\n"})
     sets = {
+        **{
+            f"{section}.{name}": value for section, of in forge.settings.items() for name, value in of.items()
+        },
         "BinderHub.cors_allow_origin": pages.origin,
         "GitProvider.allowed_protocols": "[file]",
         "GitRepoProvider.allowed_protocols": "[file]",
     }
-    with _serving(tmp_path_factory.mktemp("embedded"), sets) as address:
-        yield Binder(address, folder.as_uri())
+    with _serving(tmp_path_factory.mktemp("embedded"), sets, forge.env) as address:
+        yield Binder(address, repository.folder.as_uri(), "owner/clients")
 
 
 @pytest.fixture
@@ -56,13 +59,13 @@ def fake(tmp_path: Path) -> Callable[..., Any]:
     kinds = dict.fromkeys(("Ringbinder.builder", "Ringbinder.registry", "Ringbinder.launcher"), "fake")
 
     def start(**sets: str) -> Any:
-        return _serving(tmp_path, {**kinds, "Ringbinder.extra_plugins": "[fake]", **sets})
+        return _serving(tmp_path, {**kinds, "Ringbinder.extra_plugins": "[fake]", **sets}, {})
 
     return start
 
 
 class _serving:
-    def __init__(self, folder: Path, sets: dict[str, str]) -> None:
+    def __init__(self, folder: Path, sets: dict[str, str], env: dict[str, str]) -> None:
         given = {
             "Ringbinder.state_folder": str(folder / "state"),
             "Ringbinder.cache_folder": str(folder / "cache"),
@@ -72,11 +75,12 @@ class _serving:
         program = str(Path(sys.executable).with_name("ringbinder"))
         self._command = [program, "serve", "--no-token", "--port", "0", *words]
         self._log = folder / "server.log"
+        self._env = os.environ | env
 
     def __enter__(self) -> str:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ}
+                self._command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from realparts.fixtures import Repo2Docker
+from realparts.forge import Forge
 from realparts.npm import Pages
 from realparts.parts import RealEngine
 
@@ -18,11 +19,12 @@ def binder(
     docker_engine: RealEngine,
     repo2docker_2024: Repo2Docker,
     pages: Pages,
+    forge: Forge,
     require_real: Callable[..., None],
 ) -> Iterator[stack.OneHost]:
     """`examples/one-host`, running."""
     require_real("npm", "docker-registry", "git")
     with stack.one_host(
-        tmp_path_factory.mktemp("one-host"), docker_engine, repo2docker_2024, pages.origin
+        tmp_path_factory.mktemp("one-host"), docker_engine, repo2docker_2024, pages.origin, forge
     ) as running:
         yield running

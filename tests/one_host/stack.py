@@ -19,6 +19,7 @@ import psutil
 from attrs import frozen
 from realparts import baseimage
 from realparts.fixtures import Repo2Docker
+from realparts.forge import Forge
 from realparts.parts import RealEngine
 from ringbinder.testing.gitserver import GitServer
 
@@ -181,10 +182,12 @@ async def answers(ready: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewhere: str) -> Iterator[OneHost]:
+def one_host(
+    folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewhere: str, forge: Forge
+) -> Iterator[OneHost]:
     """`one-host install` and `one-host run`, literally; what differs from the page is printed.
 
-    Pages of the origin `elsewhere` may use it.
+    Pages of the origin `elsewhere` may use it, and GitHub and GitLab are `forge`.
     """
     ports = _free_ports(5)
     here = [f"127.0.0.1:{port}" for port in ports]
@@ -192,6 +195,7 @@ def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewher
         f"LocalRepo2dockerBuild: {{repo2docker_config: {built_with.config}}}\n"
         "Ringbinder: {session_grace: 2s, sinks: [jsonlines]}\n"
         "Launcher: {resume_time: 5s, watch_interval: 2s}\n"
+        + "".join(f"{section}: {json.dumps(options)}\n" for section, options in forge.settings.items())
     )
     differs = {
         "ONE_HOST_HOME": str(folder / "home"),
@@ -210,7 +214,7 @@ def one_host(folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewher
         "one-host here, unlike the page:", *(f"{name}={value}" for name, value in differs.items()), sep="\n  "
     )
     print(f"  base image {(folder / 'tests.yaml').read_text().splitlines()[0]}")
-    env = os.environ | differs
+    env = os.environ | differs | forge.env
     done = subprocess.run(
         [SCRIPT, "install"], env=env, capture_output=True, text=True, timeout=600, check=False
     )

@@ -1,9 +1,18 @@
-"""Clients from the npm registry launch on the one host; those for pages, from a page of another origin."""
+"""Clients of others launch on the one host: those of the npm registry unchanged, the others played.
+
+Those for pages run in a page of another origin. Also what BinderHub's own remote tests ask of a Binder.
+"""
 
 from __future__ import annotations
 
+import re
+from urllib.parse import quote
+
+import aiohttp
 import pytest
+from realparts import clients
 from realparts.browser import chromium
+from realparts.forge import Forge
 from realparts.npm import Packages, Pages
 from realparts.thebe import run_with_thebe, run_with_thebe_core
 from ringbinder.testing.gitserver import GitServer
@@ -38,3 +47,60 @@ async def test_binderhub_client_thebe_core_and_thebe(
         page.set_default_timeout(120_000)
         await run_with_thebe(page, pages, *where, CODE)
         await page.wait_for_function("document.body.innerText.includes('the answer is 42')")
+
+
+async def test_eventsource_and_played_clients_launch(
+    binder: OneHost, forge: Forge, packages: Packages, pages: Pages
+) -> None:
+    forge.repository("owner/clients").commit({"Dockerfile": dockerfile(), "answer.py": "ANSWER = 6 * 7\n"})
+    at = binder.address, "owner/clients"
+    *_, ready = await packages.eventsource(f"{binder.address}build/gh/owner/clients/HEAD", closes=True)
+    assert ready["phase"] == "ready", ready
+    assert '"phase": "ready"' in await clients.repo2docker_action(*at, "main")
+    await clients.clinder(packages, *at, "main")
+    await clients.binder_api(*at, "main")
+    assert await clients.binderbot(*at, "main", CODE) == "the answer is 42\n"
+    async with chromium() as browser:
+        assert await clients.juniper(await browser.new_page(), pages, *at, CODE) == "the answer is 42\n"
+
+
+async def test_what_binderhubs_remote_tests_check(binder: OneHost, forge: Forge) -> None:
+    """Its `pytest -m remote` builds one repository by seven names, sees a build fail, and looks at the pages."""
+    repository = forge.repository("ci/minimal")
+    sha = repository.commit({"Dockerfile": dockerfile("RUN echo minimal")})
+    repository.branch("failed")
+    repository.commit({"Dockerfile": dockerfile("RUN false")})
+    repository.switch("main")
+    at_git = f"git/{quote(f'{forge.git_url}/ci/minimal', safe='')}"
+    for spec in (
+        f"{at_git}/HEAD", f"{at_git}/{sha}", "gh/ci/minimal/HEAD", f"gh/ci/minimal/{sha}", "gh/ci/minimal/master",
+        "gl/ci%2Fminimal/HEAD", f"gl/ci%2Fminimal/{sha}",
+    ):  # fmt: skip
+        told = await binder.launch(spec)
+        assert told[-1]["phase"] == "ready", (spec, told[-1])
+        assert all("message" in event for event in told)
+        usual = ("Launching server...", "Launch attempt ")
+        assert any(
+            event["phase"] == "launching" and not event["message"].startswith(usual) for event in told
+        ), "what the hub tells of its server"
+        url, token = told[-1]["url"], {"token": told[-1]["token"]}
+        async with aiohttp.ClientSession() as client:
+            async with client.get(url, params=token) as page:
+                assert (page.status, str(page.url).startswith(url)) == (200, True)
+            async with client.post(f"{url}api/shutdown", params=token) as ended:
+                assert ended.status == 200
+    told = await binder.launch("gh/ci/minimal/failed")
+    assert told[-1]["phase"] == "failed"
+    assert not {"launching", "ready"} & {event["phase"] for event in told}
+    async with aiohttp.ClientSession(binder.address) as client:
+        async with client.get("versions") as answer:
+            assert (await answer.json())["binderhub"].partition("+")[0] == "0.2.0"
+        async with client.get("about") as answer:
+            about = await answer.text()
+        assert "This website is powered by" in about
+        assert "0.2.0" in about
+        async with client.get("") as answer:
+            home = await answer.text()
+        for link in set(re.findall(r'(?:src|href)="([^"#][^"]*)"', home)):
+            async with client.get(link) as answer:
+                assert answer.status == 200, link
