@@ -189,13 +189,17 @@ def test_an_image_has_the_newest_jupyter_started(
     for name in ("jupyter-lab", "jupyter-notebook"):
         (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/}" "$@"\n')
         (tmp_path / name).chmod(0o755)
+    work = tmp_path / "work"
+    for module in ("email", "jupyterlab", "random"):  # of the repository, which is the current folder
+        (work / module).mkdir(parents=True)
+        (work / module / "__init__.py").write_text("slow = 1 / 0\n")
     script = notebook(started["pod"])[0]["args"][2]
     if old_python:
         script = f"import sys\nsys.modules['importlib.metadata'] = None\n{script}"
     # Without the packages of this environment (-S): there may be a JupyterLab.
     command = [sys.executable, "-S", "-c", script, "--ServerApp.port=1"]
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"{program} --ServerApp.port=1\n"
 
 

@@ -46,6 +46,12 @@ _MAX_NAMES: Final = 1000
 _SMALL_BYTES: Final = 64 * 1024
 _ATTEMPTS: Final = 3
 _CORS: Final = "{'headers': {'Access-Control-Allow-Origin': '*'}}"
+_SETTINGS: Final = {
+    # A session is new every time, and its first page must not ask about news.
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+    # Dark where the launch page was dark.
+    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
+}
 _PORT_TAKEN: Final = re.compile(
     r"port \d+ is already in use|address already in use|no available port could be found", re.IGNORECASE
 )
@@ -318,10 +324,10 @@ async def _start_once(
 
 
 def write_settings(folder: Path) -> None:
-    """Makes a folder of configuration: a session is new every time, and its first page must not ask about news."""
+    """Makes a folder of configuration with our defaults, which the user's own settings override."""
     file = folder / "labconfig" / "default_setting_overrides.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}))
+    file.write_text(json.dumps(_SETTINGS))
 
 
 def _on_port(port: _Port) -> list[str]:
@@ -330,7 +336,8 @@ def _on_port(port: _Port) -> list[str]:
 
 def _arguments(server: Entry, work: Path) -> list[str]:
     return [
-        str(server.python), "-m", "jupyterlab", "--no-browser",
+        # -I: a repository may have a random.py, which is for its kernels; they are started without.
+        str(server.python), "-I", "-m", "jupyterlab", "--no-browser",
         f"--ServerApp.root_dir={work}", "--ServerApp.allow_root=True",
         # Firefox sends a cookie without this to any site's requests, those for a terminal's socket among them.
         "--IdentityProvider.cookie_options=samesite=Lax",

@@ -30,6 +30,7 @@ from traitlets.config import Configurable
 
 _JUPYTER = """
 import os, sys
+sys.path[:] = filter(None, sys.path)
 try:
     from importlib.metadata import version
     lab = int(version("jupyterlab").split(".")[0])
@@ -43,6 +44,8 @@ found = "jupyter-lab" if lab >= 3 else "jupyter-notebook"
 os.execvp(found, [found] + sys.argv[1:])
 """
 """Starts the newest Jupyter that an image has; images are of any age.
+
+Its imports never come from the current folder, which may have a random.py.
 
 JupyterLab is imported only before Python 3.8, which cannot read its version: that takes as long as the start itself.
 """

@@ -1,0 +1,86 @@
+"""What a link can open in the shared server, and a repository that has modules of the standard library's names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from realparts.browser import chromium
+from realparts.opened import FILES, PAGES, shown
+from ringbinder.model import Server
+from ringbinder.testing.gitserver import GitServer
+from ringbinder.testing.kernel import api, open_kernel
+from ringbinder_embedded.launcher import LocalLauncher
+
+from .conftest import Embedded, request
+
+pytestmark = pytest.mark.real("uv", "jupyterlab")
+
+# Not what Python itself imports for `-m`, such as re or types: that ends kernels on mybinder.org, too.
+SHADOWS = [
+    *(f"{name}.py" for name in ("calendar", "queue", "random", "secrets", "sitecustomize")),
+    *(f"{name}/__init__.py" for name in ("email", "jupyter_server", "jupyterlab", "logging")),
+]
+
+
+@pytest.fixture
+async def launcher(embedded: Embedded) -> AsyncIterator[LocalLauncher]:
+    launcher = embedded.launcher()
+    async with launcher.lifespan():
+        yield launcher
+
+
+@pytest.fixture
+async def server(embedded: Embedded, launcher: LocalLauncher) -> Server:
+    image = await embedded.build(embedded.plan(FILES))
+    return await launcher.launch(image, request(), embedded.log)
+
+
+async def test_every_path_of_a_link_opens_its_page(server: Server) -> None:
+    for path, page in PAGES.items():
+        assert page in await shown(server.url, server.token.reveal(), path), path
+
+
+@pytest.mark.real("git")
+async def test_git_pull_clones_into_the_notebook(server: Server, git_server: GitServer) -> None:
+    git_server.repository("material").commit({"lesson.txt": "one\n"})
+    async with api(server) as client:
+        where = {"repo": git_server.url("material"), "targetpath": "material"}
+        async with client.get("/git-pull/api", params=where) as answer:
+            progress = await answer.text()
+        assert '"phase": "finished"' in progress, progress
+        async with client.get("/api/contents/material/lesson.txt") as answer:
+            assert (await answer.json())["content"] == "one\n"
+
+
+async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launcher: LocalLauncher) -> None:
+    ends = 'raise SystemExit("imported from the repository")\n'
+    files = {name: ends for name in SHADOWS} | {"lesson.py": "answer = 42\n", "start": '#!/bin/bash\nexec "$@"\n'}
+    image = await embedded.build(embedded.plan(files))
+    server = await launcher.launch(image, request(), embedded.log)
+    assert "JupyterLab" in await shown(server.url, server.token.reveal(), "lab")
+    kernel = await open_kernel(server)
+    assert await kernel.run("import lesson; print(lesson.answer)") == "42\n"
+    await kernel.close()
+
+
+async def test_a_server_of_the_image_imports_nothing_of_it(embedded: Embedded, launcher: LocalLauncher) -> None:
+    image = await embedded.build(embedded.plan({"requirements.txt": "jupyterlab>=4.4\n", "random.py": "1 / 0\n"}))
+    server = await launcher.launch(image, request(), embedded.log)
+    assert await shown(server.url, server.token.reveal(), "lab") == "JupyterLab"
+
+
+@pytest.mark.real("chromium")
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+async def test_jupyterlab_follows_the_colours_of_its_visitor(server: Server, scheme: str) -> None:
+    async with chromium() as browser:
+        page = await browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
+        await page.goto(f"{server.url}lab?token={server.token.reveal()}")
+        await page.wait_for_selector(
+                f"body[data-jp-theme-light={str(scheme == 'light').lower()}]", state="attached", timeout=90_000
+            )
+        if folder := os.environ.get("LOOK"):
+            await page.wait_for_timeout(4000)
+            await page.screenshot(path=f"{folder}/{scheme}.png")
