@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
-import aiohttp
 import pytest
 from realparts.browser import chromium
 from realparts.opened import FILES, PAGES, shown
@@ -57,7 +56,7 @@ async def test_git_pull_clones_into_the_notebook(server: Server, git_server: Git
 
 async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launcher: LocalLauncher) -> None:
     ends = 'raise SystemExit("imported from the repository")\n'
-    files = {name: ends for name in SHADOWS} | {"lesson.py": "answer = 42\n", "start": '#!/bin/bash\nexec "$@"\n'}
+    files = dict.fromkeys(SHADOWS, ends) | {"lesson.py": "answer = 42\n", "start": '#!/bin/bash\nexec "$@"\n'}
     image = await embedded.build(embedded.plan(files))
     server = await launcher.launch(image, request(), embedded.log)
     assert "JupyterLab" in await shown(server.url, server.token.reveal(), "lab")
@@ -66,8 +65,12 @@ async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launch
     await kernel.close()
 
 
-async def test_a_server_of_the_image_imports_nothing_of_it(embedded: Embedded, launcher: LocalLauncher) -> None:
-    image = await embedded.build(embedded.plan({"requirements.txt": "jupyterlab>=4.4\n", "random.py": "1 / 0\n"}))
+async def test_a_server_of_the_image_imports_nothing_of_it(
+    embedded: Embedded, launcher: LocalLauncher
+) -> None:
+    image = await embedded.build(
+        embedded.plan({"requirements.txt": "jupyterlab>=4.4\n", "random.py": "1 / 0\n"})
+    )
     server = await launcher.launch(image, request(), embedded.log)
     assert await shown(server.url, server.token.reveal(), "lab") == "JupyterLab"
 
@@ -79,8 +82,8 @@ async def test_jupyterlab_follows_the_colours_of_its_visitor(server: Server, sch
         page = await browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
         await page.goto(f"{server.url}lab?token={server.token.reveal()}")
         await page.wait_for_selector(
-                f"body[data-jp-theme-light={str(scheme == 'light').lower()}]", state="attached", timeout=90_000
-            )
+            f"body[data-jp-theme-light={str(scheme == 'light').lower()}]", state="attached", timeout=90_000
+        )
         if folder := os.environ.get("LOOK"):
             await page.wait_for_timeout(4000)
             await page.screenshot(path=f"{folder}/{scheme}.png")
