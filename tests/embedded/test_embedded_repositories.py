@@ -193,6 +193,18 @@ SHAPES: Final = {
         "1.6.dev2",
         make=tagged,
     ),
+    "setuptools_scm, postBuild without its bit": Shape(
+        {
+            "binder/requirements.txt": "",
+            "binder/postBuild": "pip install --quiet .\n",
+            "pyproject.toml": SCM.replace(
+                "[tool.setuptools_scm]", '[tool.setuptools_scm]\nlocal_scheme = "dirty-tag"'
+            ),
+        },
+        "from importlib.metadata import version; print(version('tagged'))",
+        "1.6.dev2",
+        make=tagged,
+    ),
     "hatch-vcs": Shape({"pyproject.toml": HATCH_VCS}, VERSION_OF_TAGGED, "1.6.dev2", make=tagged),
     "versioneer": Shape(VERSIONEER, VERSION_OF_TAGGED, "1.5", make=tagged),
     "LFS pointers": Shape(

@@ -24,7 +24,7 @@ def command(tree: UntrustedTree, script: str) -> list[str]:
     try:
         path = tree.resolve(script)
         with tree.open(path) as file:
-            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) | stat.S_IXUSR)
+            executable = os.fstat(file.fileno()).st_mode & stat.S_IXUSR
             first = file.read(_HEAD_BYTES).partition(b"\n")[0]
     except (UntrustedError, FileNotFoundError) as error:
         reason = error.reason if isinstance(error, UntrustedError) else "is not there any more"
@@ -37,7 +37,11 @@ def command(tree: UntrustedTree, script: str) -> list[str]:
             f"`sed -i 's/\\r$//' {script}` does, and commit it.",
         )
     place = str(tree.place / path)
-    return [place] if first.startswith(b"#!") else ["/bin/sh", place]
+    if not first.startswith(b"#!"):
+        return ["/bin/sh", place]
+    # What git sees as changed would count in a version that is computed from tags: the bit is not set here.
+    interpreter = os.fsdecode(first[2:]).strip().split(maxsplit=1) or ["/bin/sh"]
+    return [place] if executable else [*interpreter, place]
 
 
 def environment(path: Iterable[Path], passed: Iterable[str]) -> dict[str, str]:
