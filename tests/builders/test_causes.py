@@ -1,4 +1,8 @@
-"""What the log of a failed build is understood to mean."""
+"""What the log of a failed build is understood to mean.
+
+Refusals of registries, and what docker and BuildKit write about them, are written after their sources and reports; the
+logs in `samples` are those of real builds.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What uv, git, compilers and scripts write when a build fails, and the cause that each text must get, no other.
 
-The texts are those of the real programs (uv 0.13, git 2.39, gcc 12, dash, bash), cut to the lines that count.
+The texts are those of the real programs (uv 0.13, git 2.39, gcc 12, dash, bash), cut to the lines that count, with
+names and addresses changed; only that of "no key" was not provoked, but written after OpenSSH's.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ TEXTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "package-build-failed", ("pygraphviz", "graphviz/cgraph.h"),
     ),
     "a compiler": (
-        "error: Failed to build `cffi==1.11.5`\n  cause: The build backend returned an error\n         error: command "
-        "'gcc' failed: No such file or directory\n",
+        "error: Failed to build `pygraphviz==1.11`\n"
+        "         error: [Errno 2] No such file or directory: 'gcc'\n",
         "package-build-failed", ("the program gcc",),
     ),
     "a configuration program": (

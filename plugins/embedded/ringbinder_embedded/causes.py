@@ -24,7 +24,7 @@ _WRONG_PYTHON_ADVICE: Final = (
 )
 _NO_LIBRARY_ADVICE: Final = (
     "Ask for a version that has a wheel for this Python, or for the package in binder/environment.yml: conda-forge "
-    "has it built. apt.txt has no effect here."
+    "often has it built. apt.txt has no effect here."
 )
 _CAUSES: Final = (
     Cause(
