@@ -1,7 +1,7 @@
 """What the log of a failed build is understood to mean.
 
-Refusals of registries, and what docker and BuildKit write about them, are written after their sources and reports; the
-logs in `samples` are those of real builds.
+The single lines are written in the form that the tools are known to use: most were not provoked here, those of
+registries among them. The logs in `samples` are those of real builds.
 """
 
 from __future__ import annotations
