@@ -23,6 +23,7 @@ from .runs import LogWriter, Run, Runs
 from .secret import begin_launch, redact, redacted
 from .services import Logger, Services
 from .sessions import Session
+from .silence import Silence, speaker
 from .specs import SpecForms
 from .stage_events import StageEvents
 from .waiting_line import WaitingLine
@@ -88,6 +89,7 @@ class Pipeline:
         request, say = session.request, session.say
         started, done = time.monotonic(), False
         bind_contextvars(session=session.name)
+        speaker.set(lambda text: say(Event("launching" if stage == "launch" else "waiting", text)))
         self.told.requested(request)
         try:
             repo = await self.resolve(request, say)
@@ -155,9 +157,10 @@ class Pipeline:
             raise
 
     async def _resolved(self, request: LaunchRequest, chosen: str) -> Repo:
-        repo: Repo | None = _right(
-            await self.plugins.hooks.first("resolve", chosen=chosen, request=request), chosen, "resolve"
-        )
+        with Silence(lambda: f"{self.info(request.provider).display_name} has not answered"):
+            repo: Repo | None = _right(
+                await self.plugins.hooks.first("resolve", chosen=chosen, request=request), chosen, "resolve"
+            )
         if repo is None:
             link = f"{request.provider}:{request.spec}"
             advice = "Double check your URL and that your repo is public."
@@ -194,6 +197,7 @@ class Pipeline:
     async def build(self, run: Run) -> Image:
         """What a run does: build, push, then look whether the registry really has it."""
         bind_contextvars(run=run.name)
+        speaker.set(lambda text: run.append(Event("waiting", text)))
         try:
             return await self._build(run)
         except Refused as error:
@@ -220,7 +224,8 @@ class Pipeline:
 
     async def _build_and_push(self, run: Run) -> Image:
         plan = run.plan
-        target = await self._must("registry", "target", plan=plan)
+        with Silence("The registry has not answered"):
+            target = await self._must("registry", "target", plan=plan)
         building = LogWriter(run.append, "building", self._log_of("builder"))
         pushing = LogWriter(run.append, "pushing", self._log_of("registry"))
         built: Image = await self._must("builder", "build", plan=plan, target=target, log=building)
@@ -259,7 +264,8 @@ class Pipeline:
         return self.services.log.bind(plugin=self.plugins.chosen[kind], **get_contextvars())
 
     async def _check(self, plan: Plan, fresh: bool) -> Image | None:
-        image: Image | None = await self._ask("registry", "check", plan=plan, fresh=fresh)
+        with Silence("The registry has not answered"):
+            image: Image | None = await self._ask("registry", "check", plan=plan, fresh=fresh)
         return image
 
     async def _ask(self, kind: str, hook: str, **arguments: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from ringbinder import silence
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Act, Exit, Hold, Line, Wait
@@ -139,8 +140,11 @@ async def test_its_watch_ends_again_and_again(api: KubeApi, replica: Replica, lo
             await asyncio.sleep(0.05)
 
 
-async def test_the_log_cannot_be_read_at_all(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
+async def test_the_log_cannot_be_read_at_all(
+    api: KubeApi, replica: Replica, log: RecordingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The build goes on, says so, and succeeds by the status of its pod."""
+    monkeypatch.setattr(silence, "_FIRST_SECONDS", 0.3)
     go_on = asyncio.Event()
     api.forbidden = {("get", "pods/log")}
     api.script = lambda pod: [said("unheard"), Hold(go_on), Exit(0)]
@@ -166,3 +170,23 @@ async def test_a_pod_that_ended_and_went_unseen_is_no_success(
         await api.up()
         with pytest.raises(Exception, match="deleted before"):
             await build
+
+
+async def test_silence_of_each_part_has_its_word(
+    api: KubeApi, replica: Replica, log: RecordingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 s are 0.3 here: first no node takes the pod, then it prints nothing, then the API server is gone."""
+    monkeypatch.setattr(silence, "_FIRST_SECONDS", 0.3)
+    go_on = asyncio.Event()
+    api.start_seconds, api.script = 1.0, lambda pod: [said("begun"), Hold(go_on), said("the end"), Exit(0)]
+    async with replica() as builder:
+        build = asyncio.create_task(builder.build(PLAN, target(PLAN), log))
+        await log.until("The build has not started (no node has taken it, for no reason given) for 0 s.")
+        await log.until("begun")
+        await log.until("The build runs, and has printed nothing for 0 s.")
+        await api.down()
+        await log.until("The Kubernetes API server has not answered for")
+        await api.up()
+        go_on.set()
+        await build
+    assert log.lines[0][0] == "waiting"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from ringbinder import silence
 from ringbinder.errors import UserError
 from ringbinder.secret import Secret
+from ringbinder.silence import speaker
 from ringbinder.testing import FakeClock, RecordingLog, make_context
 from ringbinder_launchers._options import LauncherOptions
 from ringbinder_launchers.jupyterhub import JupyterHubLauncher
@@ -67,3 +70,31 @@ async def test_last_lines_of_a_server_are_bounded(launch: Any) -> None:
     assert len(str(caught.value)) < 1200
     assert "\x1b" not in str(caught.value)
     assert len(log.text) < 5000
+
+
+async def test_hub_that_hangs_is_named_within_five_seconds(
+    launch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 s are 0.05 here. First the question for a user hangs, then the news of the server."""
+    monkeypatch.setattr(silence, "_FIRST_SECONDS", 0.05)
+    answered = {"POST": asyncio.Event(), "GET": asyncio.Event()}
+    ready = b'data: {"progress": 100, "ready": true, "url": "/user/x/"}\n\n'
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            await answered["POST"].wait()
+            return httpx.Response(201, json={})
+        if not request.url.path.endswith("/progress"):
+            return httpx.Response(200, json={"name": "x"})
+        await answered["GET"].wait()
+        return httpx.Response(200, content=ready)
+
+    log, launching = await launch(answer, FakeClock(jumps=True))
+    speaker.set(lambda text: log.line(text, "launching"))
+    task = asyncio.create_task(launching)
+    await log.until("JupyterHub has not answered for 0 s.")
+    log.lines.clear()
+    answered["POST"].set()
+    await log.until("JupyterHub has not answered for 0 s.")
+    answered["GET"].set()
+    assert (await task).url.startswith("http://hub/user/")

@@ -34,8 +34,6 @@ class BuildTimes:
     """For a pod that has not started by then the cluster's events are asked, and again each time after this."""
     deletion: float = 60.0
     """How long we wait to see that a deleted pod is gone."""
-    heartbeat: float = 60.0
-    """How often it is said that a build goes on while its log cannot be read."""
     log: LogTimes = field(factory=LogTimes)
 
 

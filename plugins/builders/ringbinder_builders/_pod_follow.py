@@ -8,8 +8,9 @@ from typing import Final
 
 from attrs import define, field
 from ringbinder.errors import BuildError, RingbinderError, UserError
-from ringbinder.events import Log
-from ringbinder_cluster.client import ApiError, Json
+from ringbinder.events import Log, Phase
+from ringbinder.silence import Silence
+from ringbinder_cluster.client import SILENT, ApiError, Json
 from ringbinder_cluster.logs import PodLog
 from ringbinder_cluster.watching import finished, uid_of
 
@@ -17,6 +18,7 @@ from . import _pod_state as state
 from ._build_world import World
 from .repo2docker import LogReader
 
+_FIRST_EVENTS: Final = 3.0
 _EVENTS: Final = {
     "items?": [
         {
@@ -42,14 +44,17 @@ class Following:
     """When the last line came, or there was no log to be read."""
     _asked: float = field(init=False)
     """When the cluster's events were asked last."""
-    _beat: float = field(default=0.0, init=False)
+    _silence: Silence = field(init=False)
     _warning: str = field(default="", init=False)
     """What the cluster's events say why it does not start."""
     _told: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = LogReader(self.log)
-        self._begun = self._asked = self.world.clock.monotonic()
+        self._silence = Silence(self._silent, lambda text: self.log.line(text, self._phase))
+        self._begun = self.world.clock.monotonic()
+        # For the first time earlier: within 5 s it is to be said what the pod waits for.
+        self._asked = self._begun - max(0.0, self.world.times.events_after - _FIRST_EVENTS)
         watch = self.world.watch
         self._podlog = PodLog(
             self.world.cluster,
@@ -67,7 +72,7 @@ class Following:
     async def success(self) -> None:
         """Returns when the pod has succeeded, by its status and exit code. Raises what is to be told otherwise."""
         try:
-            with self.world.watch.listening(self.name) as news:
+            with self.world.watch.listening(self.name) as news, self._silence:
                 while not await self._step():
                     await self.world.moment(news)
                     news.clear()
@@ -83,7 +88,8 @@ class Following:
         """Looks at the pod; True once it has ended and its log is read."""
         gone = self._look()
         if self._reading is None and state.started(self.pod):
-            self._heard = self._beat = self.world.clock.monotonic()
+            self._heard = self.world.clock.monotonic()
+            self._silence.received()
             self._reading = asyncio.create_task(self._read(), name=f"log of {self.name}")
         if finished(self.pod) or gone:
             if self._reading is not None:
@@ -112,6 +118,7 @@ class Following:
     async def _read(self) -> None:
         async for line in self._podlog.lines():
             self._heard = self.world.clock.monotonic()
+            self._silence.received()
             self._reader.hear(line)
         if not self._podlog.complete:
             self.log.line("The end of this build's log could not be read.\n")
@@ -125,6 +132,7 @@ class Following:
         why = state.waits_for(self.pod) or self._warning
         if why and why != self._told:
             self._told = why
+            self._silence.received()
             self.log.line(f"The build has not started yet: {why}\n", "waiting")
         limit = self.world.options.pending_timeout
         if state.never_starts(self.pod) or (
@@ -138,17 +146,33 @@ class Following:
             )
 
     async def _check_output(self) -> None:
-        """Says that the build goes on while its log cannot be read; ends one that says nothing for too long."""
+        """Ends a build that says nothing for too long."""
         now, limit = self.world.clock.monotonic(), self.world.options.idle_timeout
         if not self._podlog.following:
-            if now - self._beat >= self.world.times.heartbeat and self._podlog.trouble:
-                self._beat = now
-                self.log.line("The build goes on, but its log cannot be read just now.\n")
             self._heard = now
         elif limit and now - self._heard >= limit and not state.ended(self.pod):
             await self.world.remove(self.pod)
             told = f"The build has printed nothing for {state.duration(limit)}, and was ended."
             raise BuildError(told, "build-idle")
+
+    @property
+    def _phase(self) -> Phase:
+        return "waiting" if self._reading is None else "building"
+
+    def _silent(self) -> str:
+        """Who has said nothing lately."""
+        if self.world.watch.silence > 1.0:
+            return SILENT
+        if self._reading is None:
+            node = (self.pod.get("spec") or {}).get("nodeName")
+            why = self._told or (
+                f"node {node} gives no reason" if node else "no node has taken it, for no reason given"
+            )
+            return f"The build has not started ({why})"
+        if self._podlog.following:
+            return "The build runs, and has printed nothing"
+        why = self._podlog.trouble or "its node does not answer"
+        return f"The build goes on, but its log cannot be read just now ({why})"
 
     async def _events(self) -> str:
         """The last warning that the cluster has about the pod, such as FailedMount."""

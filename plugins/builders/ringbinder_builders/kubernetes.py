@@ -11,7 +11,8 @@ from ringbinder.bases import Builder, Context
 from ringbinder.errors import PluginError, TransientError
 from ringbinder.events import Log
 from ringbinder.model import Diagnosis, Failure, Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder_cluster.client import Cluster, Patience
+from ringbinder.silence import Silence
+from ringbinder_cluster.client import SILENT, Cluster, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes
 
 from . import _kubernetes_doctor, causes
@@ -113,8 +114,9 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
 
     async def _synced(self, world: World) -> None:
         try:
-            async with asyncio.timeout(self.patience.in_all):
-                await world.watch.synced.wait()
+            with Silence(SILENT):
+                async with asyncio.timeout(self.patience.in_all):
+                    await world.watch.synced.wait()
         except TimeoutError:
             told = f"The Kubernetes API server does not answer: {world.watch.trouble}"
             raise TransientError(told) from None

@@ -18,6 +18,7 @@ from attrs import define, frozen
 from ringbinder.bounded import MalformedError, check_shape, parse_json, parse_json_aside
 from ringbinder.errors import PluginError, TransientError
 from ringbinder.secret import redact
+from ringbinder.silence import Silence
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,6 +35,7 @@ _MAX_BYTES: Final = 256 * 2**20
 """A list of ten thousand pods has some 80 MB."""
 _MAX_VALUES: Final = 20_000_000
 _MESSAGE: Final = 2000
+SILENT: Final = "The Kubernetes API server has not answered"
 
 
 class ApiError(Exception):
@@ -127,16 +129,17 @@ class Cluster:
         """The answer to `question`, which is asked again while the API server does not answer."""
         clock = asyncio.get_running_loop().time
         end, attempt = clock() + self.patience.in_all, 0
-        while True:
-            try:
-                return await question()
-            except (Unreachable, ApiError) as error:
-                if isinstance(error, ApiError) and error.status not in _AGAIN:
-                    raise
-                if clock() >= end:
-                    raise TransientError(f"The Kubernetes API server does not answer: {error}") from None
-            await asyncio.sleep(self.patience.delay(attempt))
-            attempt += 1
+        with Silence(SILENT):
+            while True:
+                try:
+                    return await question()
+                except (Unreachable, ApiError) as error:
+                    if isinstance(error, ApiError) and error.status not in _AGAIN:
+                        raise
+                    if clock() >= end:
+                        raise TransientError(f"The Kubernetes API server does not answer: {error}") from None
+                await asyncio.sleep(self.patience.delay(attempt))
+                attempt += 1
 
     async def _once(
         self, method: str, path: str, query: Query | None, body: Json | None, shape: Json

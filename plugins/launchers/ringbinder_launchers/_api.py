@@ -16,6 +16,7 @@ from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, check_shape, par
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
 from ringbinder.secret import Secret, redact
 from ringbinder.services import Clock, Http
+from ringbinder.silence import Silence
 
 _REQUEST_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0
@@ -115,12 +116,13 @@ class HubApi:
         Raises TransientError if there is none: no connection, or only a proxy that cannot reach the hub.
         """
         tries = tries or self.tries
-        for number in range(tries):
-            reply, trouble = await self._once(method, path, body, headers or {}, seconds or self.seconds)
-            if reply is not None:
-                return evolve(reply, repeated=number > 0)
-            if number + 1 < tries:
-                await self.wait(number)
+        with Silence("JupyterHub has not answered"):
+            for number in range(tries):
+                reply, trouble = await self._once(method, path, body, headers or {}, seconds or self.seconds)
+                if reply is not None:
+                    return evolve(reply, repeated=number > 0)
+                if number + 1 < tries:
+                    await self.wait(number)
         raise TransientError(f"JupyterHub does not answer: {trouble}")
 
     async def form(self, path: str, fields: Mapping[str, str]) -> Reply:

@@ -12,6 +12,7 @@ from ringbinder.bounded import excerpt
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
 from ringbinder.events import Log
 from ringbinder.secret import Secret, redact
+from ringbinder.silence import Silence
 
 from ._api import HubApi, Reply, parsed
 from ._places import Place
@@ -97,22 +98,26 @@ class Spawn:
             headers={**self.api.headers, "Accept": "text/event-stream"},
             timeout=httpx.Timeout(_ANSWER_SECONDS, read=_SILENCE),
         )
-        async with stream as response:
-            if response.status_code in (400, 404):
-                raise NotStarted("JupyterHub does not know of this server any more")
-            if response.status_code != 200:
-                return None, f"HTTP status {response.status_code}"
-            async for line in response.aiter_lines():
-                if (event := parsed(line)) is None:
-                    continue
-                message = str(event.get("message") or "")
-                if event.get("failed"):
-                    raise self._failed(message)
-                if message and message not in self._told:
-                    self._told.add(message)
-                    self.log.line(message.rstrip("\n") + "\n")
-                if event.get("ready"):
-                    return str(event.get("url") or ""), ""
+        silent = "JupyterHub has not answered"
+        with Silence(lambda: silent) as silence:
+            async with stream as response:
+                if response.status_code in (400, 404):
+                    raise NotStarted("JupyterHub does not know of this server any more")
+                if response.status_code != 200:
+                    return None, f"HTTP status {response.status_code}"
+                silent = "JupyterHub has had no news of the server"
+                async for line in response.aiter_lines():
+                    if (event := parsed(line)) is None:
+                        continue
+                    message = str(event.get("message") or "")
+                    if event.get("failed"):
+                        raise self._failed(message)
+                    if message and message not in self._told:
+                        self._told.add(message)
+                        silence.received()
+                        self.log.line(message.rstrip("\n") + "\n")
+                    if event.get("ready"):
+                        return str(event.get("url") or ""), ""
         return None, "its progress stream ended too early"
 
     async def verify(self, url: str, token: Secret | None) -> None:
