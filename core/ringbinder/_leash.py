@@ -129,6 +129,15 @@ def _heard(number: int, frame: FrameType | None) -> None:
     """Nothing: the wake-up pipe tells. A handler, unlike SIG_IGN, is not inherited by the command."""
 
 
+def _give_way_as_session(nice: int) -> None:
+    """Where the kernel shares the processor between sessions, a process gives way only within its own."""
+    try:
+        with open("/proc/self/autogroup", "w") as file:  # noqa: PTH123 - as above
+            file.write(str(nice))
+    except OSError:
+        pass  # this kernel does not, or not now: sched_autogroup_enabled
+
+
 def _start(command: list[str], nice: int, subreaper: bool) -> tuple[int, int]:
     """Process id of the command, and 0 or the errno for which it could not be started."""
     failure_read, failure_write = os.pipe()
@@ -142,6 +151,7 @@ def _start(command: list[str], nice: int, subreaper: bool) -> tuple[int, int]:
                 signal.signal(number, signal.SIG_DFL)
             if nice:
                 os.nice(nice)
+                _give_way_as_session(nice)
             os.execvp(command[0], command)  # noqa: S606
         except OSError as error:
             os.write(failure_write, str(error.errno).encode())

@@ -269,6 +269,8 @@ class Work:
     id: str
     folder: Path
     repo_url: str = ""
+    ref: str = ""
+    """The resolved one of the repository, such as a commit."""
     started: float | None = None
     ended: float | None = None
     """None: it runs."""

@@ -6,6 +6,7 @@ For a person's own machine (`Site.is_own_machine`): elsewhere, who looks is not 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -25,6 +26,7 @@ from .site import Site
 
 _PRIVATE: Final = {"Cache-Control": "no-store"}
 _ARCHIVES: Final = {"patch": "text/x-diff; charset=utf-8", "zip": "application/zip"}
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _CHUNK: Final = 2**18
 _UNKNOWN: Final = "There is no such notebook here, or not any more."
 _FOREIGN: Final = "Only the page of the notebooks itself may ask for this: open it, and do it there."
@@ -43,6 +45,12 @@ class _Row:
         return redact(self.work.repo_url) or "a folder"
 
     @property
+    def version(self) -> str:
+        """Short, if it is a commit."""
+        ref = redact(self.work.ref)
+        return ref[:7] if _COMMIT.fullmatch(ref) else ref
+
+    @property
     def stops_at(self) -> float | None:
         return self.server.extra.get("stops_at") if self.server else None
 
@@ -58,7 +66,7 @@ def routes(site: Site) -> Blueprint:
             text = await render_template("notebooks.html", rows=None, problem=problem)
             return Response(text, status, headers=_PRIVATE)
         servers = {server.id: server for server in await binder.servers()}
-        rows = [_Row(work, servers.get(work.id)) for work in reversed(await binder.work())]
+        rows = [_Row(work, servers.get(work.id)) for work in sorted(await binder.work(), key=_latest, reverse=True)]
         text = await render_template("notebooks.html", rows=rows, problem=problem, clock=_clock)
         return Response(text, status, headers=_PRIVATE)
 
@@ -130,6 +138,10 @@ async def _content(file: Path, holds: AsyncExitStack) -> AsyncGenerator[bytes, N
         opened = holds.enter_context(file.open("rb"))
         while chunk := await asyncio.to_thread(opened.read, _CHUNK):
             yield chunk
+
+
+def _latest(work: Work) -> float:
+    return work.ended or work.started or 0.0
 
 
 def _clock(unix: float | None) -> str:

@@ -12,7 +12,7 @@ import aiohttp
 import psutil
 import pytest
 from attrs import evolve
-from ringbinder.errors import Refused, TransientError, UserError
+from ringbinder.errors import TransientError, UserError
 from ringbinder.model import Image, Server
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.context import descendants, left_over
@@ -329,21 +329,23 @@ async def test_a_server_that_is_killed_leaves_its_last_words(
     assert server.token.reveal() not in told[server.id]
 
 
-async def test_no_more_servers_than_allowed(embedded: Embedded) -> None:
+async def test_more_launches_than_places_wait_in_line(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan(FILES))
-    launcher = embedded.launcher(max_servers=2)
+    launcher = embedded.launcher(max_servers=1)
     async with launcher.lifespan():
-        answers = await asyncio.gather(
-            *(launcher.launch(image, request(), embedded.log) for _ in range(4)), return_exceptions=True
-        )
-        refused = [answer for answer in answers if isinstance(answer, Refused)]
-        assert len(refused) == 2
-        assert "2 notebooks run here already" in refused[0].reason
-        assert refused[0].retry_after
-        servers = await launcher.servers()
-        assert len({server.url for server in servers}) == 2
+        first = await launcher.launch(image, request(), embedded.log)
+        gone, last = RecordingLog(), RecordingLog()
+        waiting = [asyncio.create_task(launcher.launch(image, request(), log)) for log in (gone, last)]
+        await last.until("launches before this one: 1.")
+        assert "LocalLauncher.max_servers" in last.text
+        waiting[0].cancel()  # the client leaves
+        await last.until("launches before this one: 0.")
+        assert list(await launcher.servers()) == [first]
         with pytest.raises(UserError, match="in use"):
             await embedded.registry.delete(image)
+        assert await launcher.stop(first)
+        second = await waiting[1]
+        assert list(await launcher.servers()) == [second]
 
 
 async def test_an_image_that_was_deleted_meanwhile(apart: Embedded) -> None:

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder.bases import Context, Launcher
-from ringbinder.errors import Refused, TransientError, UserError
+from ringbinder.errors import TransientError, UserError
 from ringbinder.events import Log
 from ringbinder.hookspecs import Ticket
 from ringbinder.model import Image, ImageKind, LaunchRequest, Server, Work
 from ringbinder.options import ByteSize, Duration, option
 from ringbinder.secret import Secret
 from ringbinder.untrusted import UntrustedError
+from ringbinder.waiting_line import WaitingLine
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer
@@ -41,7 +42,7 @@ class LocalLauncherOptions:
     max_age: Duration = option(
         86400.0, help="A notebook is stopped after so long, whatever it does; 0: never."
     )
-    max_servers: int = option(32, help="How many notebooks may run at once; 0: no limit.")
+    max_servers: int = option(32, help="How many notebooks may run at once; more wait in line. 0: no limit.")
     memory_limit: ByteSize = option(
         0,
         help="Memory of a notebook, such as 4G: of all its processes together where a control group can be made, "
@@ -82,7 +83,7 @@ class _Running:
     watch: Watch
     group: memory.Group | None
     holds: AsyncExitStack
-    """The shared lock on its image."""
+    """The shared lock on its image, and its place among `max_servers`."""
     ended: asyncio.Task[None] = field(init=False)
 
 
@@ -102,7 +103,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         self._sandbox = Sandbox(
             config.sandbox, context.paths, "LocalLauncher.sandbox", config.sandbox_network
         )
-        self._starting = 0
+        self._places = WaitingLine(config.max_servers)
         self._orphans: asyncio.Task[None] | None = None
 
     async def admit(self, ticket: Ticket) -> None:
@@ -112,18 +113,17 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
 
     async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
         limit = self.config.max_servers
-        if limit and len(self._running) + self._starting >= limit:
-            raise Refused(
-                f"{limit} notebooks run here already, which is the limit (LocalLauncher.max_servers). "
-                "Stop one of them, or try again later.",
-                retry_after=60, status=429,
-            )  # fmt: skip
-        self._starting += 1
-        try:
-            async with AsyncExitStack() as holds:
-                running = await self._start(image, request, log, holds)
-        finally:
-            self._starting -= 1
+        async with AsyncExitStack() as holds:
+            if limit:
+                await holds.enter_async_context(
+                    self._places.place(
+                        lambda before: log.line(
+                            f"{limit} notebooks run here, which is the limit (LocalLauncher.max_servers). Waiting for "
+                            f"one of them to end; launches before this one: {before}.\n"
+                        )
+                    )
+                )
+            running = await self._start(image, request, log, holds)
         return running.server
 
     async def stop(self, server: Server) -> bool:
@@ -205,8 +205,9 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             jupyter.write_settings(session.settings)
             # It reaches the disk later: that would wait for all that the image's build has written.
             session.write(
-                sync=False, image=image.name, repo_url=facts.get("repo_url", ""), started=time.time()
-            )
+                sync=False, image=image.name, repo_url=facts.get("repo_url", ""),
+                ref=str(facts.get("persistent_request", "")).rpartition("/")[2], started=time.time(),
+            )  # fmt: skip
             token = Secret(secrets.token_urlsafe(32))
             start = str(facts.get("start") or "")
             env = self._env(session, entry, server, facts, request)

@@ -221,7 +221,7 @@ def _checked(facts: dict[str, Any] | None, session: Session) -> dict[str, Any]:
         if session.folder.exists() and session.has_begun():
             raise ValueError("its record is not there")
         return {}
-    for name in ("image", "repo_url", "reason"):
+    for name in ("image", "repo_url", "ref", "reason"):
         if not isinstance(facts.get(name, ""), str):
             raise ValueError(f"{name} is no text")  # noqa: TRY004 - so with all that is wrong in a file
     for name in ("started", "ended"):

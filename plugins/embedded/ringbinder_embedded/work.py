@@ -52,6 +52,7 @@ def _record(session: Session, facts: dict[str, Any]) -> Work:
         session.id,
         session.work.place,
         str(facts.get("repo_url", "")),
+        str(facts.get("ref", "")),
         facts.get("started"),
         facts.get("ended"),
         str(facts.get("reason", "")),
