@@ -314,8 +314,11 @@ async def test_nice(tmp_path: Path) -> None:
     command = await process.start(["sleep", "60"], cwd=tmp_path, env=process.minimal_env(), nice=3)
     # The other side of exec: the status file is about whatever runs there now.
     niceness = psutil.Process(command.command_pid).nice()
+    group = Path(f"/proc/{command.command_pid}/autogroup")
+    sessions = group.read_text() if group.exists() else "nice 3\n"  # a kernel without
     await command.stop()
     assert niceness == psutil.Process().nice() + 3
+    assert sessions.endswith("nice 3\n")
 
 
 async def test_many_at_once() -> None:
