@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, evolve
 
@@ -48,6 +48,9 @@ from .store import KeptLog, Outcome
 from .watchdog import watched_loop
 
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."
+
+_HUB: Final = "JupyterHub API"
+"""The line of `/health` about what launches, by its name in BinderHub."""
 
 
 @define
@@ -207,7 +210,19 @@ class Ringbinder:
             return Health(plugin, ok=False, detail={"message": str(error)})
 
         lines = [line for _, line in await self.plugins.hooks.every("health", on_error=unwell)]
+        if not any(line.service == _HUB for line in lines):
+            lines.append(await self._launcher_health())
         return lines + self.plugins.health() + self.delivery.health()
+
+    async def _launcher_health(self) -> Health:
+        """The launcher under the hub's name, which BinderHub's tools look up also where no hub launches."""
+        try:
+            await self.servers()
+        except PluginError:  # a launcher need not list its servers
+            pass
+        except Exception as error:
+            return Health(_HUB, ok=False, detail={"message": str(error)})
+        return Health(_HUB, ok=True)
 
     async def kept_log(self, id: str) -> KeptLog | None:
         """The log of a finished build, to whoever knows its id."""

@@ -100,15 +100,16 @@ class Pipeline:
             stage = "check" if request.build_only else "launch"
             ticket = Ticket("launch", request, say, repo, plan)
             async with nullcontext() if request.build_only else await self._admitted(ticket):
-                if image is not None:
-                    say(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
-                else:
+                done_with = "Found built image" if image is not None else "Image built"
+                if image is None:
                     stage = "build"
                     image = await self._follow_build(session, plan)
                     if image is None:
                         return
+                elif not request.build_only:
+                    say(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
                 if request.build_only:
-                    say(Event("ready", "Done! Image built\n", {"imageName": image.name}))
+                    say(Event("ready", f"Done! {done_with}\n", {"imageName": image.name}))
                     done = True
                     return
                 stage = "launch"

@@ -48,10 +48,15 @@ class Stretch:
     offset: int
     own: bool
     end: int | None = None
+    without_built: bool = False
+    """Leaves out the last event of a build that has an image: it says that a launch follows."""
 
     @property
     def length(self) -> int:
-        return self.log.end if self.end is None else self.end
+        if self.end is not None:
+            return self.end
+        newest = self.log.newest if self.without_built else None
+        return self.log.end - (newest is not None and newest.phase == "built")
 
 
 @frozen
@@ -137,16 +142,16 @@ class Session:
         """
         if not self.ended:
             self.run = run
-            self._next(run.log, own=False)
+            self._next(run.log, own=False, without_built=self.request.build_only)
 
-    def _next(self, log: EventLog, own: bool) -> None:
+    def _next(self, log: EventLog, own: bool, *, without_built: bool = False) -> None:
         offset = 0
         if self.stretches:
             last = self.stretches[-1]
-            last.end = last.log.end
+            last.end = last.length
             offset = last.offset + last.end
             last.log.bell.ring()  # its readers must go on to the next stretch
-        self.stretches.append(Stretch(log, offset, own))
+        self.stretches.append(Stretch(log, offset, own, without_built=without_built))
         self.bell.ring()
 
     @property

@@ -63,9 +63,10 @@ def routes(site: Site) -> Blueprint:
         older = {"builder": more["build_image"]} if "build_image" in more else {}
         return jsonify(
             **older,
-            builder_info={"builder": name, **more},
+            builder_info=dict(more),
             binderhub=f"0.2.0+ringbinder.{VERSION}",
             ringbinder=VERSION,
+            ringbinder_builder=name,
         )
 
     @blueprint.get("/metrics")

@@ -88,8 +88,8 @@ _HOW_TO_SHARE = (
 )
 
 NOT_BUILD_ONLY = (
-    "Building without launching is not permitted here. "
-    "Whoever runs this server can permit it with the option BinderHub.enable_api_only_mode."
+    "Building but not launching is not permitted when the API only mode was not enabled by setting "
+    "`enable_api_only_mode` to True."
 )
 
 

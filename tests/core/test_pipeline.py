@@ -83,9 +83,13 @@ async def test_what_the_builder_pushed_is_not_pushed_again(script: Script, tmp_p
 async def test_build_only_ends_with_the_image_and_launches_nothing(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
         told = await events(app, evolve(REQUEST, build_only=True))
+        again = await events(app, evolve(REQUEST, build_only=True))
     assert told[-1].phase == "ready"
     assert told[-1].message == "Done! Image built\n"
     assert list(told[-1].data) == ["imageName"]
+    assert again[-1].message == "Done! Found built image\n"
+    # Nothing tells of a launch.
+    assert not [event for event in [*told, *again] if event.phase == "built" or "launching" in event.message]
     assert "launch" not in script.calls
     assert not script.told("binderhub.jupyter.org/launch")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from ringbinder.errors import TransientError
-from ringbinder.model import Health
+from ringbinder.model import Health, Server
 from ringbinder.secret import Secret
 from ringbinder.store import KeptLog
 from ringbinder_server.serve import loggable
@@ -59,6 +60,41 @@ async def test_health(serve: Serve) -> None:
         assert (head.status_code, head.content) == (503, b"")
 
 
+class Unlisted:
+    """A launcher's answer that does not come."""
+
+    async def servers(self) -> Sequence[Server]:
+        raise TransientError("the launcher does not answer")
+
+
+async def test_health_has_binderhubs_lines_in_every_mode(serve: Serve) -> None:
+    async with serve() as live:
+        assert (await live.events("build/fake/a/b/c"))[-1]["phase"] == "ready"
+        checks = (await live.client.get(live.address + "health")).json()["checks"]
+    assert {"service": "JupyterHub API", "ok": True} in checks
+    pods = {"total_pods": 1, "build_pods": 0, "user_pods": 1, "quota": None}
+    assert {"service": "Pod quota", "ok": True, "_ignore_failure": True, **pods} in checks
+
+
+async def test_health_tells_that_no_servers_are_listed(serve: Serve) -> None:
+    async with serve() as live:
+        live.binder.plugins.hooks.register(Unlisted(), "unlisted", general=True)
+        response = await live.client.get(live.address + "health")
+        assert response.status_code == 503
+        why = "the launcher does not answer"
+        assert response.json()["checks"] == [
+            {"service": "Pod quota", "ok": False, "message": why, "_ignore_failure": True},
+            {"service": "JupyterHub API", "ok": False, "message": why},
+        ]
+
+
+@pytest.mark.parametrize("path", ["", "v2/fake/owner/name/main", "about"])
+async def test_pages_have_the_element_of_binderhubs(serve: Serve, path: str) -> None:
+    async with serve() as live:
+        text = (await live.client.get(live.address + path)).text
+    assert '<div id="root"></div>' in text
+
+
 async def test_versions_are_stable(serve: Serve) -> None:
     async with serve({"FakeRegistry.cached": "true"}) as live:
         before = await live.client.get(live.address + "versions")
@@ -66,8 +102,10 @@ async def test_versions_are_stable(serve: Serve) -> None:
         after = await live.client.get(live.address + "versions")
         assert before.headers["content-type"] == "application/json"
         assert before.content == after.content
-        assert set(before.json()) == {"builder_info", "binderhub", "ringbinder"}
-        assert before.json()["builder_info"] == {"builder": "fake"}
+        assert set(before.json()) == {"builder_info", "binderhub", "ringbinder", "ringbinder_builder"}
+        # The keys of BinderHub's, and no others: its tests compare the whole.
+        assert before.json()["builder_info"] == {}
+        assert before.json()["ringbinder_builder"] == "fake"
 
 
 async def test_metrics(serve: Serve) -> None:

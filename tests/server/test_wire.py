@@ -193,6 +193,8 @@ async def test_a_build_without_a_launch_is_for_the_api_only_mode(serve: Serve) -
         events = await live.events(LINK + "?build_only=True")
         assert events[-1]["phase"] == "ready"
         assert set(events[-1]) == {"phase", "message", "imageName"}
+        # The build, of which one who launches is a reader too, ends with `built`: that is for the launch alone.
+        assert "built" not in {event["phase"] for event in events}
         assert live.gate.launches == 0
         assert (await live.client.get(live.address)).status_code == 404
 

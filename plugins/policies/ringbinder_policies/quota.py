@@ -141,15 +141,21 @@ class LaunchQuota(Plugin[QuotaOptions]):
 
     async def health(self) -> Health | None:
         """BinderHub's check of this name, which never makes the whole unhealthy."""
-        quota = self.config.total_quota
-        if quota is None:
-            return None
-        if self._pods is not None and (trouble := self._pods.trouble):
+        quota, trouble = self.config.total_quota, self._pods.trouble if self._pods else ""
+        try:
+            if not trouble:
+                await self._list(0)
+        except PluginError:
+            if quota is None:  # a launcher that lists no servers, and need not
+                return None
+            raise
+        except RingbinderError as error:
+            trouble = str(error)
+        if trouble:
             return Health("Pod quota", ok=False, detail={"message": trouble}, ignore_failure=True)
-        await self._list(0)
         users, builds = self._servers.total(), self._pods.builds if self._pods else self._building
         counts = {"total_pods": users + builds, "build_pods": builds, "user_pods": users}
-        ok = counts["total_pods"] <= quota
+        ok = quota is None or counts["total_pods"] <= quota
         return Health("Pod quota", ok, {**counts, "quota": quota}, ignore_failure=True)
 
     def _quota_of(self, repo: Repo) -> int:

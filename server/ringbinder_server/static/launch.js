@@ -30,8 +30,6 @@ const SAYS = {
 };
 const LOST = "The connection was lost. Trying to get it back …";
 const STOPPED = "This server is being stopped or started again. Going on as soon as one answers …";
-// Tells pages of other origins from this one: they need a permission, as does this page after a redirect.
-const OWN_SCRIPT = { "X-Xsrftoken": "page" };
 const TITLES = { waiting: "Waiting", building: "Building", pushing: "Storing", launching: "Launching" };
 
 let launch; // what is kept over a reload: {session, first, times}
@@ -40,7 +38,7 @@ let learned;
 let queued = false; // and told the place
 let clock;
 let running = false;
-let at = new URL(location.href); // of the server that launches; a redirector may choose it
+let at = location; // of the server that launches; a redirector may choose it
 let blocked = false;
 
 function state(name, title) {
@@ -53,7 +51,7 @@ function save() {
   sessionStorage.setItem(KEY, JSON.stringify(launch));
 }
 
-/** The path at which a server is asked about this link. */
+/** Where a server is asked about this link. */
 function path(endpoint) {
   const query = data.urlpath ? `?${new URLSearchParams({ urlpath: data.urlpath })}` : "";
   return `${data.base}${endpoint}/${data.provider}/${data.spec}${query}`;
@@ -205,7 +203,8 @@ async function run() {
       token: fresh ? data.build_token : "",
       silence: data.silence,
       patience: PATIENCE,
-      headers: { ...headers(), ...(data.by_cookie ? OWN_SCRIPT : {}) },
+      // Pages of other origins need a permission to send it, as this one would after a redirect.
+      headers: { ...headers(), ...(data.by_cookie && { "X-Xsrftoken": "page" }) },
       isBlocked: () => blocked,
       onEvent: show,
       onOpen: opened,
@@ -221,7 +220,7 @@ async function run() {
   }
 }
 
-// Scripts of an operator's may violate the policy too. After a redirect, browsers name the address before it.
+// An operator's scripts may violate the policy too. After a redirect, browsers name the address before it.
 document.addEventListener("securitypolicyviolation", ({ blockedURI }) => {
   blocked ||= blockedURI.startsWith(new URL(path("build"), location).href.split("?")[0]);
 });

@@ -20,22 +20,17 @@ async function* parse(body, onData) {
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-const REDIRECTED = "This launch was redirected to another server, and this page may not";
-const BLOCKED = {
-  message: `${REDIRECTED} connect to it (Content-Security-Policy).`,
-  advice: "The operator can name that server in the option Ringbinder.federation_members.",
-};
-const UNREADABLE = {
-  message: `${REDIRECTED} read its answers (CORS).`,
-  advice: "Its operator can allow this site with BinderHub.badge_base_url or BinderHub.cors_allow_origin.",
-};
+const redirected = (message, advice) => ({
+  message: `This launch was redirected to another server, and this page may not ${message}.`,
+  advice: `The operator can allow it with ${advice}.`,
+});
 
 async function refusal(response) {
   const answer = await response.json().catch(() => null);
   return { message: answer?.message ?? `The server answers this launch with the HTTP status ${response.status}.` };
 }
 
-/** Whether `url` is redirected to a server that answers and may not be read; what is no event stream starts nothing. */
+/** Whether `url` leads to another server that may not be read; a request for no event stream starts nothing. */
 async function isUnreadable(url, signal) {
   const response = await fetch(url, { mode: "no-cors", headers: { Accept: "text/html" }, signal }).catch(() => null);
   return response?.type === "opaque";
@@ -44,10 +39,9 @@ async function isUnreadable(url, signal) {
 /**
  * Reports every event up to the terminal one with `onEvent(id, event)`, through lost connections.
  *
- * `lastId` is the id of the last event seen, `token` a build token for a new launch; after `silence` seconds without a
- * byte a connection counts as lost; `onOpen(url)` reports the address that answers. After a server that shuts down, it or
- * another is asked for `patience` seconds (`onLost(true)`). Returns true after the end, false if the server knows this
- * launch no more, 401, or {message, advice} if another attempt would not help, as when the policy `isBlocked()`.
+ * `lastId` is of the last event seen, `token` a build token for a new launch; after `silence` seconds without a byte a
+ * connection is lost; after a server that shuts down, it or another is asked for `patience` seconds. Returns true after
+ * the end, false if the server knows this launch no more, 401, or {message, advice} if nothing else would help.
  */
 export async function follow(url, { headers: own, lastId = "", token = "", silence, patience, ...on }) {
   let wait = 1000;
@@ -97,12 +91,15 @@ export async function follow(url, { headers: own, lastId = "", token = "", silen
       if (broken) throw broken;
       const hidden = !answered && error instanceof TypeError && (await isUnreadable(target, ended.signal));
       unreadable = hidden ? unreadable + 1 : 0;
-      if (unreadable > 1) return UNREADABLE; // the first time, it may just have come back
+      if (unreadable > 1) {
+        // The first time, it may just have come back.
+        return redirected("read its answers (CORS)", "BinderHub.cors_allow_origin or badge_base_url there");
+      }
     } finally {
       clearTimeout(timer);
       ended.abort();
     }
-    if (on.isBlocked()) return BLOCKED;
+    if (on.isBlocked()) return redirected("connect to it (Content-Security-Policy)", "Ringbinder.federation_members");
     if (farewell && Date.now() >= farewell.until) {
       on.onEvent(farewell.id, farewell.event);
       return true;
