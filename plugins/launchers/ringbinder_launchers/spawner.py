@@ -375,7 +375,8 @@ class _NoAnswer(_NoNotebook):
     async def get(self):
         place = _SERVER_PATH.match(self.get_argument("url", "").removeprefix(self.base_url))
         user = place and self.find_user(unquote(place[1]))
-        if user and user.spawners[""].ready and await user.spawners[""].poll_and_notify() is None:
+        spawner = user and user.active and user.spawners[""]
+        if spawner and not (spawner.ready and await spawner.poll_and_notify() is not None):
             await self._show(503, "This notebook does not answer", _SILENT)
         else:
             await super().get(*(unquote(part or "") for part in place.groups()) if place else ("", ""))

@@ -85,7 +85,7 @@ def forge(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., 
             ready.set()
             await ended.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()], daemon=True)
     thread.start()
     assert ready.wait(60)
     yield started[0]
