@@ -54,6 +54,7 @@ c.ConfigurableHTTPProxy.pid_file = str(folder / "proxy.pid")
 c.JupyterHub.db_url = f"sqlite:///{folder / 'hub.sqlite'}"
 c.JupyterHub.cookie_secret_file = str(folder / "cookie_secret")
 c.JupyterHub.authenticator_class = BinderAuthenticator
+c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
 
 c.JupyterHub.spawner_class = BinderSpawner
 c.DockerSpawner.allowed_images = "*"  # Ringbinder says which

@@ -105,4 +105,4 @@ async def test_hub_without_logins_says_where_links_go(each_hub: Hub, browser: ai
     async with browser.get(each_hub.url) as answer:
         page = await answer.text()
     assert answer.status == 403
-    assert "Nobody logs in here" in page
+    assert "There is no login here" in page

@@ -147,6 +147,8 @@ async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: Gi
         page = await answer.text()
     assert answer.status == 424
     assert "This notebook has ended" in page
+    async with aiohttp.ClientSession() as client, client.get(f"{binder.hub}other/doesntexist") as answer:
+        assert (answer.status, "Binder not found" in await answer.text()) == (404, True)
     launched = f"{told[-1]['binder_launch_host']}{told[-1]['binder_request']}"
     assert f'href="{launched}?urlpath=lab%2Ftree%2Fa.ipynb"' in page
 

@@ -94,7 +94,9 @@ async def test_what_binderhubs_remote_tests_check(binder: OneHost, forge: Forge)
     assert not {"launching", "ready"} & {event["phase"] for event in told}
     async with aiohttp.ClientSession(binder.address) as client:
         async with client.get("versions") as answer:
-            assert (await answer.json())["binderhub"].partition("+")[0] == "0.2.0"
+            versions = await answer.json()
+            assert versions["binderhub"].partition("+")[0] == "0.2.0"
+            assert set(versions["builder_info"]) == {"repo2docker-version"}
         async with client.get("about") as answer:
             about = await answer.text()
         assert "This website is powered by" in about

@@ -2,7 +2,7 @@
 """The hub's side of Ringbinder, for a JupyterHub's `jupyterhub_config.py`.
 
 This file needs nothing but what a hub has (jupyterhub, traitlets, tornado): import it, or paste it into the hub's
-configuration. Put the mixin before the spawner of your choice, and name the authenticator if nobody logs in:
+configuration. Put the mixin before the spawner of your choice, and name the authenticator if people do not log in:
 
     from kubespawner import KubeSpawner        # or DockerSpawner, SimpleLocalProcessSpawner, ...
 
@@ -327,7 +327,7 @@ async def _listens(host, port):
 
 
 class BinderAuthenticator(NullAuthenticator):
-    """Nobody logs in. A notebook that has ended is a page with the status 424, and a way to launch it again."""
+    """Has no login. Answers for a notebook that has ended with 424, and a way to launch it again."""
 
     def get_handlers(self, app):
         """Come before the hub's own, which ask people to log in."""
@@ -384,12 +384,12 @@ class _NoAnswer(_NoNotebook):
 
 class _NoLogin(_NoNotebook):
     async def get(self):
-        await self._show(403, "Nobody logs in here", _LINKS_ONLY)
+        await self._show(403, "There is no login here", _LINKS_ONLY)
 
 
 _ENDED = (
-    "Binder not found at this address. A notebook is stopped when nobody uses it for a while, when it fails, or with "
-    "the hub, and what was changed in it is gone."
+    "Binder not found at this address. A notebook ends when it is idle for a while, when it fails, or with the hub, "
+    "and what was changed in it is gone."
 )
 _NOT_READY = "It starts, or the hub or its proxy has been restarted. This page looks again in some seconds."
 _SILENT = "It is there and does not answer: it may be busy. Look again in some seconds."
