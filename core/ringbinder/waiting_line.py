@@ -1,10 +1,10 @@
-"""Builds wait in line for a place, and are told how many are before them."""
+"""A line of builds or launches that wait for a place, each with the number of those before it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from attrs import define, field
@@ -38,8 +38,16 @@ class WaitingLine:
         try:
             yield
         finally:
-            self._taken -= 1
-            self._next()
+            self._release()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Takes one more place without waiting: for what outlasts the holder of a `place`."""
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._release()
 
     async def _wait(self, tell: Callable[[int], None]) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -49,13 +57,13 @@ class WaitingLine:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # its turn had come
-                self._taken -= 1
-                self._next()
+                self._release()
             elif self._waiting.pop(turn, None):
                 self._tell()
             raise
 
-    def _next(self) -> None:
+    def _release(self) -> None:
+        self._taken -= 1
         while self._waiting and self._taken < self.places:
             turn = next(iter(self._waiting))
             del self._waiting[turn]

@@ -56,6 +56,24 @@ async def test_far_back_in_a_long_line_the_number_is_told_in_tens() -> None:
     assert heard == [25, 20, *range(10, -1, -1)]
 
 
+async def test_place_that_is_kept_on_is_given_to_no_other() -> None:
+    line, heard = WaitingLine(1), list[int]()
+    async with line.place(heard.append):
+        kept = line.taken()
+        kept.__enter__()
+
+    async def wait() -> None:
+        async with line.place(heard.append):
+            pass
+
+    task = asyncio.create_task(wait())
+    await _settle()
+    assert heard == [0]
+    assert not task.done()
+    kept.__exit__(None, None, None)
+    await task
+
+
 @given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40), st.integers(1, 3))
 async def test_places_are_neither_lost_nor_given_twice(steps: list[str], places: int) -> None:
     line, inside, most = WaitingLine(places), 0, 0

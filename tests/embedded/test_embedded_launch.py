@@ -17,6 +17,7 @@ from ringbinder.model import Image, Server
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.context import descendants, left_over
 from ringbinder.testing.kernel import api, open_kernel
+from ringbinder.testing.policy import RecordingTicket
 from ringbinder_embedded.launcher import LocalLauncher
 from ringbinder_embedded.sessions import summary
 from ringbinder_embedded.store import Entry
@@ -329,23 +330,32 @@ async def test_a_server_that_is_killed_leaves_its_last_words(
     assert server.token.reveal() not in told[server.id]
 
 
-async def test_more_launches_than_places_wait_in_line(embedded: Embedded) -> None:
+async def test_more_launches_than_places_wait_in_the_queue(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan(FILES))
     launcher = embedded.launcher(max_servers=1)
+    tickets = [RecordingTicket("launch", request()) for _ in range(3)]
+
+    async def launch(ticket: RecordingTicket) -> Server:
+        place = await launcher.admit(ticket)
+        assert place is not None
+        async with place:
+            return await launcher.launch(image, ticket.request, embedded.log)
+
     async with launcher.lifespan():
-        first = await launcher.launch(image, request(), embedded.log)
-        gone, last = RecordingLog(), RecordingLog()
-        waiting = [asyncio.create_task(launcher.launch(image, request(), log)) for log in (gone, last)]
-        await last.until("launches before this one: 1.")
-        assert "LocalLauncher.max_servers" in last.text
-        waiting[0].cancel()  # the client leaves
-        await last.until("launches before this one: 0.")
+        first = await launch(tickets[0])
+        gone, last = (asyncio.create_task(launch(ticket)) for ticket in tickets[1:])
+        await asyncio.sleep(0)
+        [(reason, data)] = tickets[2].said
+        assert "LocalLauncher.max_servers" in reason
+        assert data == {"queue": {"position": 2, "eta_s": None}}
+        gone.cancel()  # its client leaves
+        await asyncio.wait([gone])
+        assert tickets[2].said[1][1] == {"queue": {"position": 1, "eta_s": None}}
         assert list(await launcher.servers()) == [first]
-        with pytest.raises(UserError, match="in use"):
-            await embedded.registry.delete(image)
         assert await launcher.stop(first)
-        second = await waiting[1]
+        second = await last
         assert list(await launcher.servers()) == [second]
+        assert tickets[0].said == []
 
 
 async def test_an_image_that_was_deleted_meanwhile(apart: Embedded) -> None:

@@ -102,6 +102,25 @@ async def test_kept_opened_stopped_and_taken_away(
         assert not work.folder.exists()
 
 
+@pytest.mark.real("git", "uv", "jupyterlab", "chromium")
+@pytest.mark.timeout(600)
+async def test_launch_beyond_max_servers_is_queued_with_reason(
+    launched: Launched, browser: Browser, git_server: GitServer
+) -> None:
+    link = f"git/{quote(git_server.url('course/first.git'), safe='')}/HEAD"
+    async with launched(**{"LocalLauncher.max_servers": "1"}) as live, opened(browser) as page:
+        page.set_default_timeout(PATIENCE)
+        await page.goto(f"{live.address}v2/{link}")
+        await page.get_by_role("button", name="Launch").click()
+        await expect(page.locator("#status")).to_contain_text("Place 1 in the queue")
+        await shot(page, "queue-embedded")
+        await expect(page.locator("#log")).to_contain_text("LocalLauncher.max_servers")
+        async with live.stream(f"build/{link}") as behind:
+            assert (await behind.until("waiting"))[-1].get("queue")
+        await live.binder.stop((await live.binder.servers())[0])
+        await page.locator(".jp-Launcher").wait_for()
+
+
 async def test_no_other_page_reaches_the_notebooks(serve: Serve) -> None:
     async with serve({**EMBEDDED, "BinderHub.cors_allow_origin": "*"}) as live:
         page = live.address + "notebooks"

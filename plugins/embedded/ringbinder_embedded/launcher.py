@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -106,23 +106,24 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         self._places = WaitingLine(config.max_servers)
         self._orphans: asyncio.Task[None] | None = None
 
-    async def admit(self, ticket: Ticket) -> None:
-        """Admits everybody; before a build it begins to prepare JupyterLab, to have the two side by side."""
+    async def admit(self, ticket: Ticket) -> AbstractAsyncContextManager[None] | None:
+        """Begins to prepare JupyterLab before a build, to have the two side by side; queues launches for a place."""
         if ticket.stage == "build":
             self._shared.prepare()
+        if ticket.stage != "launch" or not self.config.max_servers:
+            return None
+
+        def notify(before: int) -> None:
+            ticket.say(
+                f"No more than {self.config.max_servers} notebooks run here (LocalLauncher.max_servers). Waiting "
+                f"until one of them ends: number {before + 1} in the queue",
+                queue={"position": before + 1, "eta_s": None},
+            )
+
+        return self._places.place(notify)
 
     async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
-        limit = self.config.max_servers
         async with AsyncExitStack() as holds:
-            if limit:
-                await holds.enter_async_context(
-                    self._places.place(
-                        lambda before: log.line(
-                            f"{limit} notebooks run here, which is the limit (LocalLauncher.max_servers). Waiting for "
-                            f"one of them to end; launches before this one: {before}.\n"
-                        )
-                    )
-                )
             running = await self._start(image, request, log, holds)
         return running.server
 
@@ -250,6 +251,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             raise
         if server is not entry:
             self._shared.settle()
+        holds.enter_context(self._places.taken())
         extra = {"work_folder": str(session.work.place)}
         running = _Running(
             Server(session_id, process.url, token, image.name, extra),
