@@ -114,7 +114,7 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def test_line_of_a_pod_that_never_ends_is_cut(cluster: Cluster) -> None:
-    log = PodLog(cluster, "ns", "pod", lambda: True, structlog.get_logger())
+    log = PodLog(cluster, "ns", "pod", lambda: True, asyncio.Event().wait, structlog.get_logger())
     lines = [line async for line in log.lines()]
     assert lines[1:] == ["end\n"]
     assert lines[0].startswith("xxx")

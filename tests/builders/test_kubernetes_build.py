@@ -15,8 +15,10 @@ from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Exit, Hold, Line, Stuck, Wait, Warned
+from ringbinder_builders._build_world import BuildTimes
+from ringbinder_cluster.client import Patience
 
-from .conftest import Replica, make_plan, target
+from .conftest import QuickBuilder, Replica, make_plan, target
 from .whole import application
 
 LOGIN = json.dumps({"registry": "registry.example", "username": "we", "password": "a-pass-word"})
@@ -38,6 +40,19 @@ async def test_a_build_costs_few_requests_and_makes_an_image(
     assert log.lines == [("fetching", "Cloning\n"), ("building", "Step 1\n"), ("building", "Step 2\n")]
     del requests["watch pods"]
     assert requests == {"create pods": 1, "get pods/log": 2}
+
+
+async def test_end_of_a_pod_is_noticed_without_a_pause(
+    api: KubeApi, replica: Replica, log: RecordingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log ends before its status does: every pause of ours would take a minute here."""
+    api.script, api.status_seconds = lambda pod: [said("Step 1"), Exit(0)], 0.5
+    monkeypatch.setattr(QuickBuilder, "patience", Patience(retry=60.0, longest=60.0))
+    monkeypatch.setattr(QuickBuilder, "times", BuildTimes(tick=60.0))
+    plan = make_plan()
+    async with replica() as builder, asyncio.timeout(30):
+        await builder.build(plan, target(plan), log)
+    assert log.lines == [("building", "Step 1\n")]
 
 
 async def test_credentials_travel_in_a_secret_that_goes_with_the_pod(

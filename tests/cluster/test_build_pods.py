@@ -130,6 +130,31 @@ async def test_evicted(tmp_path: Path, namespace: str, log: RecordingLog) -> Non
             await running.build(plan, target(plan), log)
 
 
+@pytest.mark.parametrize("grace", [0, 1, 5])
+async def test_deleted_pod_is_tried_again(
+    tmp_path: Path, cluster: Cluster, namespace: str, log: RecordingLog, grace: int
+) -> None:
+    """As by ``kubectl delete pod``: its shell, the container's first process, takes no notice of TERM."""
+    plan = make_plan()
+    async with builder(tmp_path, namespace, "say begun; sleep 300") as running:
+        build = asyncio.create_task(running.build(plan, target(plan), log))
+        await log.until("begun")
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": grace}
+        await cluster.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods/{plan.build}", body=body)
+        with pytest.raises(TransientError, match="was deleted before the build had ended"):
+            await build
+
+
+async def test_missing_program_is_the_operators(tmp_path: Path, namespace: str, log: RecordingLog) -> None:
+    plan = make_plan()
+    container = {"name": "builder", "command": ["no-such-program"]}
+    template = {"spec": {"containers": [container]}}
+    async with builder(tmp_path, namespace, "", pod_template=template) as running:
+        with pytest.raises(UserError, match="no-such-program") as caught:
+            await running.build(plan, target(plan), log)
+    assert caught.value.code == "build-not-started"
+
+
 async def test_an_image_that_cannot_be_pulled(tmp_path: Path, namespace: str, log: RecordingLog) -> None:
     plan = make_plan()
     options = {"build_image": "registry.invalid/nothing:1", "pending_timeout": 20.0}

@@ -38,6 +38,8 @@ class KubeCluster:
     """What a new pod does."""
     start_seconds: float = 0.02
     """From a pod's creation to its container's start."""
+    status_seconds: float = 0.0
+    """From the end of a container, and of its log, to its status, for which a kubelet looks every second."""
     kept_events: int = 10_000
     """How many events a watch can begin with; an older version is answered with 410."""
     objects: dict[str, dict[tuple[str, str], Object]] = field(
@@ -149,6 +151,10 @@ class KubeCluster:
                     self._stick(pod, reason, message)
                     await asyncio.Event().wait()
                 case Exit(code, reason, pod_reason, message):
+                    log.ended = True
+                    log.news.ring()
+                    if self.status_seconds:
+                        await asyncio.sleep(self.status_seconds)
                     terminated = {"exitCode": code, "finishedAt": known.now()[:19] + "Z"}
                     terminated |= {"reason": reason or ("Completed" if code == 0 else "Error")}
                     if (

@@ -19,6 +19,8 @@ from ._build_world import World
 from .repo2docker import LogReader
 
 _FIRST_EVENTS: Final = 3.0
+_LAST_LINES: Final = 1.0
+"""Seconds in which the last lines of a deleted pod come, over the stream that is open and no other way."""
 _EVENTS: Final = {
     "items?": [
         {
@@ -61,6 +63,7 @@ class Following:
             watch.namespace,
             self.name,
             self._is_over,
+            self._end,
             self.world.log,
             self.world.times.log,
         )
@@ -114,6 +117,14 @@ class Following:
 
     def _is_over(self) -> bool:
         return self._look() or state.ended(self.pod)
+
+    async def _end(self) -> None:
+        with self.world.watch.listening(self.name) as news:
+            while not self._is_over():
+                await news.wait()
+                news.clear()
+        if state.being_deleted(self.pod):
+            await asyncio.sleep(_LAST_LINES)
 
     async def _read(self) -> None:
         async for line in self._podlog.lines():

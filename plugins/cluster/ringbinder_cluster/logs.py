@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -67,12 +68,16 @@ class _Heard:
 
 @define
 class PodLog:
-    """The log of pod `name`, whose container has started; `ended()` says that it has ended, or that the pod is gone."""
+    """The log of pod `name`, whose container has started.
+
+    `ended()` says that it has ended, or that the pod is gone; `end()` returns then.
+    """
 
     cluster: Cluster
     namespace: str
     name: str
     ended: Callable[[], bool]
+    end: Callable[[], Awaitable[object]]
     log: Logger
     times: LogTimes = field(factory=LogTimes)
     trouble: str = field(default="", init=False)
@@ -106,8 +111,15 @@ class PodLog:
             if final and clock() >= give_up:
                 self.log.warning("the end of a pod's log cannot be read", pod=self.name, reason=self.trouble)
                 return
-            await asyncio.sleep(self.cluster.patience.delay(failures))
+            delay = self.cluster.patience.delay(failures)
             failures += 1
+            if final:
+                await asyncio.sleep(delay)
+                continue
+            # Its stream has ended, usually since its container has: the last look need not wait any longer than that.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self.end()
 
     async def _stream(self, *, follow: bool) -> AsyncIterator[str]:
         """What is new of one answer. Its last line, if it has no newline, counts only when nothing can follow."""
@@ -117,9 +129,14 @@ class PodLog:
         self._heard.expect_repetition()
         path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}/log"
         silence = self.times.silence if follow else self.cluster.patience.request
+        end: asyncio.Future[object] | None = None
         try:
             async with self.cluster.open("GET", path, query, silence=silence) as response:
                 self.following = True
+                if follow:
+                    # A kubelet ends a stream up to a second later than its container; the last look has the rest.
+                    end = asyncio.ensure_future(self.end())
+                    end.add_done_callback(lambda _: response.close())
                 rest = b""
                 async for piece in response.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
@@ -131,6 +148,8 @@ class PodLog:
                     yield line
         finally:
             self.following = False
+            if end is not None:
+                end.cancel()
 
     def _new(self, raw: bytes) -> str | None:
         stamp, _, text = raw[:_LINE_BYTES].decode(errors="replace").partition(" ")
