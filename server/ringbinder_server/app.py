@@ -31,6 +31,7 @@ _FOR_PROGRAMS = frozenset({"api", "launches", "images", "builds"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _ADDRESS = re.compile(rb"\A[a-z][a-z0-9+.-]*://[^/?]*", re.IGNORECASE)
 
+_NO_DOCUMENTS = frozenset({"text/event-stream", "text/javascript", "text/css"})
 _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 _HEADERS = {
     **_NO_SNIFFING,
@@ -165,9 +166,8 @@ def create_app(
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
-        # A stream is no document, and its headers stay in memory as long as it is open.
-        streams = response.mimetype == "text/event-stream"
-        for name, value in (_NO_SNIFFING if streams else _HEADERS).items():
+        # A stream is no document, and its headers stay in memory as long as it is open. Nor are a page's files.
+        for name, value in (_NO_SNIFFING if response.mimetype in _NO_DOCUMENTS else _HEADERS).items():
             response.headers.setdefault(name, value)
         if isinstance(request.routing_exception, RequestRedirect):
             # To the address with a slash at its end: not to the host that the client has named.

@@ -135,6 +135,7 @@ async def test_members_not_named_page_shows_why(
         assert "redirected to another server, and this page may not connect to it" in cause
         assert "Ringbinder.federation_members" in advice
         await expect(page).to_have_title("Failed · owner/name · Ringbinder")
+        await expect(page.locator("#log-card")).to_be_hidden()
         await shot(page, f"federation-blocked-{look}")
         assert at.members[1].gate.launches == 0
 

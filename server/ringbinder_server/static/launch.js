@@ -134,6 +134,7 @@ function failed(event) {
   by("show-line").hidden = !event.line;
   by("full-log").hidden = !event.log;
   if (event.log) by("full-log").href = there(data.base + event.log);
+  by("log-card").hidden ||= !log.kept.length; // an empty one tells nothing
   by("failed").hidden = false;
   by("failed").focus({ preventScroll: true }); // not a button, which a key could press by chance
 }
