@@ -119,7 +119,11 @@ def served(folder: Path, form: str) -> Iterator[tuple[str, Path, psutil.Process]
         assert process.stdout is not None
         line = process.stdout.readline()
         assert "http://" in line, log.read_text()
-        yield line.split()[-1], log, psutil.Process(process.pid)
+        yield (
+            json.loads(line)["address"] if form == "json" else line.split()[-1],
+            log,
+            psutil.Process(process.pid),
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
