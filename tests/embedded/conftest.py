@@ -1,5 +1,18 @@
 """The embedded mode and what is asked of its images, under the names by which the tests here use them."""
 
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
 from realparts.embedded import Embedded, entry_of, in_env, place_of, request
+from ringbinder_embedded.launcher import LocalLauncher
 
 __all__ = ["Embedded", "entry_of", "in_env", "place_of", "request"]
+
+
+@pytest.fixture
+async def launcher(embedded: Embedded) -> AsyncIterator[LocalLauncher]:
+    launcher = embedded.launcher()
+    async with launcher.lifespan():
+        yield launcher

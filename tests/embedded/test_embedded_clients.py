@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,13 +19,6 @@ pytestmark = pytest.mark.real("uv", "jupyterlab")
 
 PATIENCE = 90.0
 ELSEWHERE = "https://pages.example"
-
-
-@pytest.fixture
-async def launcher(embedded: Embedded) -> AsyncIterator[LocalLauncher]:
-    launcher = embedded.launcher()
-    async with launcher.lifespan():
-        yield launcher
 
 
 @pytest.fixture

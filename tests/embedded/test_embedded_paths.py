@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 
 import pytest
 from realparts.browser import chromium
@@ -22,13 +21,6 @@ SHADOWS = [
     *(f"{name}.py" for name in ("calendar", "queue", "random", "secrets", "sitecustomize")),
     *(f"{name}/__init__.py" for name in ("email", "jupyter_server", "jupyterlab", "logging")),
 ]
-
-
-@pytest.fixture
-async def launcher(embedded: Embedded) -> AsyncIterator[LocalLauncher]:
-    launcher = embedded.launcher()
-    async with launcher.lifespan():
-        yield launcher
 
 
 @pytest.fixture
