@@ -67,6 +67,8 @@ class WaitingLine:
         while self._waiting and self._taken < self.places:
             turn = next(iter(self._waiting))
             del self._waiting[turn]
+            if turn.done():  # cancelled, and its task has not run since
+                continue
             self._taken += 1
             turn.set_result(None)
             self._tell()

@@ -106,3 +106,20 @@ async def test_places_are_neither_lost_nor_given_twice(steps: list[str], places:
     assert inside == 0
     async with asyncio.timeout(5), line.place(lambda before: pytest.fail("nobody is before")):
         assert line._taken == 1
+
+
+async def test_cancelled_turn_at_a_leave_keeps_the_place() -> None:
+    """Who waits is cancelled in the moment in which a place is free: before its task has run."""
+    line, leave = WaitingLine(1), asyncio.Event()
+
+    async def build() -> None:
+        async with line.place(lambda before: None):
+            await leave.wait()
+
+    tasks = [asyncio.create_task(build()) for _ in range(3)]
+    await _settle()
+    leave.set()
+    tasks[1].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError, type(None)]
+    assert not line.full
