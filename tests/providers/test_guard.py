@@ -145,6 +145,34 @@ async def test_a_submodule_inside_is_refused(
     assert caught.value.code == code
 
 
+_SHADOWED = """\
+[submodule "used"]
+\tpath = sub
+\turl = {inside}
+[submodule "a/../b"]
+\tpath = sub
+\turl = {judged}
+"""
+
+
+@pytest.mark.real("git")
+async def test_submodule_with_an_invalid_second_name_is_judged(
+    server: GitServer, remote: Remote, tmp_path: Path
+) -> None:
+    """git passes over the second one, whose name it does not take, and asks for the first."""
+    inner = server.repository("inner").commit({"i": "inner"})
+    outer = server.repository("outer")
+    outer.submodule("sub", named(server, "inner"), inner)
+    inside, judged = named(server, "inner", "localhost"), named(server, "inner")
+    sha = outer.commit({".gitmodules": _SHADOWED.format(inside=inside, judged=judged)})
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(UserError, match="submodule") as caught:
+        await remote.fetch(GitSource(named(server, "outer"), sha), into, RecordingLog(), Access())
+    assert caught.value.code == "address-not-allowed"
+    assert not (into / "sub/i").exists()
+
+
 @pytest.mark.real("git")
 async def test_on_for_a_server_that_others_reach(server: GitServer, context: Context) -> None:
     sha = server.repository("u/r").commit({"x": "1"})

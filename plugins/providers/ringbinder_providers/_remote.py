@@ -132,7 +132,7 @@ class _Submodules:
         self.log.line("Fetching submodules\n", "fetching")
         listed = await self._config(folder, "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
         files = await self._must(folder, "ls-files", "--stage", "-z")
-        named, paths = await asyncio.to_thread(lambda: (_names(listed), _gitlinks(files)))
+        named, paths = await asyncio.to_thread(lambda: ({*_entries(listed).values()}, _gitlinks(files)))
         for path in paths:
             inner = folder / path
             shown_path = shown(inner.relative_to(self.top).as_posix())
@@ -142,7 +142,7 @@ class _Submodules:
                 )
                 continue
             try:
-                await self._bring(folder, path, named[path])
+                await self._bring(folder, path)
             except UserError as error:
                 message = (
                     f"The submodule {shown_path} of {shown(self.url)} cannot be fetched. {error.message}"
@@ -155,16 +155,25 @@ class _Submodules:
                 raise type(error)(message) from None
             await self.update(inner)
 
-    async def _bring(self, folder: Path, path: str, name: str) -> None:
+    async def _bring(self, folder: Path, path: str) -> None:
         """Raises UserError also if git would ask a host that it must not ask."""
+        # Which of several entries of a path counts is git's choice: what it has set is judged.
+        before = await self._urls(folder)
         await self._must(folder, "submodule", "--quiet", "init", "--", path)
-        url = (await self._config(folder, "--local", "--get", f"submodule.{name}.url")).rstrip("\0")
-        if self.git.guard.on and url:
+        urls = [url for key, url in (await self._urls(folder)).items() if key not in before]
+        if len(urls) != 1:
+            raise UserError("submodule-not-found", "In .gitmodules it has no address, or several.")
+        url = urls[0]
+        if self.git.guard.on:
             address = parse(url, _GUARDED_PROTOCOLS)
             self.home.configure(await self.git.guard.git_config(address.url))
         await self.git.must(
             self.home, folder, self.deadline, url, "submodule", "--quiet", "update", "--", path
         )
+
+    async def _urls(self, folder: Path) -> dict[str, str]:
+        """Addresses of submodules that git has taken from .gitmodules, by their keys."""
+        return _entries(await self._config(folder, "--local", "--get-regexp", r"^submodule\..*\.url$"))
 
     async def _config(self, folder: Path, *arguments: str) -> str:
         """What is set; nothing if nothing is."""
@@ -181,10 +190,10 @@ def _refs(output: str) -> dict[str, str]:
     return {line[1]: line[0] for line in lines if len(line) == 2 and FULL_SHA.fullmatch(line[0])}
 
 
-def _names(listed: str) -> dict[str, str]:
-    """Names of submodules by their paths, of what `git config --null --get-regexp` prints."""
+def _entries(listed: str) -> dict[str, str]:
+    """Keys and values, of what `git config --null --get-regexp` prints."""
     entries = (entry.partition("\n") for entry in listed.split("\0") if entry)
-    return {path: key.removeprefix("submodule.").removesuffix(".path") for key, _, path in entries}
+    return {key: value for key, _, value in entries}
 
 
 def _gitlinks(files: str) -> list[str]:
