@@ -96,6 +96,28 @@ def test_find_links_and_paths_of_an_included_file(tmp_path: Path) -> None:
     ]
 
 
+def test_link_to_a_name_of_several_lines_is_refused(tmp_path: Path) -> None:
+    """The second line would be a requirements file outside, whose content uv's error shows."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "links").symlink_to("d\n-r /home/somebody/.ssh/id_ed25519")
+    with pytest.raises(UserError, match=r"line 1.*has a blank"):
+        read(tmp_path, "--find-links links\n")
+
+
+def test_location_does_not_continue_on_the_next_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 1.*ends with a backslash"):
+        read(tmp_path, "https://h.example/six.whl\\ # more\nsix\n")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_each_line_of_a_text_in_yaml_is_judged(tmp_path: Path, ends: str) -> None:
+    requirements = Requirements(Inside(UntrustedTree(tmp_path)))
+    requirements.add_lines([f"six{ends}idna{ends}"], "environment.yml")
+    assert requirements.content == ["six", "idna"]
+    with pytest.raises(UserError, match="which is not in the repository"):
+        requirements.add_lines([f"https://h.example/x.whl{ends}file:///home/somebody/x"], "environment.yml")
+
+
 def test_constraints_stay_constraints(tmp_path: Path) -> None:
     requirements = read(tmp_path, "six\n-c mine/more.txt", f"six<2\n-e git+{URL}@v1#egg=b\n")
     assert requirements.content == ["six"]

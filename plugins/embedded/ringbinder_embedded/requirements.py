@@ -107,7 +107,8 @@ class Requirements:
     def add_lines(self, lines: Iterable[str], file: str) -> None:
         """Adds the `lines` that `file`, an environment.yml or the like, has for pip."""
         folder = file.rpartition("/")[0]
-        for line in lines:
+        # A text of YAML or TOML may have several lines, each of which uv would read by itself.
+        for line in (part for text in lines for part in _LINE_ENDS.split(text) if part.strip()):
             self._add(_COMMENT.split(line, maxsplit=1)[0].strip(), file, folder, folder, constraint=False)
 
     @property
@@ -148,6 +149,7 @@ class Requirements:
             self.lines.append(f"--extra-index-url {address}")
         for address in options.find_links:
             path = self.inside.target(address, where, folder, project=False)
+            _require_one_word(path, where)  # links may lead to any name
             self.lines.append(f"--find-links {self.inside.tree.place / path if path else address}")
         self.lines += [f"--no-binary {names}" for names in options.no_binary]
         self.lines += [f"--only-binary {names}" for names in options.only_binary]
@@ -176,12 +178,7 @@ class Requirements:
             )
         for name in _LISTS.keys() - _FREE:
             for value in getattr(options, name):
-                # uv would take it for several words, or join it with the next line.
-                if _MORE_THAN_A_WORD.search(value) or ("$" in value and name in _NAMES):
-                    raise UserError(
-                        "bad-file",
-                        f"{where}: '{excerpt(value)}' has a blank, a quote, a backslash or a dollar sign.",
-                    )
+                _require_one_word(value, where, "$" if name in _NAMES else "")
         return options
 
     def _include(self, name: str, where: str, folder: str, cwd: str, constraint: bool) -> None:
@@ -209,6 +206,8 @@ class Requirements:
             raise UserError("bad-file", f"{where}: a requirement has more than {_LENGTH} characters.")
         text = _SSH_STUB.sub(r"git+ssh://\1/", text, count=1)
         self.inside.requirement(text, where, cwd)
+        if text.endswith("\\"):
+            raise UserError("bad-file", f"{where}: '{excerpt(text)}' ends with a backslash.")
         if _LOCATION.match(text) or text.lower().endswith(_ARCHIVE):
             _require_git(text, where)
             egg = _EGG.search(text)
@@ -221,6 +220,15 @@ class Requirements:
 
 
 _PARSER: Final = _parser()
+
+
+def _require_one_word(value: str, where: str, also: str = "") -> None:
+    # uv would take it for several words, or join it with the next line.
+    if _MORE_THAN_A_WORD.search(value) or (also and also in value):
+        raise UserError(
+            "bad-file",
+            f"{where}: '{excerpt(value)}' has a blank, a quote, a backslash or a dollar sign.",
+        )
 
 
 def _parsed(text: str, where: str) -> Requirement:
