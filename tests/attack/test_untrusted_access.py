@@ -27,6 +27,7 @@ TREES: Final = frozenset(
 """What trees are called: they have some methods of the same names."""
 OWN_FOLDER: Final = "the folder above the box, which the sandbox does not show"
 ALLOWED: Final = {
+    "_server_config": {"_refusal": "runs in the notebook's server, and opens nothing"},
     "builder": {"LocalBuilder._make": "makes the folders, before anything is in them"},
     "environment": {"Environment._own_file": OWN_FOLDER},
     "jupyter": {

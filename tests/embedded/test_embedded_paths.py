@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import aiohttp
 import pytest
 from realparts.browser import chromium
 from realparts.opened import FILES, PAGES, shown
@@ -44,6 +46,43 @@ async def test_git_pull_clones_into_the_notebook(server: Server, git_server: Git
         assert '"phase": "finished"' in progress, progress
         async with client.get("/api/contents/material/lesson.txt") as answer:
             assert (await answer.json())["content"] == "one\n"
+
+
+@pytest.mark.real("git")
+async def test_git_pull_clones_nowhere_but_below_the_notebooks_folder(
+    server: Server, git_server: GitServer, tmp_path: Path
+) -> None:
+    """With its parameter `backup` it would put a repository in the place of any folder of this account."""
+    git_server.repository("material").commit({"authorized_keys": "a stranger's"})
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "own").touch()
+    http = git_server.url("material")
+    async with api(server) as client:
+        for repo, target in (
+            (http, str(keys)), (http, "../home/x"), (http, "."), (http, ".git/hooks"), (f"{http}/..", None),
+            (f"file://{tmp_path}", "x"), ("ext::sh -c id", "x"), ("git@git.example.org:u/r", "x"),
+        ):  # fmt: skip
+            where = {"repo": repo, "backup": "true"} | ({"targetpath": target} if target else {})
+            async with client.get("/git-pull/api", params=where) as answer:
+                assert answer.status == 403, (repo, target)
+    assert [file.name for file in tmp_path.glob("keys*/*")] == ["own"]
+
+
+@pytest.mark.real("git")
+async def test_git_pull_of_another_site_is_refused(server: Server, git_server: GitServer) -> None:
+    """The cookie comes along when a page leads the browser to the notebook's port."""
+    git_server.repository("material").commit({"lesson.txt": "one\n"})
+    where = {"repo": git_server.url("material"), "targetpath": "material"}
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(server.url, cookie_jar=jar) as client:
+        async with client.get("lab", params={"token": server.token.reveal()}) as answer:
+            assert answer.status == 200
+        for site, status in (("cross-site", 403), ("same-site", 403), ("none", 403), ("same-origin", 200)):
+            async with client.get("git-pull/api", params=where, headers={"Sec-Fetch-Site": site}) as answer:
+                assert answer.status == status, site
+        async with client.get("git-pull", params=where, headers={"Sec-Fetch-Site": "cross-site"}) as answer:
+            assert answer.status == 403
 
 
 async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launcher: LocalLauncher) -> None:

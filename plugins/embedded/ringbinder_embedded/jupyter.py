@@ -43,6 +43,7 @@ _POLL_SECONDS: Final = 0.02
 _LAST_LINES: Final = 20
 _SOCKET: Final = "s"
 _MAX_NAMES: Final = 1000
+_SERVER_CONFIG: Final = Path(__file__).with_name("_server_config.py")
 _SMALL_BYTES: Final = 64 * 1024
 _ATTEMPTS: Final = 3
 _CORS: Final = "{'headers': {'Access-Control-Allow-Origin': '*'}}"
@@ -328,6 +329,7 @@ def write_settings(folder: Path) -> None:
     file = folder / "labconfig" / "default_setting_overrides.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(_SETTINGS))
+    (folder / "jupyter_server_config.py").write_bytes(_SERVER_CONFIG.read_bytes())
 
 
 def _on_port(port: _Port) -> list[str]:
