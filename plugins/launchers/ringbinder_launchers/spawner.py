@@ -78,7 +78,10 @@ _ENDED_LINKS = {}
 """By user: the link by which a server was launched that has ended, the newest `_KEPT_LINKS` of them."""
 _KEPT_LINKS = 10_000
 _SERVER_PATH = re.compile(r"user/([^/?]+)(/[^?]*)?")
-_NOT_PRINTED = re.compile(r"[^\n\t -~\u00a0-\U0010ffff]")
+_NOT_PRINTED = re.compile(
+    r"[^\n\t -~\u00a0-\u061b\u061d-\u200d\u2010-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff]"
+)
+"""Also what turns the order of a line, or ends it."""
 _LAST_WORDS = {"terminationMessagePolicy": "FallbackToLogsOnError"}
 """On Kubernetes: the end of the log becomes part of a container's status, where KubeSpawner sees it."""
 _NEVER = ("InvalidImageName", "ErrImageNeverPull")
@@ -307,7 +310,8 @@ class BinderSpawnerMixin(Configurable):
         why, _ = self._pod_trouble("")
         status = await super().poll()
         if status is not None and why:
-            self.log.warning("%s: %s", self._log_name, why)
+            # On one line: a notebook's last lines must not look like entries of the hub.
+            self.log.warning("%s: %s", self._log_name, " | ".join(why.split("\n")))
         if status is not None and getattr(self, "remove", False) and getattr(self, "object_id", ""):
             try:
                 await self.remove_object()
