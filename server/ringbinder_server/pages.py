@@ -32,6 +32,10 @@ def routes(site: Site, look: Look) -> Blueprint:
         # pressed Launch for that repository once.
         return allowed and request.headers.get("Sec-Fetch-Site") in ("none", "same-origin")
 
+    def brings_more(urlpath: str) -> bool:
+        # nbgitpuller clones another repository beside the one that was allowed.
+        return "git-pull" in unquote(unquote(urlpath))
+
     @blueprint.get("/")
     async def home() -> Response | Redirect:
         text, problem = request.args.get("link", ""), ""
@@ -69,7 +73,7 @@ def routes(site: Site, look: Look) -> Blueprint:
             "token_seconds": 0.9 * site.settings.build_token_expires_seconds,
             "base": site.settings.base_url,
             "allowed": allowed,
-            "by_itself": not (consents.asks or site.user) or may_start(allowed),
+            "by_itself": not (consents.asks or site.user) or may_start(allowed and not brings_more(urlpath)),
             "problem": problem,
             "by_cookie": site.user is not None,
             "silence": 2.5 * site.binder.config.settings.keepalive,

@@ -302,6 +302,10 @@ async def test_on_ones_own_machine_a_foreign_link_is_asked_about(
         await live.events("build/fake/a/b/c", headers={"Sec-Fetch-Site": "same-origin"})
         page = await live.client.get(live.address + "v2/fake/a/b/other-ref", headers=headers)
         assert f'"by_itself": {str(by_itself).lower()}' in page.text
+        for path in ("git-pull%3Frepo%3Dhttps://x.example/r", "x/../git%252Dpull"):
+            address = f"{live.address}v2/fake/a/b/c?urlpath={path}"
+            page = await live.client.get(address, headers=headers)
+            assert '"by_itself": false' in page.text, "another repository comes along"
         page = await live.client.get(live.address + "v2/fake/a/other/c", headers=headers)
         assert '"by_itself": false' in page.text, "another repository"
 
