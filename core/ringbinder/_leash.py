@@ -19,6 +19,8 @@ _ORPHANED_GRACE = 5.0
 _LEFTOVER_GRACE = 2.0
 _KILL_PATIENCE = 10.0
 _LOOK_AGAIN = 0.05
+_AUTOGROUP_ATTEMPTS = 20
+_AUTOGROUP_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -131,11 +133,16 @@ def _heard(number: int, frame: FrameType | None) -> None:
 
 def _give_way_as_session(nice: int) -> None:
     """Where the kernel shares the processor between sessions, a process gives way only within its own."""
-    try:
-        with open("/proc/self/autogroup", "w") as file:  # noqa: PTH123 - as above
-            file.write(str(nice))
-    except OSError:
-        pass  # this kernel does not, or not now: sched_autogroup_enabled
+    for _ in range(_AUTOGROUP_ATTEMPTS):
+        try:
+            with open("/proc/self/autogroup", "w") as file:  # noqa: PTH123 - as above
+                file.write(str(nice))
+        except BlockingIOError:
+            time.sleep(_AUTOGROUP_SECONDS)  # all users but root may write once in 0.1 s, together
+        except OSError:
+            return  # this kernel does not share so
+        else:
+            return
 
 
 def _start(command: list[str], nice: int, subreaper: bool) -> tuple[int, int]:

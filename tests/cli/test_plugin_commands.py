@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Program
 
 OPTIONS = """
@@ -65,7 +67,8 @@ def test_show_of_what_is_not_installed(ringbinder: Program) -> None:
     assert 'Did you mean "zenodo"' in done.stderr
 
 
-def test_our_own_plugins_are_right(ringbinder: Program) -> None:
+def test_our_own_plugins_are_right(ringbinder: Program, tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("1 / 0  # of a repository that is the current folder\n")
     done = ringbinder("plugins", "check")
     assert done.returncode == 0, done.stdout
     assert "error" not in done.stdout

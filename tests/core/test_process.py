@@ -321,6 +321,30 @@ async def test_nice(tmp_path: Path) -> None:
     assert sessions.endswith("nice 3\n")
 
 
+AUTOGROUPS = """
+import asyncio, pathlib
+from ringbinder import process
+
+async def group():
+    command = ["cat", "/proc/self/autogroup"]
+    done = await process.start(command, cwd=pathlib.Path(), env=process.minimal_env(), on_line=print, nice=4)
+    await done.wait()
+
+async def main():
+    await asyncio.gather(*(group() for _ in range(3)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel has no autogroups")
+async def test_nice_of_several_at_once_reaches_their_sessions() -> None:
+    """Only root may write autogroups at any time."""
+    plain = ["setpriv", "--bounding-set=-sys_admin"] if os.geteuid() == 0 else []
+    done = await process.run([*plain, sys.executable, "-c", AUTOGROUPS], timeout=60)
+    assert [line.rpartition(" ")[2] for line in done.output.splitlines()] == ["4"] * 3, done.errors
+
+
 async def test_many_at_once() -> None:
     done = await asyncio.gather(*(process.run(["echo", str(n)], timeout=60) for n in range(40)))
     assert [one.output for one in done] == [f"{n}\n" for n in range(40)]

@@ -12,7 +12,13 @@ __all__ = ["Embedded", "entry_of", "in_env", "place_of", "request"]
 
 
 @pytest.fixture
-async def launcher(embedded: Embedded) -> AsyncIterator[LocalLauncher]:
-    launcher = embedded.launcher()
+def sandbox() -> str:
+    """`LocalLauncher.sandbox` of `launcher`; tests parametrize it."""
+    return "off"
+
+
+@pytest.fixture
+async def launcher(embedded: Embedded, sandbox: str) -> AsyncIterator[LocalLauncher]:
+    launcher = embedded.launcher(sandbox=sandbox)
     async with launcher.lifespan():
         yield launcher

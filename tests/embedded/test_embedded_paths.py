@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import aiohttp
@@ -23,6 +22,7 @@ SHADOWS = [
     *(f"{name}.py" for name in ("calendar", "queue", "random", "secrets", "sitecustomize")),
     *(f"{name}/__init__.py" for name in ("email", "jupyter_server", "jupyterlab", "logging")),
 ]
+SANDBOXES = ["off", pytest.param("required", marks=pytest.mark.real("bwrap"))]
 
 
 @pytest.fixture
@@ -31,12 +31,14 @@ async def server(embedded: Embedded, launcher: LocalLauncher) -> Server:
     return await launcher.launch(image, request(), embedded.log)
 
 
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_every_path_of_a_link_opens_its_page(server: Server) -> None:
     for path, page in PAGES.items():
         assert page in await shown(server.url, server.token.reveal(), path), path
 
 
 @pytest.mark.real("git")
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_git_pull_clones_into_the_notebook(server: Server, git_server: GitServer) -> None:
     git_server.repository("material").commit({"lesson.txt": "one\n"})
     async with api(server) as client:
@@ -96,14 +98,27 @@ async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launch
     await kernel.close()
 
 
-async def test_a_server_of_the_image_imports_nothing_of_it(
+async def test_a_server_of_the_image_opens_the_same_paths(
     embedded: Embedded, launcher: LocalLauncher
 ) -> None:
-    image = await embedded.build(
-        embedded.plan({"requirements.txt": "jupyterlab>=4.4\n", "random.py": "1 / 0\n"})
-    )
+    """JupyterLab of the repository's own, beside its modules. git-pull is there if it asks for nbgitpuller."""
+    files = dict.fromkeys(SHADOWS, "1 / 0\n") | FILES
+    image = await embedded.build(embedded.plan(files | {"requirements.txt": "jupyterlab>=4.4\n"}))
     server = await launcher.launch(image, request(), embedded.log)
-    assert await shown(server.url, server.token.reveal(), "lab") == "JupyterLab"
+    for path, page in PAGES.items():
+        if not path.startswith("git-pull"):
+            assert page in await shown(server.url, server.token.reveal(), path), path
+
+
+@pytest.mark.parametrize("jupyterlab", ["2.3.2", "3.2.9", "3.6.8"])
+async def test_an_old_server_of_the_image_opens_its_pages(
+    embedded: Embedded, launcher: LocalLauncher, jupyterlab: str
+) -> None:
+    """Served by the classic notebook that it brings; JupyterLab 2 has no server that we start, but the shared one."""
+    image = await embedded.build(embedded.plan(FILES | {"requirements.txt": f"jupyterlab=={jupyterlab}\n"}))
+    server = await launcher.launch(image, request(), embedded.log)
+    for path in ("lab/tree/folder/first.ipynb", "tree/folder", "notebooks/folder/first.ipynb", "terminals/1"):
+        assert "upyter" in await shown(server.url, server.token.reveal(), path), path
 
 
 @pytest.mark.real("chromium")
@@ -115,6 +130,3 @@ async def test_jupyterlab_follows_the_colours_of_its_visitor(server: Server, sch
         await page.wait_for_selector(
             f"body[data-jp-theme-light={str(scheme == 'light').lower()}]", state="attached", timeout=90_000
         )
-        if folder := os.environ.get("LOOK"):
-            await page.wait_for_timeout(4000)
-            await page.screenshot(path=f"{folder}/{scheme}.png")

@@ -29,8 +29,9 @@ from .uv import Uv
 
 # pip, since notebooks say !pip install.
 _ALWAYS: Final = ("ipykernel", "pip")
-# What else repo2docker's base environment has for kernels; what it has for the server is the shared server's.
+# What else repo2docker's base environment has for kernels, and for an image's own server.
 _BASE: Final = {"ipywidgets": "ipywidgets>=8,<9", "nbconvert": "nbconvert", "nbformat": "nbformat"}
+_SERVER_BASE: Final = {"notebook": "notebook>=7,<8"}
 _BASE_SECONDS: Final = 60.0
 _CONDA_PROGRAM: Final = Path(__file__).with_name("_conda.py")
 # Of the entry, where the code of the repository cannot write.
@@ -124,7 +125,7 @@ class Environment:
         return self.uv.command("pip", "install", "--python", self.entry.python, *system, *arguments)
 
     async def _add_base(self) -> None:
-        """Adds what of `_BASE` fits beside everything that is installed, which stays at its versions.
+        """Adds what of `_BASE` and `_SERVER_BASE` fits beside what is installed, which stays at its versions.
 
         Never fails: what does not solve, has no wheel or cannot be fetched is left out.
         """
@@ -132,7 +133,8 @@ class Environment:
             versions = await asyncio.to_thread(self.entry.versions)
         except (OSError, UntrustedError):
             return  # what was installed has taken the place of packages: it is judged at the end
-        missing = [spec for name, spec in _BASE.items() if name not in versions]
+        base = _BASE | (_SERVER_BASE if "jupyter-server" in versions else {})
+        missing = [spec for name, spec in base.items() if name not in versions]
         if not missing:
             return
         left = set(missing)

@@ -139,7 +139,8 @@ class SharedServer:
             entry.finish({"requirements": self.requirements, "packages": packages})
             await asyncio.to_thread(entry.publish)
         # Compiles most of what a start imports, usually while the image is still being built.
-        self.services.tasks.start(self._run_python("-c", "import jupyterlab.labapp"), "import JupyterLab")
+        modules = "jupyterlab.labapp, notebook.app, nbgitpuller"
+        self.services.tasks.start(self._run_python("-c", f"import {modules}"), "import JupyterLab")
 
     def _packages(self, home: Path) -> list[str | Path]:
         if not self.requirements:

@@ -199,7 +199,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         await holds.enter_async_context(lock.locked())
         try:
             # A server extension of the image works only in the image's own server.
-            server = entry if entry.has_package("jupyter_server") else await self._shared.get(log)
+            own = await asyncio.to_thread(entry.has_server)
+            server = entry if own else await self._shared.get(log)
             await session.copy(entry)
             await asyncio.to_thread(session.overlay.make, entry, session.work, session.home)
             session.tell_stop(None)

@@ -95,6 +95,14 @@ class Entry:
         """Its environment has the package that is imported as `name`."""
         return any(self.env.is_file(f"{packages}/{name}/__init__.py") for packages in self.site_packages())
 
+    def has_server(self) -> bool:
+        """Its environment has a JupyterLab that is a server's: up to version 2 it was the classic notebook's.
+
+        Raises OSError or `UntrustedError`.
+        """
+        major = self.versions().get("jupyterlab", "0").partition(".")[0]
+        return self.has_package("jupyter_server") and int(major.rpartition("!")[2]) > 2
+
     def site_packages(self) -> list[str]:
         """Folders of packages, relative to `env`; one, unless its author has seen to it otherwise."""
         try:

@@ -62,7 +62,8 @@ class _Trial:
 
     async def of(self, what: str | None, first: int) -> AsyncIterator[list[Finding]]:
         """The findings of each plugin from number `first` on, as far as it comes."""
-        command = [sys.executable, "-m", __name__, self.mark, what or "", str(first)]
+        # -P: as this command itself, it imports nothing of the current folder.
+        command = [sys.executable, "-P", "-m", __name__, self.mark, what or "", str(first)]
         child = await process.start(command, cwd=Path.cwd(), env=dict(os.environ), on_line=self._hear)
         ended = asyncio.create_task(child.wait())
         ended.add_done_callback(lambda task: self._said.put_nowait(None))

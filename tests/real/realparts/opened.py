@@ -49,4 +49,4 @@ async def shown(url: str, token: str, path: str) -> str:
     if not found:
         return page
     config = json.loads(config.partition("</script>")[0])
-    return " ".join(filter(None, (config["appName"], config.get("notebookPage"))))
+    return " ".join(filter(None, (config.get("appName"), config.get("notebookPage"))))
