@@ -70,6 +70,7 @@ def test_idle_kept_ended_saved_opened_removed(ringbinder: Program) -> None:
     listed = ringbinder("sessions", "list").stdout
     assert running["id"] in listed
     assert "stopped, 1 file changed" in listed
+    assert f" at {running['ref']}\n" in listed
     patch = ringbinder.folder / "work.patch"
     assert ringbinder("sessions", "keep", running["id"], patch).returncode == 0
     subprocess.run(["git", "apply", str(patch)], cwd=repository, check=True)

@@ -29,7 +29,8 @@ async def list_sessions(invocation: Invocation, *, as_json: bool) -> int:
         changed = f", {_files(len(work.changed))} changed" if work.changed else ""
         state = f"{work.reason}{changed}" if work.ended else ", ".join(filter(None, ("runs", work.reason)))
         echo(f"{work.id}  {_clock(work.ended or work.started)}  {state}")
-        echo(*(f"    {line}" for line in (redact(work.repo_url), work.folder) if line))
+        source = redact(f"{work.repo_url} at {work.ref}" if work.repo_url and work.ref else work.repo_url)
+        echo(*(f"    {line}" for line in (source, work.folder) if line))
     return ExitCode.OK
 
 
