@@ -89,12 +89,16 @@ async def test_git_pull_of_another_site_is_refused(server: Server, git_server: G
 
 async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launcher: LocalLauncher) -> None:
     ends = 'raise SystemExit("imported from the repository")\n'
-    files = dict.fromkeys(SHADOWS, ends) | {"lesson.py": "answer = 42\n", "start": '#!/bin/bash\nexec "$@"\n'}
+    files = dict.fromkeys([*SHADOWS, "lib/jupyterlab/__init__.py"], ends) | {
+        "lesson.py": "import helper\n",
+        "lib/helper.py": "answer = 42\n",
+        "start": '#!/bin/bash\nexport PYTHONPATH="$PWD/lib"\nexec "$@"\n',
+    }
     image = await embedded.build(embedded.plan(files))
     server = await launcher.launch(image, request(), embedded.log)
     assert "JupyterLab" in await shown(server.url, server.token.reveal(), "lab")
     kernel = await open_kernel(server)
-    assert await kernel.run("import lesson; print(lesson.answer)") == "42\n"
+    assert await kernel.run("import lesson; print(lesson.helper.answer)") == "42\n"
     await kernel.close()
 
 
