@@ -101,7 +101,7 @@ def test_the_shared_jupyterlab_is_listed_without_what_it_does_not_need() -> None
     assert {"jupyterlab", "jupyter-server", "tornado", "ipykernel"} <= listed
     assert not listed & set(LEFT_OUT)
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["jupyterlab"]
-    assert group == ["jupyterlab>=4.4,<5"]
+    assert group == ["jupyterlab>=4.4,<5", "nbgitpuller>=1.2", "notebook>=7.4,<8"]
 
 
 def shared(tmp_path: Path, *requirements: str) -> jupyter.SharedServer:

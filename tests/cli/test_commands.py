@@ -150,7 +150,7 @@ def test_json_lines_are_the_protocols_events(ringbinder: Program, fakes: Sets) -
         assert list(event)[:2] == ["phase", "message"]
         assert event["phase"] in PHASES
     phases = list(dict.fromkeys(event["phase"] for event in events))
-    assert phases == ["waiting", "building", "pushing", "built", "ready"]
+    assert phases == ["waiting", "building", "pushing", "ready"]
     assert events[-1] == {
         "phase": "ready",
         "message": "Done! Image built\n",
