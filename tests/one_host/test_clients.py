@@ -52,9 +52,9 @@ async def test_binderhub_client_thebe_core_and_thebe(
 async def test_eventsource_and_played_clients_launch(
     binder: OneHost, forge: Forge, packages: Packages, pages: Pages
 ) -> None:
-    forge.repository("owner/clients").commit({"Dockerfile": dockerfile(), "answer.py": "ANSWER = 6 * 7\n"})
-    at = binder.address, "owner/clients"
-    *_, ready = await packages.eventsource(f"{binder.address}build/gh/owner/clients/HEAD", closes=True)
+    forge.repository("owner/one-host").commit({"Dockerfile": dockerfile(), "answer.py": "ANSWER = 6 * 7\n"})
+    at = binder.address, "owner/one-host"
+    *_, ready = await packages.eventsource(f"{binder.address}build/gh/owner/one-host/HEAD", closes=True)
     assert ready["phase"] == "ready", ready
     assert '"phase": "ready"' in await clients.repo2docker_action(*at, "main")
     await clients.clinder(packages, *at, "main")
