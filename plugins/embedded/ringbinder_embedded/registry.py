@@ -41,10 +41,11 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
         self._sandbox = Sandbox(config.sandbox, context.paths, "LocalRegistry.sandbox")
 
     async def check(self, plan: Plan, fresh: bool) -> Image | None:
-        facts = self._store.entry(plan.image).read()
-        if facts is not None and not was_sandboxed(facts) and not await self._sandbox.lack():
+        entry = self._store.entry(plan.image)
+        facts = entry.read()
+        if facts is None or not (was_sandboxed(facts) or await self._sandbox.lack()):
             return None
-        return self._find(plan.image)
+        return _named(entry, plan.image, facts)
 
     async def target(self, plan: Plan) -> Target:
         return Target(self.holds, plan.image, self._store.entry(plan.image).folder)
@@ -54,7 +55,8 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
         async with entry.locked(on_wait=lambda: None):
             await asyncio.to_thread(entry.publish)
         self.context.tasks.start(asyncio.to_thread(entry.settle), f"bring {image.name} to the disk")
-        return self._find(image.name)
+        facts = entry.read()
+        return None if facts is None else _named(entry, image.name, facts)
 
     async def images(self) -> Sequence[Image]:
         def look() -> list[Image]:
@@ -79,11 +81,10 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
         self.context.tasks.start(self._store.sweep(), "remove what killed builds have left")
         yield
 
-    def _find(self, name: str) -> Image | None:
-        entry = self._store.entry(name)
-        facts = entry.read()
-        # The name is compared, so that a folder that was copied by hand is not taken for another image.
-        return _image(entry, name, facts) if facts is not None and facts.get("name") == name else None
+
+def _named(entry: Entry, name: str, facts: dict[str, object]) -> Image | None:
+    # The name is compared, so that a folder that was copied by hand is not taken for another image.
+    return _image(entry, name, facts) if facts.get("name") == name else None
 
 
 def _image(entry: Entry, name: str, facts: dict[str, object]) -> Image:
