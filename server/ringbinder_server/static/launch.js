@@ -57,13 +57,15 @@ function path(endpoint) {
   return `${data.base}${endpoint}/${data.provider}/${data.spec}${query}`;
 }
 
+const isHere = () => at.host === location.host;
+
 /** The address of `path` at the server that launches. */
-const there = (path) => (at.host === location.host ? "" : at.origin) + path;
+const there = (path) => (isHere() ? "" : at.origin) + path;
 
 async function learn() {
   learned = Date.now();
   try {
-    const response = await fetch(there(path("api/v1/images")), { headers: headers() });
+    const response = await fetch(there(path("api/v1/images")), { headers: isHere() ? headers() : {} });
     if (response.ok) known = await response.json();
   } catch {
     // An estimate is a convenience; whether the server answers, the launch itself tells.
@@ -166,14 +168,14 @@ function show(id, event) {
 function opened(url) {
   const isNew = url.host !== at.host;
   at = url;
-  by("at").hidden = at.host === location.host;
+  by("at").hidden = isHere();
   by("at").textContent = `at ${at.host}`;
   if (isNew) learn(); // it has images of its own
   if (running) by("status").textContent = SAYS[stages.now];
 }
 
 function noKey() {
-  if (at.host === location.host) return { message: NO_KEY };
+  if (isHere()) return { message: NO_KEY };
   return {
     message: `This launch was redirected to ${at.host}, which demands a token of its own.`,
     advice: `Open the link there: ${there(location.pathname + location.search)}`,
