@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import FrameType
 from typing import Any, Final
 
 import pluggy
-from attrs import frozen
+from attrs import define, field, frozen
 
 from . import hookspecs
 from .errors import PluginError, Refused, RingbinderError, TransientError, UserError
@@ -126,7 +126,16 @@ class HookCaller:
         Raises what an implementation raises, and TransientError if one takes too long.
         """
         plan = self._plan(hook, chosen, arguments)
-        return await _around(plan.wrappers, arguments, lambda: self._first(plan, arguments), self._log)
+        around = _Around(plan.wrappers, arguments, self._log)
+        try:
+            around.enter()
+            for implementation in plan.functions:
+                around.result = await implementation.call(arguments)
+                if around.result is not None:
+                    break
+        except BaseException as error:
+            around.error = error
+        return around.leave()
 
     async def every(
         self, hook: str, /, *, chosen: str | None = None, on_error: OnError | None = None, **arguments: Any
@@ -138,10 +147,23 @@ class HookCaller:
         ``yield`` gives the list of pairs.
         """
         plan = self._plan(hook, chosen, arguments)
-        result: list[tuple[str, Any]] = await _around(
-            plan.wrappers, arguments, lambda: self._every(plan, arguments, on_error), self._log
-        )
-        return result
+        around = _Around(plan.wrappers, arguments, self._log)
+        try:
+            around.enter()
+            around.result = []
+            for implementation in plan.functions:
+                try:
+                    result = await implementation.call(arguments)
+                except Exception as error:
+                    if on_error is None:
+                        raise
+                    result = on_error(implementation.plugin, error)
+                if result is not None:
+                    around.result.append((implementation.plugin, result))
+        except BaseException as error:
+            around.error = error
+        results: list[tuple[str, Any]] = around.leave()
+        return results
 
     def ask(self, hook: str, /, *, chosen: str | None = None, **arguments: Any) -> Any:
         """`first` for the hooks that are not awaited: ``describe`` and ``recognize``."""
@@ -154,28 +176,6 @@ class HookCaller:
         except StopIteration as done:
             return done.value
         raise AssertionError("a plain hook has waited for something")
-
-    async def _first(self, plan: _Plan, arguments: Mapping[str, Any]) -> Any:
-        for implementation in plan.functions:
-            result = await implementation.call(arguments)
-            if result is not None:
-                return result
-        return None
-
-    async def _every(
-        self, plan: _Plan, arguments: Mapping[str, Any], on_error: OnError | None
-    ) -> list[tuple[str, Any]]:
-        results: list[tuple[str, Any]] = []
-        for implementation in plan.functions:
-            try:
-                result = await implementation.call(arguments)
-            except Exception as error:
-                if on_error is None:
-                    raise
-                result = on_error(implementation.plugin, error)
-            if result is not None:
-                results.append((implementation.plugin, result))
-        return results
 
     def _plan(self, hook: str, chosen: str | None, arguments: Mapping[str, Any]) -> _Plan:
         plan = self._plans.get((hook, chosen))
@@ -246,36 +246,36 @@ class _Implementation:
         return self.function(**{name: arguments[name] for name in self.arguments})
 
     async def call(self, arguments: Mapping[str, Any]) -> Any:
+        limit: asyncio.Timeout | None = None
         try:
-            return self.begin(arguments) if self.spec.plain else await self._awaited(arguments)
+            if self.spec.plain:
+                return self.begin(arguments)
+            async with asyncio.timeout(self.limit) as limit:
+                return await self.begin(arguments)
         except SystemExit as error:
             # From a task, it would end the whole event loop.
             raise PluginError(self.plugin, f"it called sys.exit({error.code!r})", self.spec.name) from error
-        except Exception as error:
-            self.note(error)
-            if isinstance(error, Refused):
-                error.policy = error.policy or self.plugin
-            elif not isinstance(error, UserError | PluginError):  # the explainer counts breaches of contract
-                self.on_failure(self.plugin, self.spec.name)
-            raise
-
-    async def _awaited(self, arguments: Mapping[str, Any]) -> Any:
-        try:
-            async with asyncio.timeout(self.limit) as limit:
-                return await self.begin(arguments)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise TransientError(
-                f"plugin {self.plugin!r}, hook {self.spec.name!r}: no answer within {self.limit:g} seconds"
-            ) from None
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Nobody has cancelled this call: the plugin waited for something that was, and so has failed.
+            # Nothing has cancelled this call: the plugin waited for something that was, and so has failed.
             message = "something that it waited for was cancelled"
             raise PluginError(self.plugin, message, self.spec.name) from error
+        except Exception as error:
+            late = limit is not None and limit.expired() and isinstance(error, TimeoutError)
+            if not isinstance(
+                error, UserError | PluginError | Refused
+            ):  # the explainer counts breaches of contract
+                self.on_failure(self.plugin, self.spec.name)
+            if late:
+                raise TransientError(
+                    f"plugin {self.plugin!r}, hook {self.spec.name!r}: no answer within {self.limit:g} seconds"
+                ) from None
+            if isinstance(error, Refused):
+                error.policy = error.policy or self.plugin
+            self.note(error)
+            raise
 
     def note(self, error: Exception) -> None:
         """Lets a traceback say whose bug it is."""
@@ -296,42 +296,47 @@ class _Plan:
 _Wrapping = Generator[None, Any, Any]
 
 
-async def _around(
-    wrappers: Sequence[_Implementation],
-    arguments: Mapping[str, Any],
-    inner: Callable[[], Awaitable[Any]],
-    log: Logger,
-) -> Any:
-    """Awaits `inner` with the wrappers around it, as pluggy does; but cancellation is beyond their reach."""
-    entered: list[tuple[_Implementation, _Wrapping]] = []
+@define
+class _Around:
+    """The wrappers around one call, as pluggy has them; but cancellation is beyond their reach.
+
+    What is called between `enter` and `leave` puts its outcome into `result` or `error`. No wrapper adds a frame to
+    the call.
+    """
+
+    wrappers: Sequence[_Implementation]
+    arguments: Mapping[str, Any]
+    log: Logger
     result: Any = None
     error: BaseException | None = None
-    try:
-        for wrapper in wrappers:
-            entered.append((wrapper, _enter(wrapper, arguments)))
-        result = await inner()
-    except BaseException as raised:
-        error = raised
-    for wrapper, generator in reversed(entered):
+    _entered: list[tuple[_Implementation, _Wrapping]] = field(factory=list, init=False)
+
+    def enter(self) -> None:
+        for wrapper in self.wrappers:
+            self._entered.append((wrapper, _enter(wrapper, self.arguments)))
+
+    def leave(self) -> Any:
+        """Gives what the outermost wrapper returns, or raises what it raises."""
+        for wrapper, generator in reversed(self._entered):
+            try:
+                outcome = _leave(wrapper, generator, self.result, self.error)
+            except BaseException as raised:
+                if not _is_end(self.error):
+                    self.error = raised
+                elif raised is not self.error:
+                    self.log.warning(
+                        "a wrapper failed while its call was cancelled",
+                        plugin=wrapper.plugin, hook=wrapper.spec.name, exc_info=raised,
+                    )  # fmt: skip
+            else:
+                if not _is_end(self.error):
+                    self.result, self.error = outcome, None
+        if self.error is None:
+            return self.result
         try:
-            outcome = _leave(wrapper, generator, result, error)
-        except BaseException as raised:
-            if not _is_end(error):
-                error = raised
-            elif raised is not error:
-                log.warning(
-                    "a wrapper failed while its call was cancelled",
-                    plugin=wrapper.plugin, hook=wrapper.spec.name, exc_info=raised,
-                )  # fmt: skip
-        else:
-            if not _is_end(error):
-                result, error = outcome, None
-    if error is None:
-        return result
-    try:
-        raise error
-    finally:
-        error = None  # its traceback holds this frame: a cycle
+            raise self.error
+        finally:
+            self.error = None  # its traceback holds this frame: a cycle
 
 
 def _is_end(error: BaseException | None) -> bool:
@@ -369,7 +374,7 @@ def _leave(wrapper: _Implementation, generator: _Wrapping, result: Any, error: B
 
 
 _CALLS: Final = {
-    _Implementation.begin.__code__: "self", _Implementation._awaited.__code__: "self",
+    _Implementation.begin.__code__: "self", _Implementation.call.__code__: "self",
     _enter.__code__: "wrapper", _leave.__code__: "wrapper",
 }  # fmt: skip
 """The functions through which every hook of a plugin runs, with the name of the implementation in them."""
