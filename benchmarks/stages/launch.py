@@ -102,8 +102,8 @@ async def measure(at: Hub, folder: Path, prefix: str, rounds: int) -> Figures:
 
         async def ours() -> float:
             seconds, ready = await until_ready(app, LaunchRequest("fake", f"a/{secrets.token_hex(4)}/main"))
-            (server,) = [each for each in await app.servers() if each.url == ready.data["url"]]
-            await app.stop(server)
+            (server,) = [each for each in await app.servers.running() if each.url == ready.data["url"]]
+            await app.servers.stop(server)
             return seconds
 
         async def by_hand() -> float:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, evolve
 
+from .bases import Application
+from .build_stage import BuildStage
 from .config import Config
 from .consent import Consents
 from .delivery import Delivery
+from .emit_rates import EmitRates
+from .emitter import Events, hash_key
 from .errors import PluginError
-from .events import Event, Log, SinkEvent
 from .explain import Explainer
 from .folders import tighten
 from .links import parse_link
@@ -39,12 +41,17 @@ from .model import (
     Work,
 )
 from .pipeline import Pipeline
-from .plugins import Plugins
-from .runs import Run, Runs
+from .plugins import Plugins, plugin_hooks
+from .runs import Runs
 from .secret import redact
+from .selection import EntryPoints
+from .servers import Servers
 from .services import Logger, Metrics, Paths, Services
 from .sessions import Session, Sessions
-from .store import KeptLog, Outcome
+from .stage_events import StageEvents
+from .stages import Notify, Stages
+from .store import KeptLog
+from .waiting_line import WaitingLine
 from .watchdog import watched_loop
 
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."
@@ -63,6 +70,9 @@ class Ringbinder:
     pipeline: Pipeline
     runs: Runs
     sessions: Sessions
+    servers: Servers
+    line: WaitingLine
+    emitter: Events
     delivery: Delivery
 
     @property
@@ -71,7 +81,7 @@ class Ringbinder:
 
     def providers(self) -> dict[str, ProviderInfo]:
         """What can be launched from, by prefix, in the order of the configuration."""
-        return {name: self.pipeline.info(name) for name in self.plugins.providers}
+        return {name: self.pipeline.stages.describe(name) for name in self.plugins.providers}
 
     def link(self, text: str) -> Link:
         """What a pasted address means. Raises `UserError` (``link-not-understood``)."""
@@ -87,9 +97,7 @@ class Ringbinder:
         request.check_length()
         return self.sessions.open(lambda name: evolve(request, session=name))
 
-    async def resolve(
-        self, request: LaunchRequest, tell: Callable[[Event], None] = lambda event: None
-    ) -> Repo:
+    async def resolve(self, request: LaunchRequest, tell: Notify = lambda event: None) -> Repo:
         """The first stage alone. Raises what a provider raises."""
         request.check_length()
         return await self.pipeline.resolve(request, tell)
@@ -102,7 +110,7 @@ class Ringbinder:
 
     async def close(self) -> None:
         """Every open session gets its last event; returns when launches and builds have been taken down."""
-        self.services.closing = True
+        self.services.begin_closing()
         await self.sessions.close(SHUTTING_DOWN)
         await self.runs.close(SHUTTING_DOWN)
         if times := tuple(self.pipeline.launch_seconds):
@@ -112,12 +120,8 @@ class Ringbinder:
         """The image that `repo` becomes, and whether the registry has it. Raises what a registry raises."""
         plan = self.pipeline.plan(repo)
         return plan, await self.plugins.hooks.first(
-            "check", chosen=self.plugins.chosen["registry"], plan=plan, fresh=False
+            "check", chosen=self.config.settings.chosen["registry"], plan=plan, fresh=False
         )
-
-    async def servers(self) -> Sequence[Server]:
-        """The servers that run now. Raises what a launcher raises."""
-        return await self.services.servers()
 
     async def image_state(self, plan: Plan, image: Image | None) -> ImageState:
         """What a launch would find now, `plan` and `image` being what `find` gave. Starts nothing."""
@@ -143,7 +147,7 @@ class Ringbinder:
             built_at,
             seconds,
             statistics.median(times) if times else None,
-            place if self.pipeline.builds_full and not image else None,
+            place if self.line.full and not image else None,
         )
 
     async def authenticate(self, headers: Mapping[str, str], target: str = "") -> User | Redirect | None:
@@ -172,20 +176,13 @@ class Ringbinder:
         found: Allowance | None = await self.plugins.hooks.first("allowance", request=request)
         return found
 
-    async def stop(self, server: Server) -> bool:
-        """Ends a server; True if the launcher knew it."""
-        known = await self.plugins.hooks.first("stop", chosen=self.plugins.chosen["launcher"], server=server)
-        if known:
-            self.pipeline.told.server_stopped(server.id, "stopped")
-        return bool(known)
-
     def why_stopped(self, server: Server) -> str:
         """Why a server that was launched here ended by itself, in words; empty if its launcher has not said."""
-        return redact(self.pipeline.told.why_stopped(server.id))
+        return redact(self.pipeline.reporter.why_stopped(server.id))
 
     async def work(self) -> Sequence[Work]:
         """Sessions that run, and those that left changed files. Raises what a launcher raises."""
-        answers = await self.plugins.hooks.every("work", chosen=self.plugins.chosen["launcher"])
+        answers = await self.plugins.hooks.every("work", chosen=self.config.settings.chosen["launcher"])
         return [work for _, works in answers for work in works]
 
     async def keep_work(self, session: str) -> bool:
@@ -201,7 +198,9 @@ class Ringbinder:
         return bool(await self._about_work("discard_work", session=session))
 
     async def _about_work(self, hook: str, **arguments: Any) -> Any:
-        return await self.plugins.hooks.first(hook, chosen=self.plugins.chosen["launcher"], **arguments)
+        return await self.plugins.hooks.first(
+            hook, chosen=self.config.settings.chosen["launcher"], **arguments
+        )
 
     async def health(self) -> Sequence[Health]:
         """Every plugin's line; one that raises is a failing line with its name."""
@@ -217,7 +216,7 @@ class Ringbinder:
     async def _launcher_health(self) -> Health:
         """The launcher under the hub's name, which BinderHub's tools look up also where no hub launches."""
         try:
-            await self.servers()
+            await self.servers.running()
         except PluginError:  # a launcher need not list its servers
             pass
         except Exception as error:
@@ -231,32 +230,23 @@ class Ringbinder:
 
 @asynccontextmanager
 async def running(
-    config: Config, log: Logger, *, public: bool = False, **plugin_options: Any
+    config: Config, log: Logger, *, public: bool = False, entry_points: EntryPoints | None = None
 ) -> AsyncIterator[Ringbinder]:
     """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
 
     `public`: others than the people of this machine can reach the server, as they can where people log in.
-    `plugin_options` go to `Plugins` (tests give entry points of their own). Raises `ConfigError` or `PluginError` if
+    `entry_points` go to `Plugins` (tests give some of their own). Raises `ConfigError` or `PluginError` if
     something that the configuration needs cannot be loaded or started.
     """
-    paths = evolve(
-        Paths.of(config.settings.state_folder, config.settings.cache_folder), configuration=config.files
-    )
-    public = (
-        public or config.binderhub.auth_enabled
-    )  # a login is for others, also behind a hub on the loopback
-    services = Services(log, paths, metrics=Metrics(config.settings.metrics_repos), public=public)
-    plugins = Plugins(config, services, **plugin_options)
+    app = await _assembled(config, log, public=public, entry_points=entry_points)
+    services, plugins = app.services, app.plugins
     try:
-        await asyncio.to_thread(tighten, paths, log)
-        plugins.load()
-        app = _assemble(config, services, plugins)
         async with (
             watched_loop(services.log, services.metrics),
             plugins.running(after_sinks=app.delivery.running),
         ):
             if plugins.sinks:
-                services.tasks.start(asyncio.to_thread(services.events.warm_up), "prepare the schemas")
+                services.tasks.start(asyncio.to_thread(app.emitter.warm_up), "prepare the schemas")
             try:
                 yield app
             finally:
@@ -265,69 +255,49 @@ async def running(
         await services.close()
 
 
-def _assemble(config: Config, services: Services, plugins: Plugins) -> Ringbinder:
-    settings, hooks = config.settings, plugins.hooks
-    explainer = Explainer(hooks, services.log, services.metrics)
-
-    async def fetch(repo: Repo, into: Path, log: Log) -> None:
-        log.line(f"Fetching {repo.url} at {repo.ref}\n", "fetching")
-        if not await hooks.first("fetch", chosen=f"provider:{repo.provider}", repo=repo, into=into, log=log):
-            raise PluginError(repo.provider, "it brought no content", "fetch")
-
-    async def send(sink: str, events: Sequence[SinkEvent]) -> None:
-        await hooks.first("emit", chosen=f"sink:{sink}", events=events)
-
-    async def explain(run: Run, error: Exception) -> Event:
-        return await explainer.event("build", error, run.plan, run.tail(), log=f"api/v1/builds/{run.id}/log")
-
-    async def keep(run: Run) -> None:
-        if run.building_since is not None:
-            pipeline.told.build_ended(run, time.monotonic() - run.building_since)
-        now = services.clock.time()
-        lines = [event.json for _, event in run.log.read(0, run.log.end)]
-        outcome: Outcome = "success" if run.image else "cancelled" if run.cancel_event else "failure"
-        seconds = time.monotonic() - run.started
-        kept = KeptLog(run.id, run.plan.image, outcome, now, seconds, b"\n".join(lines), frozenset(run.users))
-        await asyncio.to_thread(services.store.keep_log, kept)
-
-    async def take_down(server: Server) -> None:
-        await hooks.first("stop", chosen=plugins.chosen["launcher"], server=server)
-        pipeline.told.server_stopped(server.id, "stopped")
-
-    async def servers() -> Sequence[Server]:
-        launcher = plugins.chosen["launcher"]
-        answers = await hooks.every("servers", chosen=launcher)
-        if not answers:  # a quota must not take that for no servers
-            raise PluginError(launcher, "nobody lists the servers that run", "servers")
-        return [server for _, listed in answers for server in listed]
-
-    services.fetch, services.servers = fetch, servers
-    delivery = Delivery(plugins.delivery, send, services, flush_timeout=config.events.flush_timeout)
-    if plugins.sinks:
-        services.events.connect(delivery.emit, config.events, services.paths.state)
-    binderhub = config.binderhub
-    # A stranger's builder need not come of the base class.
-    own_limit: int | None = getattr(plugins.get("builder", plugins.builder), "builds_at_once", None)
-    pipeline = Pipeline(
-        plugins, services, explainer, binderhub.image_prefix,
-        min(binderhub.concurrent_build_limit, own_limit or binderhub.concurrent_build_limit),
-        config.events.launch_version,
-    )  # fmt: skip
-    services.server_stopped = pipeline.told.server_stopped
-    runs = pipeline.runs = Runs(
-        pipeline.build,
-        explain,
-        keep,
-        settings.log_max_events,
-        settings.log_max_bytes,
-        settings.cancel_unwatched_builds,
-    )
-    sessions = Sessions(
-        pipeline.serve,
-        take_down,
-        settings.session_grace,
-        settings.session_memory,
-        most=settings.max_sessions,
-        most_of_one=settings.max_sessions_per_client,
-    )
-    return Ringbinder(config, services, plugins, pipeline, runs, sessions, delivery)
+async def _assembled(
+    config: Config, log: Logger, *, public: bool, entry_points: EntryPoints | None
+) -> Ringbinder:
+    """The application, each part made whole from what it needs; nothing is started."""
+    settings, binderhub = config.settings, config.binderhub
+    paths = evolve(Paths.of(settings.state_folder, settings.cache_folder), configuration=config.files)
+    await asyncio.to_thread(tighten, paths, log)
+    # A login is for others, also behind a hub on the loopback.
+    public = public or binderhub.auth_enabled
+    services = Services(log, paths, metrics=Metrics(settings.metrics_repos), public=public)
+    try:
+        hooks = plugin_hooks(config, services)
+        stages = Stages(hooks, settings, services.metrics, log)
+        rates = EmitRates(log, services.metrics, config.events.plugin_rate)
+        delivery = Delivery(stages.emit, services, rates, flush_timeout=config.events.flush_timeout)
+        emitter = Events(
+            log, services.metrics, rates, config.events,
+            await asyncio.to_thread(hash_key, config.events, paths.state) if settings.sinks else b"",
+            delivery.emit if settings.sinks else None,
+        )  # fmt: skip
+        reporter = StageEvents(emitter, stages.describe, config.events.launch_version)
+        servers = Servers(stages, reporter)
+        plugins = Plugins(
+            config, services, hooks, Application(emitter, stages.fetch, servers), entry_points=entry_points
+        )
+        plugins.load()
+        for sink, its in plugins.delivery.items():
+            delivery.add(sink, its)
+        explainer = Explainer(hooks, log, services.metrics)
+        line = WaitingLine(plugins.builds_at_once(binderhub.concurrent_build_limit))
+        builds = BuildStage(stages, services, explainer, reporter, line)
+        runs = Runs(
+            builds.build, builds.explain, builds.keep,
+            settings.log_max_events, settings.log_max_bytes, settings.cancel_unwatched_builds,
+        )  # fmt: skip
+        pipeline = Pipeline(stages, plugins, services, explainer, reporter, runs, binderhub.image_prefix)
+        sessions = Sessions(
+            pipeline.serve, servers.stop, settings.session_grace, settings.session_memory,
+            most=settings.max_sessions, most_of_one=settings.max_sessions_per_client,
+        )  # fmt: skip
+        return Ringbinder(
+            config, services, plugins, pipeline, runs, sessions, servers, line, emitter, delivery
+        )
+    except BaseException:
+        await services.close()
+        raise

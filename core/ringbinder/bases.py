@@ -6,14 +6,16 @@ The hooks are the contract (`hookspecs`); a class that has them and the same con
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
-from .emitter import PluginEvents
+from .emit_rates import EmitRates
+from .emitter import Events, PluginEvents
 from .errors import PluginError
+from .event_settings import EventLogSettings
 from .events import Log, SinkEvent
 from .model import Image, ImageKind, LaunchRequest, Link, Plan, ProviderInfo, Repo, Server, Target
 from .options import ByteSize as ByteSize
@@ -28,6 +30,50 @@ class NoOptions:
     """Configuration of a plugin that has none."""
 
 
+class Servers(Protocol):
+    """The servers of the application's launcher."""
+
+    async def running(self) -> Sequence[Server]:
+        """The servers that run now, as the launcher lists them. Raises what a launcher raises."""
+
+    def stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
+        """For launchers: reports that a server has ended, before `running` no longer lists it.
+
+        `server` is its id, `reason` a word, `seconds` its life time if it is known, `why` words for its person (a
+        sentence without its full stop, lines of a log after it).
+        """
+
+
+class _NoServers:
+    async def running(self) -> Sequence[Server]:
+        return ()
+
+    def stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
+        """Does nothing."""
+
+
+Fetch = Callable[[Repo, Path, Log], Awaitable[None]]
+
+
+async def _no_fetch(repo: Repo, into: Path, log: Log) -> None:
+    raise RuntimeError("no application is running that could ask a provider for content")
+
+
+@frozen
+class Application:
+    """What a plugin may ask of the application that it is part of."""
+
+    events: Events
+    fetch: Fetch = _no_fetch
+    servers: Servers = field(factory=_NoServers)
+
+    @classmethod
+    def absent(cls, services: Services) -> Self:
+        """For plugins that are made without an application, such as to list or to test them."""
+        log, metrics = services.log, services.metrics
+        return cls(Events(log, metrics, EmitRates(log, metrics, EventLogSettings().plugin_rate)))
+
+
 @frozen
 class Context:
     """What core lends to one plugin for its life: its name, the shared services and a logger bound to it."""
@@ -36,6 +82,11 @@ class Context:
     """The entry-point or instance name: the prefix in the link for a provider."""
     services: Services
     log: Logger
+    application: Application = field()
+
+    @application.default
+    def _default_application(self) -> Application:
+        return Application.absent(self.services)
 
     @property
     def http(self) -> Http:
@@ -49,7 +100,17 @@ class Context:
     @property
     def events(self) -> PluginEvents:
         """For events of the plugin's own: `register` a schema, then `emit`."""
-        return PluginEvents(self.name, self.services.events)
+        return PluginEvents(self.name, self.application.events)
+
+    @property
+    def fetch(self) -> Fetch:
+        """Brings a repository's content into an existing empty folder, by asking its provider."""
+        return self.application.fetch
+
+    @property
+    def servers(self) -> Servers:
+        """The servers that run, and how a launcher reports that one has ended."""
+        return self.application.servers
 
     @property
     def clock(self) -> Clock:

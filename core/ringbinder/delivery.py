@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from .emit_rates import EmitRates
 from .event_settings import DeliverySettings
 from .events import SinkEvent
 from .lanes import Lane, MemoryLane, Send
@@ -32,26 +32,23 @@ class Delivery:
     """
 
     def __init__(
-        self,
-        sinks: Mapping[str, DeliverySettings],
-        send: Send,
-        services: Services,
-        *,
-        flush_timeout: float = 5.0,
+        self, send: Send, services: Services, rates: EmitRates, *, flush_timeout: float = 5.0
     ) -> None:
         """`send` gives events to the sink of that name; `flush_timeout` is in seconds."""
+        self._send = send
         self._services = services
+        self._rates = rates
         self._flush_timeout = flush_timeout
-        self._spools = services.paths.state / "spool"
-        self._lanes = [self._lane(name, settings, send) for name, settings in sinks.items()]
+        self._lanes: list[Lane] = []
 
-    def _lane(self, name: str, settings: DeliverySettings, send: Send) -> Lane:
+    def add(self, sink: str, settings: DeliverySettings) -> None:
+        """Gives a sink its lane; to be called before `running`."""
+        services, rates = self._services, self._rates
         if settings.mode == "at_least_once":
-            return SpooledLane(name, settings, send, self._services, folder=self._folder(name))
-        return MemoryLane(name, settings, send, self._services)
-
-    def _folder(self, name: str) -> Path:
-        return self._spools / quote(name, safe="")
+            folder = services.paths.state / "spool" / quote(sink, safe="")
+            self._lanes.append(SpooledLane(sink, settings, self._send, services, rates, folder=folder))
+        else:
+            self._lanes.append(MemoryLane(sink, settings, self._send, services, rates))
 
     def emit(self, event: SinkEvent) -> None:
         """Queues `event`. Returns at once, never raises; only for the event loop's thread."""

@@ -6,10 +6,8 @@ import hashlib
 import hmac
 import os
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define, field
 
 from .catalogue import Catalogue, SchemaError
+from .emit_rates import EmitRates
 from .errors import PluginError
 from .event_settings import EventLogSettings
 from .events import SinkEvent
@@ -28,28 +27,7 @@ if TYPE_CHECKING:
     from .services import Logger
 
 CORE: Final = "ringbinder"
-_BURST_SECONDS: Final = 5.0
 _HASH_DIGITS: Final = 32
-
-current_sink: ContextVar[str] = ContextVar("current_sink", default="")
-"""The sink whose `emit` runs now: what it emits itself would come back to it for ever."""
-
-
-@define
-class _Allowance:
-    """How many events a plugin may still emit: refilled at `rate` a second, up to a burst."""
-
-    rate: float
-    left: float
-    at: float
-
-    def take(self, now: float) -> bool:
-        self.left = min(self.rate * _BURST_SECONDS, self.left + (now - self.at) * self.rate)
-        self.at = now
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
 
 
 @define(eq=False)
@@ -58,21 +36,14 @@ class Events:
 
     _log: Logger
     _metrics: Metrics
-    catalogue: Catalogue = field(factory=Catalogue)
-    flooding: dict[str, float] = field(factory=dict, init=False)
-    """Plugins whose events were dropped because there were too many, and when (monotonic seconds)."""
-    _deliver: Callable[[SinkEvent], None] | None = field(default=None, init=False)
-    _settings: EventLogSettings = field(factory=EventLogSettings, init=False)
-    _key: bytes = field(default=b"", init=False, repr=False)
-    _allowances: dict[str, _Allowance] = field(factory=dict, init=False)
+    _rates: EmitRates
+    _settings: EventLogSettings = field(factory=EventLogSettings)
+    _key: bytes = field(default=b"", repr=False)
+    """Of the fields that are hashed: what `hash_key` gives."""
+    _deliver: Callable[[SinkEvent], None] | None = None
+    """Where events go; None: there is no sink."""
+    catalogue: Catalogue = field(factory=Catalogue, init=False)
     _reported: set[tuple[str, str]] = field(factory=set, init=False)
-
-    def connect(self, deliver: Callable[[SinkEvent], None], settings: EventLogSettings, state: Path) -> None:
-        """From now on events go to `deliver`; before, they are nobody's. Reads or makes the key of hashes."""
-        self._settings = settings
-        if settings.hash_fields:
-            self._key = settings.hash_key.reveal().encode() or _kept_key(state / "event-hash-key")
-        self._deliver = deliver
 
     def warm_up(self) -> None:
         """Makes all validators, which takes a moment: to be called in a thread."""
@@ -92,7 +63,7 @@ class Events:
 
         `version` is by default the newest one; `repo` is `SinkEvent.repo`; `by` names the plugin.
         """
-        if self._deliver is None or (by != CORE and not self._may_emit(by)):
+        if self._deliver is None or (by != CORE and not self._rates.take(by)):
             return
         try:
             made = self._made(name, fields, version, repo)
@@ -116,17 +87,6 @@ class Events:
             return problem
         told = self._thinned(schema.name, told)
         return SinkEvent(schema.name, schema.version, told, level=schema.level, repo=redact_encoded(repo))
-
-    def _may_emit(self, by: str) -> bool:
-        now, rate = time.monotonic(), self._settings.plugin_rate
-        allowance = self._allowances.setdefault(by, _Allowance(rate, rate * _BURST_SECONDS, now))
-        if current_sink.get() or not allowance.take(now):
-            self._metrics.events_refused.labels(by).inc()
-            if by not in self.flooding:
-                self._log.warning("a plugin emits too many events; they are dropped", plugin=by, limit=rate)
-            self.flooding[by] = now
-            return False
-        return True
 
     def _thinned(self, schema: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         settings = self._settings
@@ -190,6 +150,16 @@ def _named(patterns: tuple[str, ...], schema: str, field_name: str) -> bool:
 
 def _public(value: Any) -> Any:
     return redact_encoded(value) if isinstance(value, str) else value
+
+
+def hash_key(settings: EventLogSettings, state: Path) -> bytes:
+    """Reads the key of hashed fields, or makes it; empty if no field is hashed.
+
+    Raises OSError if it can be neither read nor made.
+    """
+    if not settings.hash_fields:
+        return b""
+    return settings.hash_key.reveal().encode() or _kept_key(state / "event-hash-key")
 
 
 def _kept_key(file: Path) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from .emitter import current_sink
+from .emit_rates import EmitRates, current_sink
 from .errors import EventsRejected
 from .event_settings import LEVELS, DeliverySettings
 from .eventlog import Bell
@@ -35,11 +35,14 @@ _RECENT_SECONDS: Final = 60.0
 class Lane(ABC):
     """One sink's queue in memory, which drops its oldest events, and what is known of the sink's health."""
 
-    def __init__(self, name: str, settings: DeliverySettings, send: Send, services: Services) -> None:
+    def __init__(
+        self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates
+    ) -> None:
         self.name = name
         self.settings = settings
         self._send = send
         self._services = services
+        self._rates = rates
         self._queue: deque[SinkEvent] = deque()
         self._news = Bell()
         self._closing = False
@@ -111,7 +114,7 @@ class Lane(ABC):
     def health(self) -> Health:
         now = time.monotonic()
         calling = now - self._calling if self._calling is not None else 0.0
-        flooding = self._services.events.flooding.get(self.name)
+        flooding = self._rates.flooding.get(self.name)
         told = [
             (self._trouble, self._trouble),
             (f"it has not answered for {calling:.0f} seconds", calling > _SLOW_SECONDS),
@@ -186,8 +189,10 @@ class Lane(ABC):
 class MemoryLane(Lane):
     """`at_most_once`: each event is offered in one call, and never again."""
 
-    def __init__(self, name: str, settings: DeliverySettings, send: Send, services: Services) -> None:
-        super().__init__(name, settings, send, services)
+    def __init__(
+        self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates
+    ) -> None:
+        super().__init__(name, settings, send, services, rates)
         self._batch: list[SinkEvent] = []
 
     @property

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, Self, get_args
 
 from attrs import evolve
 
-from .bases import Builder, Context, Launcher, NoOptions, Provider, Registry, Sink
+from .bases import Application, Builder, Context, Launcher, NoOptions, Provider, Registry, Sink
 from .config import Config
 from .errors import ConfigError, PluginError, RingbinderError
 from .event_settings import DeliverySettings
@@ -41,6 +41,16 @@ FIT: Final[Mapping[str, str]] = {"builder": "makes", "registry": "holds", "launc
 NO_GUARD: Final = f"a policy must have the hook {' or '.join(sorted(GUARDS))}"
 
 
+def plugin_hooks(config: Config, services: Services) -> HookCaller:
+    """The caller of hooks with the operator's time limits, which counts failures."""
+    errors = services.metrics.plugin_errors
+    return HookCaller(
+        services.log,
+        timeouts=config.settings.hook_timeouts,
+        on_failure=lambda plugin, hook: errors.labels(plugin, hook).inc(),
+    )
+
+
 class Plugins:
     """All plugins of one application. `load` makes the active ones, `running` starts them.
 
@@ -49,22 +59,29 @@ class Plugins:
     """
 
     def __init__(
-        self, config: Config, services: Services, *, entry_points: EntryPoints | None = None
+        self,
+        config: Config,
+        services: Services,
+        hooks: HookCaller,
+        application: Application,
+        *,
+        entry_points: EntryPoints | None = None,
     ) -> None:
         """`entry_points` gives those of a group; the default is what is installed."""
-        settings = config.settings
-        errors = services.metrics.plugin_errors
-        self.hooks = HookCaller(
-            services.log,
-            timeouts=settings.hook_timeouts,
-            on_failure=lambda plugin, hook: errors.labels(plugin, hook).inc(),
-        )
+        self.hooks = hooks
         self._config = config
         self._services = services
-        self._selection = select(installed(entry_points), settings)
+        self._application = application
+        self._selection = select(installed(entry_points), config.settings)
         self._delivery: dict[str, DeliverySettings] = {}
         self._specs: dict[str, SpecOptions] = {}
         self._stopped: list[Found] = []
+
+    @classmethod
+    def apart(cls, config: Config, services: Services, *, entry_points: EntryPoints | None = None) -> Self:
+        """Plugins without an application, to be looked at."""
+        hooks, application = plugin_hooks(config, services), Application.absent(services)
+        return cls(config, services, hooks, application, entry_points=entry_points)
 
     @property
     def found(self) -> list[Found]:
@@ -81,11 +98,6 @@ class Plugins:
     @property
     def launcher(self) -> str:
         return self._config.settings.launcher
-
-    @property
-    def chosen(self) -> Mapping[str, str]:
-        """The names under which `hooks` knows the one registry, builder and launcher, by kind."""
-        return {kind: f"{kind}:{getattr(self, kind)}" for kind in FIT}
 
     @property
     def sinks(self) -> tuple[str, ...]:
@@ -105,6 +117,12 @@ class Plugins:
             hint = did_you_mean(name, active, f" Active: {', '.join(active) or 'none'}.")
             raise PluginError(f"{kind}:{name}", f"no {kind} of this name is active.{hint}")
         return active[name].instance
+
+    def builds_at_once(self, most: int) -> int:
+        """How many builds the builder takes at a time, at most `most`."""
+        # A stranger's builder need not come of the base class.
+        own: int | None = getattr(self.get("builder", self.builder), "builds_at_once", None)
+        return min(most, own or most)
 
     def spec_options(self, provider: str) -> SpecOptions:
         """What the operator says about the specs of an active provider."""
@@ -256,7 +274,7 @@ class Plugins:
                     },
                     where=f"EventLog.delivery.{found.name}",
                 )
-            found.instance = plugin(config, Context(found.name, self._services, log))
+            found.instance = plugin(config, Context(found.name, self._services, log, self._application))
         except RingbinderError:
             raise
         except (Exception, SystemExit) as error:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, field
 
@@ -22,6 +22,8 @@ from .events import Event, Phase, failed
 from .model import Image, LaunchRequest, Plan
 from .secret import launch_redact, redacted
 from .services import Logger
+
+T = TypeVar("T")
 
 _OF_A_STAGE: Final = frozenset({"waiting", "fetching", "building", "pushing", "launching"})
 """Phases that a plugin may name; only core says how a stage ended."""
@@ -230,7 +232,7 @@ class _Following(AbstractContextManager[None]):
         self._runs._left(self._run)
 
 
-def start_aside(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]], trouble: str) -> None:
+def start_aside(work: Coroutine[Any, Any, T], among: set[asyncio.Task[T]], trouble: str) -> None:
     """Starts `work`, which stays in `among` until it has ended; `trouble` is what its failure means."""
     task = asyncio.create_task(work)
     among.add(task)
@@ -238,7 +240,7 @@ def start_aside(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]],
     task.add_done_callback(lambda task: report(task, trouble))
 
 
-def report(task: asyncio.Task[None], what: str) -> None:
+def report(task: asyncio.Task[Any], what: str) -> None:
     """Lets the event loop log the error that ended `task`, if any."""
     if not task.cancelled() and (error := task.exception()) is not None:
         task.get_loop().call_exception_handler({"message": what, "exception": error, "task": task})

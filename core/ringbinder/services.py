@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from attrs import define, field, frozen
 
-from .emitter import Events
-from .events import Log
 from .metrics import Metrics
-from .model import Repo, Server
 from .store import Store
 
 if TYPE_CHECKING:
@@ -111,30 +108,6 @@ class Tasks:
             await asyncio.wait(tasks)
 
 
-Fetch = Callable[[Repo, Path, Log], Awaitable[None]]
-
-
-async def _no_fetch(repo: Repo, into: Path, log: Log) -> None:
-    raise RuntimeError("no application is running that could ask a provider for content")
-
-
-ListServers = Callable[[], Awaitable[Sequence[Server]]]
-
-
-async def _no_servers() -> Sequence[Server]:
-    return ()
-
-
-class ServerStopped(Protocol):
-    """How a launcher tells that a server has ended: see `Services.server_stopped`."""
-
-    def __call__(self, server: str, reason: str, seconds: float | None = None, told: str = "") -> None: ...
-
-
-def _to_nobody(server: str, reason: str, seconds: float | None = None, told: str = "") -> None:
-    """Nobody is told where no application is running."""
-
-
 @define
 class Services:
     """One per application; `close` ends what was opened."""
@@ -147,15 +120,6 @@ class Services:
     metrics: Metrics = field(factory=Metrics)
     store: Store = field()
     tasks: Tasks = field()
-    events: Events = field()
-    fetch: Fetch = field(default=_no_fetch)
-    """Brings a repository's content into an existing empty folder, by asking its provider."""
-    servers: ListServers = field(default=_no_servers)
-    """The servers that run now, as the launcher tells. Raises what a launcher raises."""
-    server_stopped: ServerStopped = field(default=_to_nobody)
-    """For launchers: a server has ended; its id, why in a word, its life time in seconds if it is known, and why in
-    words for its person (a sentence without its full stop, lines of a log after it). To be called before `servers`
-    no longer lists it."""
     transport: Any = None
     """An `httpx.AsyncBaseTransport` for `http` in place of aiohttp's: tests answer requests themselves."""
     closing: bool = field(default=False, init=False)
@@ -169,10 +133,6 @@ class Services:
     @tasks.default
     def _default_tasks(self) -> Tasks:
         return Tasks(self.log)
-
-    @events.default
-    def _default_events(self) -> Events:
-        return Events(self.log, self.metrics)
 
     @property
     def http(self) -> Http:
@@ -188,6 +148,10 @@ class Services:
                 event_hooks={"request": [_without_userinfo]},
             )
         return self._http
+
+    def begin_closing(self) -> None:
+        """Sets `closing`."""
+        self.closing = True
 
     async def close(self) -> None:
         await self.tasks.close()

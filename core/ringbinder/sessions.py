@@ -265,7 +265,7 @@ class Sessions:
     """
 
     work: Callable[[Session], Coroutine[Any, Any, None]]
-    take_down: Callable[[Server], Coroutine[Any, Any, None]]
+    take_down: Callable[[Server], Coroutine[Any, Any, object]]
     grace: float = 60.0
     """Seconds that a client which left before its terminal event was written has to come back."""
     memory: float = 600.0
@@ -278,7 +278,7 @@ class Sessions:
     _of_owner: Counter[str] = field(factory=Counter, init=False, repr=False)
     """How many of `known` each owner has: looking through all at each launch would cost more than the launch."""
     _timers: dict[str, asyncio.TimerHandle] = field(factory=dict, init=False, repr=False)
-    _endings: set[asyncio.Task[None]] = field(factory=set, init=False)
+    _endings: set[asyncio.Task[object]] = field(factory=set, init=False)
     _closing: str | None = field(default=None, init=False)
     _large: LargeBatches = field(factory=LargeBatches, init=False)
 

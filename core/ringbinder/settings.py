@@ -172,6 +172,11 @@ class RingbinderSettings:
         "address then, and `BinderHub.build_token_secret` the same on all of them.",
     )
 
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The names under which hooks are called of the one registry, builder and launcher, by kind."""
+        return {kind: f"{kind}:{getattr(self, kind)}" for kind in ("builder", "registry", "launcher")}
+
 
 def _with_slashes(path: str) -> str:
     return "/" + path.strip("/") + "/" if path.strip("/") else "/"

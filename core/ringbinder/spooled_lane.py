@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from .emit_rates import EmitRates
 from .errors import EventsRejected
 from .event_settings import DeliverySettings
 from .eventlog import Bell
@@ -34,10 +35,17 @@ class SpooledLane(Lane):
     """
 
     def __init__(
-        self, name: str, settings: DeliverySettings, send: Send, services: Services, *, folder: Path
+        self,
+        name: str,
+        settings: DeliverySettings,
+        send: Send,
+        services: Services,
+        rates: EmitRates,
+        *,
+        folder: Path,
     ) -> None:
         self._spool = Spool(folder, settings.spool, settings.fsync)
-        super().__init__(name, settings, send, services)
+        super().__init__(name, settings, send, services, rates)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"spool of {name}")
         self._writing = 0
         self._offered: Sequence[SinkEvent] = ()

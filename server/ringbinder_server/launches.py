@@ -131,7 +131,7 @@ def routes(site: Site) -> Blueprint:
         sessions.forget(session)
         if session.server is not None:
             server, session.server = session.server, None
-            await site.binder.stop(server)
+            await site.binder.servers.stop(server)
         return Response(status=204)
 
     @blueprint.get("/api/v1/openapi.json")

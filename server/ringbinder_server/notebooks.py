@@ -65,7 +65,7 @@ def routes(site: Site) -> Blueprint:
         if g.get("by_cookie"):  # anybody may have it (see `access`): the page's script asks with the key
             text = await render_template("notebooks.html", rows=None, problem=problem)
             return Response(text, status, headers=_PRIVATE)
-        servers = {server.id: server for server in await binder.servers()}
+        servers = {server.id: server for server in await binder.servers.running()}
         rows = [
             _Row(work, servers.get(work.id))
             for work in sorted(await binder.work(), key=_latest, reverse=True)
@@ -81,7 +81,7 @@ def routes(site: Site) -> Blueprint:
             abort(403, _FOREIGN)
 
     async def server_of(id: str) -> Server | None:
-        return next((server for server in await binder.servers() if server.id == id), None)
+        return next((server for server in await binder.servers.running() if server.id == id), None)
 
     @blueprint.get("/notebooks")
     async def all() -> Response:
@@ -115,7 +115,7 @@ def routes(site: Site) -> Blueprint:
 
     async def stop(id: str) -> bool:
         server = await server_of(id)
-        return server is not None and await binder.stop(server)
+        return server is not None and await binder.servers.stop(server)
 
     actions: dict[str, Callable[[str], Awaitable[bool]]] = {
         "keep": binder.keep_work,

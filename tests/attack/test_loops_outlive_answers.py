@@ -185,13 +185,13 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     clock = FakeClock()
     made: World
     context = make_context(tmp_path, "jupyterhub", clock=clock, answer=lambda request: made.answered(request))
     api = HubApi(context.http, clock, "http://hub/", Secret("token-4719"), 1, 0.0)
     made = World(clock, api, Watch(context, 60.0))
-    context.services.server_stopped = lambda server, *_: made.ended.append(server)
+    monkeypatch.setattr(context.servers, "stopped", lambda server, *_: made.ended.append(server))
     made.watch.add(Place("ada"), Secret("t"))
     task = context.tasks.start(made.watch.run(api), "watch")
     yield made

@@ -248,7 +248,7 @@ class ScriptBuilder(Builder[NoOptions]):
     async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
         assert target.folder is not None
         target.folder.mkdir(parents=True)
-        await self.context.services.fetch(plan.repo, target.folder, log)
+        await self.context.fetch(plan.repo, target.folder, log)
         if (target.folder / "script").exists():
             await self.run(target.folder, log)
         return Image(plan.image, "folder", path=target.folder)

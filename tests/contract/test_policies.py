@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from ringbinder.bases import Context
 from ringbinder.model import Server
 from ringbinder.secret import Secret
-from ringbinder.testing import PolicyCase, PolicyContract, make_context
+from ringbinder.testing import PolicyCase, PolicyContract, RecordedServers, make_context
 from ringbinder.testing.policy import REQUEST
 from ringbinder_policies.quota import LaunchQuota, QuotaOptions
 from ringbinder_policies.ratelimit import RateLimit, RateLimitOptions
@@ -43,17 +44,14 @@ class TestRateLimit(PolicyContract):
 class TestLaunchQuota(PolicyContract):
     @pytest.fixture
     async def case(self, context: Context) -> PolicyCase:
-        running: list[Server] = []
-
-        async def servers() -> list[Server]:
-            return list(running)
+        running = RecordedServers()
 
         @asynccontextmanager
         async def full() -> AsyncIterator[None]:
-            running[:] = [Server("1", "http://127.0.0.1/", Secret("a-token-of-a-test"), "example:other")]
+            running.listed = [Server("1", "http://127.0.0.1/", Secret("a-token-of-a-test"), "example:other")]
             yield
-            running.clear()
+            running.listed = []
 
-        context.services.servers = servers
+        context = evolve(context, application=evolve(context.application, servers=running))
         policy = LaunchQuota(QuotaOptions(total_quota=1, poll_interval=0.05), context)
         return PolicyCase(policy=policy, full=full)

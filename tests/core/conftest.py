@@ -141,7 +141,7 @@ class Site:
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump({**(sections or {}), "Ringbinder": settings}))
         services = Services(structlog.get_logger(), Paths(self.folder / "state", self.folder / "cache"))
-        return Plugins(load([file], environ={}), services, entry_points=self.entry_points)
+        return Plugins.apart(load([file], environ={}), services, entry_points=self.entry_points)
 
     def loaded(self, sections: Mapping[str, Any] | None = None, **settings: Any) -> Plugins:
         plugins = self.plugins(sections, **settings)

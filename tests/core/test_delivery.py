@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import structlog
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ringbinder.delivery import Delivery
+from ringbinder.delivery import Delivery, Send
+from ringbinder.emit_rates import EmitRates
 from ringbinder.errors import EventsRejected
 from ringbinder.event_settings import DeliverySettings
 from ringbinder.events import SinkEvent
@@ -45,6 +46,16 @@ def counts(services: Services, sink: str = "s", *outcomes: str) -> dict[str, int
 def one(**settings: Any) -> dict[str, DeliverySettings]:
     """The sink `s` alone."""
     return {"s": DeliverySettings(**settings)}
+
+
+def delivering(
+    sinks: Mapping[str, DeliverySettings], send: Send, services: Services, **settings: Any
+) -> Delivery:
+    rates = EmitRates(services.log, services.metrics)
+    delivery = Delivery(send, services, rates, **settings)
+    for name, its in sinks.items():
+        delivery.add(name, its)
+    return delivery
 
 
 def event(number: int) -> SinkEvent:
@@ -101,7 +112,7 @@ async def test_any_interleaving_keeps_order_drops_the_oldest_and_counts_agree(
 ) -> None:
     services = make_services()
     model = Model(limit, batch_limit, deque(script))
-    delivery = Delivery(one(queue=limit, batch=batch_limit), model.send, services)
+    delivery = delivering(one(queue=limit, batch=batch_limit), model.send, services)
     emitted: list[SinkEvent] = []
 
     def emit() -> None:
@@ -142,7 +153,7 @@ async def test_a_batch_that_fails_is_given_up() -> None:
         seen.append([event.id for event in batch])
         raise OSError("down")
 
-    delivery = Delivery(one(), send, services)
+    delivery = delivering(one(), send, services)
     with capture_logs() as logs:
         async with delivery.running():
             for number in range(4):
@@ -163,7 +174,7 @@ async def test_one_rejected_event_takes_no_other_with_it() -> None:
             raise EventsRejected("number 2 is bad")
         taken.extend(numbers(batch))
 
-    delivery = Delivery(one(), send, services)
+    delivery = delivering(one(), send, services)
     with capture_logs() as logs:
         async with delivery.running():
             for number in range(5):
@@ -188,7 +199,7 @@ async def test_each_sink_gets_what_its_filter_lets_pass() -> None:
         "github": DeliverySettings(providers=("GitHub", "Gi?t")),
         "none": DeliverySettings(schemas=()),
     }
-    delivery = Delivery(sinks, send, services)
+    delivery = delivering(sinks, send, services)
     async with delivery.running():
         for name, schema, level, provider in (
             ("a", "x/build-started", "info", "GitHub"),
@@ -218,7 +229,7 @@ async def test_a_batch_may_wait_to_grow() -> None:
         if len(batches) == 2:
             full.set()
 
-    delivery = Delivery(one(batch=3, linger=300.0), send, services, flush_timeout=60)
+    delivery = delivering(one(batch=3, linger=300.0), send, services, flush_timeout=60)
     async with delivery.running():
         for number in range(7):
             delivery.emit(event(number))
@@ -239,7 +250,7 @@ async def test_a_sink_that_is_down_is_logged_once_and_its_return_too() -> None:
         if not answers:
             arrived.set()
 
-    delivery = Delivery(one(batch=1), send, services)
+    delivery = delivering(one(batch=1), send, services)
     with capture_logs() as logs:
         async with delivery.running():
             for number in range(6):
@@ -265,7 +276,7 @@ async def test_bad_sinks_do_not_hold_up_a_good_one() -> None:
         if len(good) == 1000:
             done.set()
 
-    delivery = Delivery(
+    delivery = delivering(
         {name: DeliverySettings(queue=100) for name in ("hanging", "failing", "good")},
         send,
         services,
@@ -301,7 +312,7 @@ async def test_a_call_that_takes_too_long_is_given_up_and_told() -> None:
         called.set()
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
-    delivery = Delivery(one(timeout=0.05), send, services, flush_timeout=60)
+    delivery = delivering(one(timeout=0.05), send, services, flush_timeout=60)
     with capture_logs() as logs:
         async with delivery.running():
             delivery.emit(event(0))
@@ -335,7 +346,7 @@ async def test_a_sink_that_ignores_its_cancellation_does_not_hold_up_the_end() -
             except asyncio.CancelledError:
                 continue
 
-    delivery = Delivery(one(batch=1), send, services, flush_timeout=0.1)
+    delivery = delivering(one(batch=1), send, services, flush_timeout=0.1)
     with capture_logs() as logs:
         async with delivery.running():
             for number in range(3):
@@ -357,7 +368,7 @@ async def test_what_is_queued_goes_out_at_the_end() -> None:
         await asyncio.sleep(0.01)
         seen.extend(numbers(batch))
 
-    delivery = Delivery(one(batch=3), send, services, flush_timeout=60)
+    delivery = delivering(one(batch=3), send, services, flush_timeout=60)
 
     async def live() -> None:
         async with delivery.running():
@@ -379,7 +390,7 @@ async def test_cancelled_while_flushing_it_ends_at_once_and_counts_everything() 
         entered.set()
         await asyncio.get_running_loop().create_future()
 
-    delivery = Delivery(one(batch=2, timeout=300.0), send, services, flush_timeout=300)
+    delivery = delivering(one(batch=2, timeout=300.0), send, services, flush_timeout=300)
 
     async def live() -> None:
         async with delivery.running():
@@ -402,10 +413,10 @@ async def test_no_sinks_and_no_events() -> None:
     async def send(sink: str, batch: Sequence[SinkEvent]) -> None:
         raise AssertionError("nothing to send")
 
-    async with Delivery({}, send, services).running():
+    async with delivering({}, send, services).running():
         pass
     async with (
-        delivery := Delivery({"a": DeliverySettings(), "b": DeliverySettings()}, send, services)
+        delivery := delivering({"a": DeliverySettings(), "b": DeliverySettings()}, send, services)
     ).running():
         await asyncio.sleep(0)
     assert counts(services, "a") == {"sent": 0, "dropped": 0, "failed": 0}
@@ -431,7 +442,7 @@ async def test_sink_whose_error_cannot_be_read_goes_on() -> None:
         taken.extend(numbers(batch))
         done.set()
 
-    delivery = Delivery(one(batch=1), send, services)
+    delivery = delivering(one(batch=1), send, services)
     async with delivery.running():
         delivery.emit(event(0))
         delivery.emit(event(1))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import attrs
 import pytest
 import structlog
-from ringbinder.event_settings import EventLogSettings
+from ringbinder.emit_rates import EmitRates
+from ringbinder.emitter import Events
 from ringbinder.events import SinkEvent
+from ringbinder.metrics import Metrics
 from ringbinder.model import Client, GitSource, LaunchRequest, ProviderInfo, Repo
 from ringbinder.secret import Secret
-from ringbinder.services import Paths, Services
 from ringbinder.stage_events import StageEvents
 
 PROVIDER = ProviderInfo("GitHub", ".*", "Repository", "user/repo")
@@ -28,10 +28,9 @@ CLIENT = Client(ip="203.0.113.9", user_agent="curl", origin="https://example.org
 
 
 def launched(spec: str, version: int = 6, *, build_token: bool = False) -> SinkEvent:
-    services = Services(structlog.get_logger(), Paths(Path("/nonexistent"), Path("/nonexistent")))
-    told: list[SinkEvent] = []
-    services.events.connect(told.append, EventLogSettings(), services.paths.state)
-    stages = StageEvents(services.events, lambda prefix: PROVIDER, version)
+    log, metrics, told = structlog.get_logger(), Metrics(), list[SinkEvent]()
+    emitter = Events(log, metrics, EmitRates(log, metrics), deliver=told.append)
+    stages = StageEvents(emitter, lambda prefix: PROVIDER, version)
     stages.launched(LaunchRequest("gh", spec, client=CLIENT, build_token=build_token), REPO)
     (event,) = told
     return event

@@ -42,11 +42,7 @@ def test_providers_and_general_plugins_are_active_and_of_the_others_what_is_name
     }
     assert plugins.providers == ("gh", "git")
     assert plugins.sinks == ("file",)
-    assert plugins.chosen == {
-        "registry": "registry:local",
-        "builder": "builder:local",
-        "launcher": "launcher:local",
-    }
+    assert (plugins.registry, plugins.builder, plugins.launcher) == ("local", "local", "local")
 
 
 def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_path: Path, site: Site) -> None:
@@ -54,7 +50,7 @@ def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_pa
 
     def found() -> dict[str, str]:
         services = Services(structlog.get_logger(), Paths(tmp_path, tmp_path))
-        plugins = Plugins(load(environ={}), services)
+        plugins = Plugins.apart(load(environ={}), services)
         return {found.key: f"{found.distribution} {found.target}" for found in plugins.found}
 
     assert found()["provider:osf"] == "ringbinder-osf ringbinder_osf:Extra"
@@ -413,7 +409,7 @@ def test_an_instance_may_be_of_any_kind(site: Site) -> None:
         registry="local",
     )
     assert plugins.sinks == ("audit",)
-    assert plugins.chosen["builder"] == "builder:mine"
+    assert plugins.builder == "mine"
     assert plugins.get("builder", "mine").context.name == "mine"
     assert site.row(plugins, "registry", "spare").state == "available"
     assert site.row(plugins, "sink", "file").state == "available"

@@ -18,17 +18,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ringbinder import (
     Event,
     LaunchRequest,
-    Server,
 )
+from ringbinder.build_stage import BuildStage
+from ringbinder.emit_rates import EmitRates
+from ringbinder.emitter import Events
 from ringbinder.explain import Explainer
 from ringbinder.hooks import HookCaller
 from ringbinder.pipeline import Pipeline
 from ringbinder.plugins import Plugins
 from ringbinder.runs import Run, Runs
+from ringbinder.servers import Servers
 from ringbinder.services import Paths, Services
 from ringbinder.sessions import Session, Sessions
+from ringbinder.settings import RingbinderSettings
 from ringbinder.specs import SpecOptions
+from ringbinder.stage_events import StageEvents
+from ringbinder.stages import Stages
 from ringbinder.testing.stepped import SteppedLoop
+from ringbinder.waiting_line import WaitingLine
 
 from .waiting_world import ERRORS, Doorkeeper, Origin, Ramp, Reader, Shelf, Workshop, World, lines_are_whole
 
@@ -67,31 +74,28 @@ class Interleaved(RuleBasedStateMachine):
         hooks.register(Workshop(self.world), "builder:t")
         hooks.register(Ramp(self.world), "launcher:t")
         hooks.register(Doorkeeper(self.world), "plugin:t", general=True)
-        chosen = {kind: f"{kind}:t" for kind in ("registry", "builder", "launcher")}
         plugins = cast(
-            Plugins,
-            SimpleNamespace(
-                hooks=hooks, providers=("t",), chosen=chosen, spec_options=lambda provider: SpecOptions()
-            ),
+            Plugins, SimpleNamespace(providers=("t",), spec_options=lambda provider: SpecOptions())
         )
+        chosen = RingbinderSettings(builder="t", registry="t", launcher="t")
         services = Services(log, PATHS)
+        stages = Stages(hooks, chosen, services.metrics, log)
+        emitter = Events(log, services.metrics, EmitRates(log, services.metrics))
+        reporter = StageEvents(emitter, stages.describe)
         explainer = Explainer(hooks, log, services.metrics)
+        builds = BuildStage(stages, services, explainer, reporter, WaitingLine(slots))
 
         async def explain(run: Run, error: Exception) -> Event:
             await asyncio.sleep(0)
-            return await explainer.event("build", error, run.plan, run.tail())
+            return await builds.explain(run, error)
 
         async def keep(run: Run) -> None:
             self.kept.append(run)
             await asyncio.sleep(0)
 
-        async def take_down(server: Server) -> None:
-            await hooks.first("stop", chosen="launcher:t", server=server)
-
-        pipeline = Pipeline(plugins, services, explainer, builds_at_once=slots)
-        self.runs = Runs(pipeline.build, explain, keep, self.BOUND, cancel_unwatched=unwatched)
-        pipeline.runs = self.runs
-        self.sessions = Sessions(pipeline.serve, take_down, GRACE, MEMORY)
+        self.runs = Runs(builds.build, explain, keep, self.BOUND, cancel_unwatched=unwatched)
+        pipeline = Pipeline(stages, plugins, services, explainer, reporter, self.runs)
+        self.sessions = Sessions(pipeline.serve, Servers(stages, reporter).stop, GRACE, MEMORY)
 
     # -- what clients do -----------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ SOURCE: Final = {
 
 
 def context(state: Path, cache: Path, fetch: Context) -> Context:
-    services = Services(structlog.get_logger(), Paths(state, cache), fetch=fetch.services.fetch)
-    return Context("local", services, structlog.get_logger())
+    services = Services(structlog.get_logger(), Paths(state, cache))
+    return Context("local", services, structlog.get_logger(), fetch.application)
 
 
 def plan_of(source: Path) -> Plan:

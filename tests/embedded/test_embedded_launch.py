@@ -262,14 +262,14 @@ async def test_a_cancelled_launch_leaves_nothing(embedded: Embedded) -> None:
 
 
 @pytest.fixture
-def told(embedded: Embedded) -> dict[str, str]:
+def told(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the launcher says of ends, by server."""
     ends: dict[str, str] = {}
 
     def hear(server: str, reason: str, seconds: float | None = None, told: str = "") -> None:
         ends[server] = told
 
-    embedded.context.services.server_stopped = hear
+    monkeypatch.setattr(embedded.context.servers, "stopped", hear)
     return ends
 
 

@@ -47,7 +47,7 @@ Hear = Callable[..., AbstractAsyncContextManager[Heard]]
 
 
 @pytest.fixture
-def hear(tmp_path: Path) -> Hear:
+def hear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hear:
     """`async with hear({"Section.option": value}, plugin) as heard`."""
 
     @asynccontextmanager
@@ -74,10 +74,10 @@ def hear(tmp_path: Path) -> Hear:
                 heard.append(event)
                 deliver(event)
 
-            app.services.events.connect(listen, config.events, app.services.paths.state)
+            monkeypatch.setattr(app.emitter, "_deliver", listen)
             yield Heard(app, heard)
         metrics = app.services.metrics.registry
-        for schema in app.services.events.catalogue:
+        for schema in app.emitter.catalogue:
             labels = {"schema": schema.name, "outcome": "invalid"}
             assert not metrics.get_sample_value("ringbinder_events_total", labels)
 

@@ -42,7 +42,7 @@ async def main(url: str, state: str, first: int, count: int, rate: float) -> Non
         structlog.PrintLogger(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger(0)
     )
     async with running(config, log) as app:
-        events = app.services.events
+        events = app.emitter
         events.catalogue.register(SCHEMA)
         number, began = first, time.monotonic()
         while not count or number < first + count:

@@ -10,7 +10,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.catalogue import Catalogue
-from ringbinder.emitter import Events, PluginEvents, current_sink
+from ringbinder.emit_rates import EmitRates, current_sink
+from ringbinder.emitter import Events, PluginEvents, hash_key
 from ringbinder.errors import PluginError
 from ringbinder.event_settings import EventLogSettings
 from ringbinder.events import SinkEvent
@@ -33,9 +34,11 @@ SCHEMA: dict[str, Any] = {
 class Site:
     def __init__(self, state: Path, **settings: Any) -> None:
         self.metrics = Metrics()
-        self.events = Events(structlog.get_logger(), self.metrics)
         self.told: list[SinkEvent] = []
-        self.events.connect(self.told.append, EventLogSettings(**settings), state)
+        log, options = structlog.get_logger(), EventLogSettings(**settings)
+        self.rates = EmitRates(log, self.metrics, options.plugin_rate)
+        key = hash_key(options, state)
+        self.events = Events(log, self.metrics, self.rates, options, key, self.told.append)
         self.plugin = PluginEvents("thing", self.events)
 
     def value(self, name: str, **labels: str) -> float:
@@ -97,7 +100,8 @@ def test_no_value_makes_emit_raise(value: object) -> None:
 
 
 def test_before_anybody_listens_nothing_happens() -> None:
-    events = Events(structlog.get_logger(), Metrics())
+    log, metrics = structlog.get_logger(), Metrics()
+    events = Events(log, metrics, EmitRates(log, metrics))
     with capture_logs() as logs:
         events.emit("no/such", {})
     assert logs == []
@@ -170,7 +174,7 @@ def test_a_plugin_that_floods_is_held_to_its_rate_and_named(tmp_path: Path) -> N
     refused = site.value("ringbinder_events_refused_total", plugin="thing")
     assert refused == 1000 - len(site.told)
     assert [entry["event"] for entry in logs] == ["a plugin emits too many events; they are dropped"]
-    assert "thing" in site.events.flooding
+    assert "thing" in site.rates.flooding
 
 
 def test_what_a_sink_emits_while_it_is_called_does_not_come_back_to_it(site: Site) -> None:

@@ -48,8 +48,8 @@ async def test_a_launch_with_a_build_and_its_servers_end(hear: Hear) -> None:
     async with hear() as heard:
         session = await heard.launch()
         assert heard.names() == [*STARTED, "push", "build-finished", "launch"]
-        (server,) = await heard.app.servers()
-        await heard.app.stop(server)
+        (server,) = await heard.app.servers.running()
+        await heard.app.servers.stop(server)
     run = heard.one("build-started")["run"]
     assert {heard.one(name)["run"] for name in ("push", "build-finished")} == {run}
     assert session.run is not None
@@ -132,11 +132,11 @@ async def test_only_an_image_is_no_launch(hear: Hear) -> None:
 async def test_a_launcher_tells_of_a_server_that_ended_by_itself(hear: Hear) -> None:
     async with hear() as heard:
         await heard.launch()
-        (server,) = await heard.app.servers()
-        heard.app.services.server_stopped(server.id, "idle", 12.5, "nobody used it")
-        await heard.app.stop(server)
+        (server,) = await heard.app.servers.running()
+        heard.app.servers.stopped(server.id, "idle", 12.5, "nobody used it")
+        await heard.app.servers.stop(server)
         assert heard.app.why_stopped(server) == "nobody used it"
-        heard.app.services.server_stopped("of an earlier run", "exited", 3.0)
+        heard.app.servers.stopped("of an earlier run", "exited", 3.0)
     ended = [event.fields for event in heard.events if event.schema == "ringbinder/server-stopped"]
     assert [(fields["reason"], fields["seconds"]) for fields in ended] == [("idle", 12.5), ("exited", 3.0)]
     assert ended[0]["repo"] == "https://fake.invalid/a/b"

@@ -50,8 +50,8 @@ async def test_a_login_a_launch_and_a_logout(
         assert (told[-1]["phase"], told[-1]["token"]) == ("ready", ""), told[-1]
         assert told[-1]["url"] == f"{at.hub.url}user/ada/"
         assert list(at.hub.users()["ada"]) == [""]
-        (server,) = await live.binder.servers()
-        assert await live.binder.stop(server)
+        (server,) = await live.binder.servers.running()
+        assert await live.binder.servers.stop(server)
         assert at.hub.users()["ada"] == {}
 
         out = await browser.post(f"{live.address}logout", headers={"Origin": f"http://127.0.0.1:{at.port}"})
@@ -169,15 +169,15 @@ async def test_named_servers_and_their_limit(serve: Serve, at: LoginHub) -> None
         told = (await live.build(LINK, ed))[-1]
         assert "User ed already has the maximum of 2 named servers." in told["message"]
         assert told["status_code"] == 409
-        for server in await live.binder.servers():
-            assert await live.binder.stop(server)
+        for server in await live.binder.servers.running():
+            assert await live.binder.servers.stop(server)
         assert at.hub.users()["ed"] == {}
 
 
 async def test_where_people_no_longer_log_in_they_stay(serve: Serve, at: LoginHub, make: Make) -> None:
     async with serve() as live:
         assert (await live.build(LINK, at.token("cy")))[-1]["phase"] == "ready"
-        (server,) = await live.binder.servers()
+        (server,) = await live.binder.servers.running()
     assert await make(at.hub.url).stop(server)
     await until(lambda: at.hub.users().get("cy") == {})
 

@@ -53,5 +53,5 @@ async def test_a_link_a_login_and_an_executed_cell(serve: Serve, at: LoginHub) -
         await page.wait_for_url(f"{at.hub.url}hub/log*")
         await page.goto(link)
         await expect(page.locator("#username_input")).to_be_visible(timeout=PATIENCE)
-        for server in await live.binder.servers():
-            assert await live.binder.stop(server)
+        for server in await live.binder.servers.running():
+            assert await live.binder.servers.stop(server)

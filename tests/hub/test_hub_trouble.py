@@ -150,9 +150,11 @@ c.JupyterHub.load_roles.append({"name": "culler", "services": ["culler"], "scope
 """
 
 
-async def test_an_idle_server_and_its_user_are_culled(own_hub: OwnHub, make: Make, context: Context) -> None:
+async def test_an_idle_server_and_its_user_are_culled(
+    own_hub: OwnHub, make: Make, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended: list[tuple[object, ...]] = []
-    context.services.server_stopped = lambda *told: ended.append(told)
+    monkeypatch.setattr(context.servers, "stopped", lambda *end: ended.append(end))
     with own_hub(CULLER) as started:
         launcher = make(started.url, watch_interval=0.5)
         async with launcher.lifespan():
@@ -237,9 +239,9 @@ async def test_quota_and_client_gone_through_all_stages(binder: Ringbinder, the_
     assert ready.phase == "ready", ready.message
     assert TOKEN not in ready.json.decode()
     assert (await events("a/c/main"))[-1].message.startswith("Too many users")
-    (server,) = await binder.servers()
+    (server,) = await binder.servers.running()
     assert server.url == ready.data["url"]
-    assert await binder.stop(server)
+    assert await binder.servers.stop(server)
     # Nobody reads this one, so its client is taken for gone after a second.
     binder.launch(LaunchRequest("fake", "a/d/main"))
     await until(lambda: bool(the_hub.users()))

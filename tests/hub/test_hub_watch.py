@@ -89,12 +89,12 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     hub, clock = SmallHub(), FakeClock()
     context = make_context(tmp_path, "jupyterhub", clock=clock, answer=hub)
     config = LauncherOptions(hub_url="http://hub/", hub_api_token=Secret("token-4719"), retries=1)
     made = World(hub, clock, JupyterHubLauncher(config, context))
-    context.services.server_stopped = made.hear
+    monkeypatch.setattr(context.servers, "stopped", made.hear)
     async with made.launcher.lifespan():
         yield made
     await context.services.close()

@@ -49,9 +49,9 @@ async def test_a_launch_is_started_watched_asked_for_and_stopped(serve: Serve) -
         assert (after["ended"], after["state"], after["result"]) == (True, "ready", events[-1])
         log = await live.client.get(live.address + after["log_url"][1:])
         assert log.text.startswith("Fake build of")
-        assert len(await live.binder.servers()) == 1
+        assert len(await live.binder.servers.running()) == 1
         assert (await live.client.delete(live.address + launch["url"][1:])).status_code == 204
-        assert await live.binder.servers() == []
+        assert await live.binder.servers.running() == []
         assert (await live.client.get(live.address + launch["url"][1:])).status_code == 404
         assert not [entry for entry in live.logged if launch["id"] in str(entry)]
 

@@ -88,7 +88,7 @@ async def test_kept_opened_stopped_and_taken_away(
         await page.goto(live.address + "notebooks")
         await running.get_by_role("button", name="Stop").click()
         await expect(running).to_contain_text("stopped", timeout=PATIENCE)
-        assert await live.binder.servers() == []
+        assert await live.binder.servers.running() == []
         await pictures(browser, live, "ended")
 
         await running.get_by_text("1 changed file").click()
@@ -117,7 +117,7 @@ async def test_launch_beyond_max_servers_is_queued_with_reason(
         await expect(page.locator("#log")).to_contain_text("LocalLauncher.max_servers")
         async with live.stream(f"build/{link}") as behind:
             assert (await behind.until("waiting"))[-1].get("queue")
-        await live.binder.stop((await live.binder.servers())[0])
+        await live.binder.servers.stop((await live.binder.servers.running())[0])
         await page.locator(".jp-Launcher").wait_for()
 
 

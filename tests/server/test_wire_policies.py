@@ -240,7 +240,7 @@ async def test_the_strict_switch_wants_the_type_by_name(serve: Serve, accept: st
 
 
 async def stop_one(live: Live) -> None:
-    await live.binder.stop((await live.binder.servers())[0])
+    await live.binder.servers.stop((await live.binder.servers.running())[0])
 
 
 async def test_a_launch_over_quota_waits_for_its_turn_and_is_told_its_place(serve: Serve) -> None:
@@ -262,7 +262,7 @@ async def test_a_launch_over_quota_waits_for_its_turn_and_is_told_its_place(serv
             assert (await second.next())["queue"]["position"] == 1
             await stop_one(live)
             assert (await second.until("ready"))[-1]["url"]
-        assert len(await live.binder.servers()) == 2
+        assert len(await live.binder.servers.running()) == 2
 
 
 @pytest.mark.parametrize("quota", ["total_quota", "per_repo_quota"])

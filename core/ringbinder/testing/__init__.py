@@ -16,7 +16,7 @@ slow, broken or out of quota, `hosts` those of GitHub, GitLab and Zenodo, `ocire
 
 from .builder import BuilderCase, BuilderContract
 from .clock import FakeClock
-from .context import RecordingLog, folder_plan, make_context
+from .context import RecordedServers, RecordingLog, folder_plan, make_context
 from .launcher import LauncherCase, LauncherContract
 from .memory import MemoryApp, memory_app
 from .policy import PolicyCase, PolicyContract, RecordingTicket
@@ -36,6 +36,7 @@ __all__ = [
     "PolicyContract",
     "ProviderCase",
     "ProviderContract",
+    "RecordedServers",
     "RecordingLog",
     "RecordingTicket",
     "RegistryCase",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import structlog
-from attrs import define, field
+from attrs import define, evolve, field
 
-from ..bases import Context
+from ..bases import Application, Context
 from ..events import Log, Phase
-from ..model import FolderSource, Plan, Repo
+from ..model import FolderSource, Plan, Repo, Server
 from ..services import Clock, Paths, Services, SystemClock
 
 if TYPE_CHECKING:
@@ -64,22 +64,38 @@ class RecordingLog:
             raise TimeoutError(f"no line with {text!r} within {seconds:g} s; the log:\n{self.text}") from None
 
 
+@define(slots=False)
+class RecordedServers:
+    """Stands in for the servers of an application: lists `listed`, and remembers what `stopped` was called with."""
+
+    listed: list[Server] = field(factory=list)
+    ended: list[tuple[str, str, float | None, str]] = field(factory=list)
+
+    async def running(self) -> Sequence[Server]:
+        return self.listed
+
+    def stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
+        self.ended.append((server, reason, seconds, why))
+
+
 def make_context(
     tmp_path: Path, name: str, *, clock: Clock | None = None, answer: Answer | None = None
 ) -> Context:
     """A `Context` for the plugin `name` whose folders are below `tmp_path`.
 
     With `answer`, that function gives the response to each request of `context.http`, as in
-    `httpx.MockTransport`, and nothing reaches the network. Its `services.fetch` copies what a `FolderSource`
-    points to, as in the plans that `folder_plan` makes. Close with ``await context.services.close()``.
+    `httpx.MockTransport`, and nothing reaches the network. Its `fetch` copies what a `FolderSource`
+    points to, as in the plans that `folder_plan` makes; its
+    `servers` are `RecordedServers`. Close with ``await context.services.close()``.
     """
     import httpx
 
     log = structlog.get_logger().bind(plugin=name)
     paths = Paths(state=tmp_path / "state", cache=tmp_path / "cache")
     transport = httpx.MockTransport(answer) if answer else None
-    services = Services(log, paths, clock or SystemClock(), transport=transport, fetch=_copy_folder)
-    return Context(name, services, log)
+    services = Services(log, paths, clock or SystemClock(), transport=transport)
+    application = evolve(Application.absent(services), fetch=_copy_folder, servers=RecordedServers())
+    return Context(name, services, log, application)
 
 
 async def _copy_folder(repo: Repo, into: Path, log: Log) -> None:

@@ -138,7 +138,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
                 place.keep_git_credentials(plan.repo.source.url, credentials)
         else:
             content = place.content
-            await self.context.services.fetch(plan.repo, content, log)
+            await self.context.fetch(plan.repo, content, log)
         words = command(plan, self.config, push=False, content=content)[1:]
         words = ["--config", str(_CONFIG), *words]
         code = await _limited.run(

@@ -166,7 +166,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         }
 
         async def work() -> None:
-            await self.context.services.fetch(plan.repo, entry.repo.place, log)
+            await self.context.fetch(plan.repo, entry.repo.place, log)
             if await asyncio.to_thread(_uses_lfs, entry.repo):
                 log.line(_LFS_NOTICE, "fetching")
             facts["start"] = await self._install(entry, build, log)

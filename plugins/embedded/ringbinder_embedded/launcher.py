@@ -338,7 +338,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 changed = await asyncio.to_thread(running.session.end, running.image, ending.reason)
             finally:
                 seconds = time.time() - watch.started
-                self.context.services.server_stopped(server.id, ending.reason, seconds, ending.told)
+                self.context.servers.stopped(server.id, ending.reason, seconds, ending.told)
                 del self._running[server.id]
                 await running.holds.aclose()
             kept = {"kept": str(running.session.work.place), "changed": len(changed)} if changed else {}

@@ -74,7 +74,7 @@ class Watch:
 
     def _tell(self, id: str) -> None:
         seconds = self.context.clock.monotonic() - self._launched.pop(id).at
-        self.context.services.server_stopped(id, _REASON, seconds, _TOLD)
+        self.context.servers.stopped(id, _REASON, seconds, _TOLD)
         self.context.log.info("a server has gone at JupyterHub", server=id)
 
     async def run(self, api: HubApi) -> None:

@@ -253,7 +253,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
 
         async def ask() -> None:
             began = clock.monotonic()
-            servers = await self.context.services.servers()
+            servers = await self.context.servers.running()
             self._take(Counter(without_tag(server.image) for server in servers), began)
 
         if self._listed_at + age <= clock.monotonic():

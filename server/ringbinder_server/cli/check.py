@@ -64,7 +64,7 @@ def _print_json(verdict: _Verdict) -> None:
 async def _problems(invocation: Invocation, config: Config) -> list[str]:
     """What the plugins have to say against it: also those that the configuration does not need."""
     services = Services(invocation.log)
-    plugins = Plugins(config, services)
+    plugins = Plugins.apart(config, services)
     try:
         plugins.load()
         problems: list[str] = []

@@ -27,7 +27,7 @@ async def _findings(invocation: Invocation) -> list[tuple[str, Finding]]:
     """Each with the plugin that found it."""
     config = invocation.config()
     services = Services(invocation.log, Paths.of(config.settings.state_folder, config.settings.cache_folder))
-    plugins = Plugins(config, services)
+    plugins = Plugins.apart(config, services)
     found = [("configuration", Finding("warning", risk)) for risk in config.risks]
     found += [("folders", _failed(problem)) for problem in folder_problems(config)]
     for folder in (services.paths.state, services.paths.cache):

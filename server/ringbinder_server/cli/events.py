@@ -34,7 +34,7 @@ async def _ask(invocation: Invocation, query: EventQuery) -> list[EventRow]:
     paths = Paths.of(config.settings.state_folder, config.settings.cache_folder)
     services = Services(invocation.log, paths)
     try:
-        plugins = Plugins(config, services)
+        plugins = Plugins.apart(config, services)
         plugins.load()
         for name in plugins.sinks:
             if isinstance(sink := plugins.get("sink", name), Queryable):

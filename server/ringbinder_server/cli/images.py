@@ -63,7 +63,7 @@ async def prune_images(invocation: Invocation, max_size: int, *, dry_run: bool, 
 async def make_room(invocation: Invocation, *, dry_run: bool, as_json: bool) -> int:
     """Has the builder remove what it keeps, by its own limits."""
     async with invocation.app() as app:
-        chosen = app.plugins.chosen["builder"]
+        chosen = app.config.settings.chosen["builder"]
         room: Room | None = await app.plugins.hooks.first("make_room", chosen=chosen, dry_run=dry_run)
     if room is None:
         told = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
@@ -82,7 +82,7 @@ async def _images(app: Ringbinder) -> list[Image]:
     """Of the registry, and of a builder that keeps some too."""
     found: dict[str, Image] = {}
     for kind in _KEEPERS:
-        answers = await app.plugins.hooks.every("images", chosen=app.plugins.chosen[kind])
+        answers = await app.plugins.hooks.every("images", chosen=app.config.settings.chosen[kind])
         found = {image.name: image for _, images in answers for image in images} | found
     return list(found.values())
 
@@ -91,7 +91,7 @@ async def _delete(app: Ringbinder, image: Image) -> bool:
     gone = False
     try:
         for kind in _KEEPERS:
-            chosen = app.plugins.chosen[kind]
+            chosen = app.config.settings.chosen[kind]
             gone = bool(await app.plugins.hooks.first("delete", chosen=chosen, image=image)) or gone
     except UserError as error:
         if error.code != "image-in-use":

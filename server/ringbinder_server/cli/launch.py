@@ -144,7 +144,7 @@ class _Journey:
             display.say(f"The notebook has ended by itself{f': {why}' if why else '.'}")
         else:
             display.say("Stopping the notebook...")
-            await app.stop(server)
+            await app.servers.stop(server)
 
     def tell_of_kept_files(self) -> None:
         """After the launcher has tidied up: a folder that it left holds files that were changed."""
@@ -166,7 +166,7 @@ async def _ended_alone(
     listed = False
     while not interrupted.is_set():
         with suppress(RingbinderError):  # a launcher that does not answer now may do so in a second
-            if found := [running for running in await app.servers() if running.id == server.id]:
+            if found := [running for running in await app.servers.running() if running.id == server.id]:
                 listed = True
                 look(found[0])
             elif listed:

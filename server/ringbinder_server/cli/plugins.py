@@ -26,7 +26,7 @@ async def list_plugins(invocation: Invocation, *, hooks: bool, as_json: bool) ->
     """Prints what is installed; raises, after that, what keeps the configuration from working."""
     services = Services(invocation.log)
     try:
-        plugins = Plugins(invocation.config(), services)
+        plugins = Plugins.apart(invocation.config(), services)
         broken: RingbinderError | None = None
         try:
             plugins.load()
@@ -69,7 +69,7 @@ async def show_plugins(invocation: Invocation, name: str, *, as_json: bool) -> i
     """Shows every plugin of that name. Raises ConfigError if there is none."""
     services = Services(invocation.log)
     try:
-        plugins = Plugins(invocation.config(), services)
+        plugins = Plugins.apart(invocation.config(), services)
         try:
             plugins.load()
         except RingbinderError as error:
