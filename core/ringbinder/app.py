@@ -230,15 +230,21 @@ class Ringbinder:
 
 @asynccontextmanager
 async def running(
-    config: Config, log: Logger, *, public: bool = False, entry_points: EntryPoints | None = None
+    config: Config,
+    log: Logger,
+    *,
+    public: bool = False,
+    build_log: str = "",
+    entry_points: EntryPoints | None = None,
 ) -> AsyncIterator[Ringbinder]:
     """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
 
     `public`: others than the people of this machine can reach the server, as they can where people log in.
+    `build_log` is where clients find the log of a build, with ``{id}``; empty: nowhere.
     `entry_points` go to `Plugins` (tests give some of their own). Raises `ConfigError` or `PluginError` if
     something that the configuration needs cannot be loaded or started.
     """
-    app = await _assembled(config, log, public=public, entry_points=entry_points)
+    app = await _assembled(config, log, public=public, build_log=build_log, entry_points=entry_points)
     services, plugins = app.services, app.plugins
     try:
         async with (
@@ -256,7 +262,7 @@ async def running(
 
 
 async def _assembled(
-    config: Config, log: Logger, *, public: bool, entry_points: EntryPoints | None
+    config: Config, log: Logger, *, public: bool, build_log: str, entry_points: EntryPoints | None
 ) -> Ringbinder:
     """The application, each part made whole from what it needs; nothing is started."""
     settings, binderhub = config.settings, config.binderhub
@@ -285,7 +291,7 @@ async def _assembled(
             delivery.add(sink, its)
         explainer = Explainer(hooks, log, services.metrics)
         line = WaitingLine(plugins.builds_at_once(binderhub.concurrent_build_limit))
-        builds = BuildStage(stages, services, explainer, reporter, line)
+        builds = BuildStage(stages, services, explainer, reporter, line, build_log)
         runs = Runs(
             builds.build, builds.explain, builds.keep,
             settings.log_max_events, settings.log_max_bytes, settings.cancel_unwatched_builds,

@@ -31,6 +31,8 @@ class BuildStage:
     explainer: Explainer
     reporter: StageEvents
     line: WaitingLine
+    log_address: str = ""
+    """Where clients find the log of a build, with `{id}`; empty: nowhere."""
 
     async def build(self, run: Run) -> Image:
         """Builds, pushes, then looks whether the registry really has the image."""
@@ -44,9 +46,8 @@ class BuildStage:
 
     async def explain(self, run: Run, error: Exception) -> Event:
         """The `failed` event of a build."""
-        return await self.explainer.event(
-            "build", error, run.plan, run.tail(), log=f"api/v1/builds/{run.id}/log"
-        )
+        log = {"log": self.log_address.format(id=run.id)} if self.log_address else {}
+        return await self.explainer.event("build", error, run.plan, run.tail(), **log)
 
     async def keep(self, run: Run) -> None:
         """Emits the end of a build and keeps its log."""

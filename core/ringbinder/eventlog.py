@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Sequence
 
 from .events import Event, Phase
 
@@ -46,12 +47,12 @@ def _tell(future: asyncio.Future[bool], rung: bool) -> None:
 
 _GONE = Event("unknown", "")
 
-READER = b"\0"
-"""Stands for a reader in `EventLog.frames`; JSON never has this byte."""
+Render = Callable[[Sequence[tuple[int, Event]]], bytes]
+"""Writes events with their numbers for clients."""
 
-_MOST_FRAMES = 1 << 20
-"""Bytes of frames that are kept: readers that come one after another each go through all batches."""
-_SHORT_FRAMES = 1 << 10
+_MOST_RENDERED = 1 << 20
+"""Bytes of rendered events that are kept: readers that come one after another each go through all batches."""
+_SHORT = 1 << 10
 """Bytes that are as quickly made anew, and would only be kept by the small log of a single session."""
 
 
@@ -63,8 +64,17 @@ class EventLog:
     """
 
     __slots__ = (
-        "_bytes", "_events", "_first", "_frames", "_frames_size", "_lost", "_lost_phase", "bell", "closed",
-        "max_bytes", "max_events",
+        "_bytes",
+        "_events",
+        "_first",
+        "_lost",
+        "_lost_phase",
+        "_rendered",
+        "_rendered_size",
+        "bell",
+        "closed",
+        "max_bytes",
+        "max_events",
     )  # fmt: skip
 
     def __init__(self, max_events: int = 100_000, max_bytes: int = 32 * 1024 * 1024) -> None:
@@ -77,8 +87,8 @@ class EventLog:
         self._lost = 0  # leading entries of _events that are gone
         self._lost_phase: Phase = "building"
         self._bytes = 0
-        self._frames: dict[tuple[int, int, int], bytes] = {}  # the one used last is last
-        self._frames_size = 0
+        self._rendered: dict[tuple[int, int, int, Render], bytes] = {}  # the one used last is last
+        self._rendered_size = 0
 
     @property
     def end(self) -> int:
@@ -116,26 +126,22 @@ class EventLog:
         found.extend((position, self._events[position - self._first]) for position in range(start, stop))
         return found
 
-    def frames(self, start: int, stop: int, offset: int) -> bytes:
-        """Events in [start, stop) as server-sent events, numbered from `offset` for position 0.
+    def rendered(self, start: int, stop: int, offset: int, render: Render) -> bytes:
+        """Events in [start, stop) as `render` writes them, numbered from `offset` for position 0.
 
-        `READER` stands where the name of the reader belongs. Made once for all who read the same stretch.
+        Made once for all who read the same stretch.
         """
-        key = start, stop, offset
-        if (made := self._frames.pop(key, None)) is not None:
-            self._frames[key] = made
-            return made
-        made = b"".join(
-            b"id: %s.%d%s\ndata: %s\n\n"
-            % (READER, offset + at, b".end" if event.terminal else b"", event.json)
-            for at, event in self.read(start, stop)
-        )
-        if start >= self.kept_from and len(made) > _SHORT_FRAMES:
-            self._frames[key] = made
-            self._frames_size += len(made)
-            while self._frames_size > _MOST_FRAMES:
-                self._frames_size -= len(self._frames.pop(next(iter(self._frames))))
-        return made
+        key = start, stop, offset, render
+        if (text := self._rendered.pop(key, None)) is not None:
+            self._rendered[key] = text
+            return text
+        text = render([(offset + at, event) for at, event in self.read(start, stop)])
+        if start >= self.kept_from and len(text) > _SHORT:
+            self._rendered[key] = text
+            self._rendered_size += len(text)
+            while self._rendered_size > _MOST_RENDERED:
+                self._rendered_size -= len(self._rendered.pop(next(iter(self._rendered))))
+        return text
 
     @property
     def kept_from(self) -> int:

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from .errors import Refused
-from .eventlog import READER, Bell, EventLog
+from .eventlog import Bell, EventLog, Render
 from .events import Event, failed
 from .model import LaunchRequest, Server
 from .runs import Run, report, start_aside
@@ -77,9 +77,9 @@ class Span:
         """With their numbers; what is gone is one event that says so."""
         return [(self.offset + at, event) for at, event in self.log.read(self.start, self.stop)]
 
-    def frames(self, reader: bytes) -> bytes:
-        """As server-sent events with the ids of the session that is called `reader`."""
-        return self.log.frames(self.start, self.stop, self.offset).replace(READER, reader)
+    def rendered(self, render: Render) -> bytes:
+        """As `render` writes them; made once for all who read the same span."""
+        return self.log.rendered(self.start, self.stop, self.offset, render)
 
 
 def _own_context() -> Context:
@@ -160,9 +160,14 @@ class Session:
         return self.stretches[-1].offset + self.stretches[-1].length - 1 if self.stretches else -1
 
     @property
+    def newest(self) -> Event | None:
+        """The newest event, of its own or of the build that it follows."""
+        return self.stretches[-1].log.newest if self.stretches else None
+
+    @property
     def terminal(self) -> Event | None:
         """The last event of all, once it is there."""
-        newest = self.stretches[-1].log.newest if self.stretches else None
+        newest = self.newest
         return newest if newest is not None and newest.terminal else None
 
     @property
@@ -345,10 +350,17 @@ class Sessions:
         """The session of an SSE id, if it is still known."""
         return self.known.get(event_id.partition(".")[0])
 
-    def seen(self, session: Session) -> None:
-        """Its client asked for it without reading: the time that it has to come back starts anew."""
+    def polled(self, session: Session) -> None:
+        """Restarts the grace period after a client asked for the state, which gives it a terminal event too."""
+        session.delivered = session.delivered or session.ended
         if session.readers == 0:
             self._left(session)
+
+    def remove(self, session: Session) -> Server | None:
+        """Forgets an ended session; the server that it leaves is the caller's to stop."""
+        self.forget(session)
+        server, session.server = session.server, None
+        return server
 
     def forget(self, session: Session) -> None:
         """It cannot be asked for any more."""

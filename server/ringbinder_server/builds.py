@@ -12,6 +12,8 @@ from ringbinder.runs import Run
 
 from .site import Site
 
+BUILD_LOG = "api/v1/builds/{id}/log"
+"""Where the log of a build is, below the base URL."""
 _BATCH = 256
 _KINDS = {"text": "text/plain; charset=utf-8", "jsonl": "application/jsonl"}
 _NO_STORE = {"Cache-Control": "no-store"}

@@ -15,6 +15,7 @@ from ringbinder.errors import RingbinderError, UserError
 from ringbinder.sessions import Session
 from werkzeug.exceptions import BadRequest
 
+from .builds import BUILD_LOG
 from .images import refusal
 from .openapi import DOCUMENT
 from .site import Site, client_ip
@@ -106,9 +107,7 @@ def routes(site: Site) -> Blueprint:
     @blueprint.get("/api/v1/launches/<segment:id>")
     async def state(id: str) -> Response:
         session = known(id)
-        sessions.seen(session)
-        if session.ended:
-            session.delivered = True
+        sessions.polled(session)
         return _told(site, session, 200)
 
     @blueprint.get("/api/v1/launches/<segment:id>/events")
@@ -128,9 +127,7 @@ def routes(site: Site) -> Blueprint:
         if not session.ended:
             sessions.cancel(session, "The launch was cancelled.")
             return _told(site, session, 202)
-        sessions.forget(session)
-        if session.server is not None:
-            server, session.server = session.server, None
+        if (server := sessions.remove(session)) is not None:
             await site.binder.servers.stop(server)
         return Response(status=204)
 
@@ -166,7 +163,7 @@ async def _wanted(site: Site) -> _Wanted:
 
 
 def _told(site: Site, session: Session, status: int, headers: dict[str, str] | None = None) -> Response:
-    newest = session.stretches[-1].log.newest if session.stretches else None
+    newest = session.newest
     terminal, path = session.terminal, f"{site.settings.base_url}api/v1"
     told: dict[str, Any] = {
         "id": session.id,
@@ -181,7 +178,7 @@ def _told(site: Site, session: Session, status: int, headers: dict[str, str] | N
         else None,
         "url": f"{path}/launches/{session.id}",
         "events_url": f"{path}/launches/{session.id}/events",
-        "log_url": f"{path}/builds/{session.run.id}/log" if session.run else None,
+        "log_url": f"{site.settings.base_url}{BUILD_LOG.format(id=session.run.id)}" if session.run else None,
     }
     response = jsonify(told)
     response.status_code = status

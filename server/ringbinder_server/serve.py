@@ -26,6 +26,7 @@ from ringbinder.services import Logger
 
 from .access import check_public, token_of
 from .app import create_app
+from .builds import BUILD_LOG
 from .connections import ExhaustionReports, Listening, raise_descriptor_limit, refuse_h2c
 from .login import BACK
 
@@ -69,7 +70,7 @@ async def serve(
         address = address_of(sock, host, config.binderhub.base_url)
         public = open_to_all or not _is_loopback(host)
         async with AsyncExitStack() as stack:
-            binder = await stack.enter_async_context(running(config, log, public=public))
+            binder = await stack.enter_async_context(running(config, log, public=public, build_log=BUILD_LOG))
             for risk in config.risks:
                 log.warning(risk)
             if open_to_all:

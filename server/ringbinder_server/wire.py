@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
 
@@ -26,6 +26,8 @@ from .site import Site, urlpath_asked
 
 _KEEPALIVE = b":keepalive\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_READER = b"\0"
+"""Stands for the session's id in what is rendered once for all; JSON never has this byte."""
 _REFUSED_ID = b"0.end"
 """Id of an event without a session: a browser that reconnects by itself is answered with 204 and gives up."""
 
@@ -148,6 +150,13 @@ def stream(site: Site, session: Session, after: int, headers: Mapping[str, str] 
     return response
 
 
+def _frames(events: Sequence[tuple[int, Event]]) -> bytes:
+    return b"".join(
+        b"id: %s.%d%s\ndata: %s\n\n" % (_READER, number, b".end" if event.terminal else b"", event.json)
+        for number, event in events
+    )
+
+
 async def _events(site: Site, session: Session, after: int) -> AsyncGenerator[bytes, None]:
     beat = site.binder.config.settings.keepalive
     span: Span | None = None
@@ -155,7 +164,7 @@ async def _events(site: Site, session: Session, after: int) -> AsyncGenerator[by
     with site.binder.services.metrics.open_streams.track_inprogress():
         async with aclosing(session.spans(after, beat, paced=True)) as spans:
             async for span in spans:
-                yield span.frames(reader) if span else _KEEPALIVE
+                yield span.rendered(_frames).replace(_READER, reader) if span else _KEEPALIVE
         last = session.terminal
         launched = last is not None and last.phase == "ready" and not session.request.build_only
         del session, spans, span, last  # an idle response holds nothing

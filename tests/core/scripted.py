@@ -149,7 +149,8 @@ class Script:
         }
         file = folder / "config.yaml"
         file.write_text(json.dumps({"Ringbinder": {**chosen, **settings}}))
-        return running(load([file], environ={}), structlog.get_logger(), entry_points=points)
+        config = load([file], environ={})
+        return running(config, structlog.get_logger(), build_log="logs/{id}", entry_points=points)
 
     def told(self, schema: str) -> list[SinkEvent]:
         return [event for event in self.emitted if event.schema == schema]

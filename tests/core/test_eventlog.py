@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -128,19 +129,23 @@ async def test_who_waits_for_the_bell_no_longer_than_some_seconds_is_told() -> N
     assert await waiting is True
 
 
-def test_frames_are_made_once_for_readers_that_come_one_after_another() -> None:
+def render(events: Sequence[tuple[int, Event]]) -> bytes:
+    return b"".join(b"%d %s\n" % (number, event.json) for number, event in events)
+
+
+def test_rendered_events_are_made_once_for_readers_that_come_one_after_another() -> None:
     log = EventLog()
     for number in range(640):
         log.append(line(f"{number:080}\n"))
-    first, second = ([log.frames(at, at + 64, 0) for at in range(0, 640, 64)] for _ in range(2))
+    first, second = ([log.rendered(at, at + 64, 0, render) for at in range(0, 640, 64)] for _ in range(2))
     assert [id(frames) for frames in first] == [id(frames) for frames in second]
 
 
-def test_frames_that_are_kept_are_bounded() -> None:
+def test_rendered_events_that_are_kept_are_bounded() -> None:
     log = EventLog()
     log.append(line("x" * 600_000))
     log.append(line("y" * 600_000))
-    oldest, newest = log.frames(0, 1, 0), log.frames(1, 2, 0)
-    assert log.frames(1, 2, 0) is newest
-    assert log.frames(0, 1, 0) is not oldest
-    assert log.frames(0, 1, 0) == oldest
+    oldest, newest = log.rendered(0, 1, 0, render), log.rendered(1, 2, 0, render)
+    assert log.rendered(1, 2, 0, render) is newest
+    assert log.rendered(0, 1, 0, render) is not oldest
+    assert log.rendered(0, 1, 0, render) == oldest

@@ -304,30 +304,6 @@ def test_an_id_is_read_for_its_own_session_only(text: str, number: int, end: boo
         assert session.number_of(session.id + wrong) is None
 
 
-async def test_ids_in_frames_are_those_that_a_client_comes_back_with() -> None:
-    first, second = (Session(LaunchRequest("t", "s"), name * 16, "name") for name in ("ab", "cd"))
-    log = EventLog()
-    for session in (first, second):
-        session.say(Event("waiting", "a"))
-        session._next(log, own=False)
-    for number in range(2 * LARGE_BATCH):
-        log.append(Event("building", f"{number}"))
-    for session in (first, second):
-        session.say(READY)
-        frames = [span.frames(session.id.encode()) async for span in session.spans() if span]
-        assert len(frames) == 4, "own, two batches of the build, own"
-        told = b"".join(frames).split(b"\n\n")[:-1]
-        ids = [frame.split(b"\n")[0].removeprefix(b"id: ").decode() for frame in told]
-        assert ids == [f"{session.id}.{n}" for n in range(2 * LARGE_BATCH + 1)] + [
-            f"{session.id}.{2 * LARGE_BATCH + 1}.end"
-        ]
-        assert session.number_of(ids[-1]) == 2 * LARGE_BATCH + 1
-        assert [frame.split(b"data: ")[1] for frame in told] == [
-            event.json async for batch in session.read() for _, event in batch
-        ]
-    assert log.frames(0, LARGE_BATCH, 1) is log.frames(0, LARGE_BATCH, 1), "made once for all"
-
-
 async def test_large_batches_are_for_few_readers_at_a_time_who_give_them_back() -> None:
     log, large = EventLog(), LargeBatches()
     for number in range(2 * LARGE_BATCH):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from ringbinder.eventlog import EventLog
+from ringbinder.eventlog import EventLog, Render
 from ringbinder.sessions import LARGE_BATCH
 
 if TYPE_CHECKING:
@@ -118,12 +118,12 @@ async def test_client_that_closes_unread_gets_no_more_written(
 ) -> None:
     made: list[int] = []
 
-    def frames(log: EventLog, start: int, stop: int, offset: int) -> bytes:
+    def rendered(log: EventLog, start: int, stop: int, offset: int, render: Render) -> bytes:
         made.append(stop - start)
-        return make(log, start, stop, offset)
+        return make(log, start, stop, offset, render)
 
-    make = EventLog.frames
-    monkeypatch.setattr(EventLog, "frames", frames)
+    make = EventLog.rendered
+    monkeypatch.setattr(EventLog, "rendered", rendered)
     lines, clients = 40_000, 5
     async with serve({"FakeBuilder.lines": str(lines), "FakeBuilder.line_bytes": "300"}, hold=60) as live:
         opened = [await deaf(live, "build/fake/owner/name/main") for _ in range(clients)]

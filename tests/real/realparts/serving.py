@@ -18,6 +18,7 @@ from ringbinder.config import load
 from ringbinder.events import Log
 from ringbinder.model import Image, LaunchRequest, Plan, Server, Target
 from ringbinder.secret import Secret
+from ringbinder_server.builds import BUILD_LOG
 from ringbinder_server.serve import address_of, listen, serving
 
 from .browser import chromium
@@ -181,7 +182,10 @@ def serve(tmp_path: Path) -> Serve:
         sock = listen("127.0.0.1", 0)
         address = address_of(sock, "127.0.0.1", config.binderhub.base_url)
         # The client outlives the server, so that a test sees what the end of the server brings.
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client, running(config, log) as binder:
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=30) as client,
+            running(config, log, build_log=BUILD_LOG) as binder,
+        ):
             held = Gate()
             if gate:
                 binder.plugins.hooks.register(held, "gate", general=True)
