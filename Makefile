@@ -29,7 +29,7 @@ export find_pip
 # Through the environment, since a link may hold characters that mean something to the shell.
 export REPO
 
-.PHONY: help launch test test-cluster lint locks audit docs clean
+.PHONY: help launch test test-cluster lint lines locks audit docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make lint                     set up and run the linters and the type checker"
 	@echo "make locks                    the newest packages into uv.lock and the lists made from it, and images' digests"
 	@echo "make audit                    ask for known vulnerabilities of the packages in uv.lock"
+	@echo "make lines                    count the lines of Python in core, plugins and server"
 	@echo "make docs                     set up and make the site of the documentation in docs/_build"
 	@echo "make clean                    remove $(VENV) and what the tools have left"
 
@@ -58,6 +59,11 @@ lint: $(VENV)/.ready-dev
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/python docs/locks.py check
+
+lines:
+	@for folders in core plugins/* server "core plugins server"; do \
+	  printf '%7d  %s\n' "$$(find $$folders -name '*.py' -exec cat {} + | wc -l)" "$$folders"; \
+	done
 
 locks: $(VENV)/.ready-dev
 	$(bin)/python docs/locks.py renew

@@ -1,14 +1,16 @@
-"""The files of the chart that are made from the code: its schema, and its answers to values that cannot be used."""
+"""The files of the chart that are made from the code: its version, its schema, its answers to unusable values."""
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.version import Version
 from ringbinder import compat
 from ringbinder.schema import of_sections
 from ringbinder.selection import installed
@@ -31,10 +33,26 @@ def files() -> dict[Path, str]:
     schema = json.dumps(values_schema(), indent=1, sort_keys=True)
     answers = yaml.safe_dump(_answers(), sort_keys=False, width=1000, allow_unicode=True)
     return {
+        CHART / "Chart.yaml": _with_version((CHART / "Chart.yaml").read_text()),
         CHART / "values.yaml": _with_spawner((CHART / "values.yaml").read_text()),
         CHART / "values.schema.json": schema + "\n",
         CHART / "files" / "answers.yaml": f"# {_NOTE} from core/ringbinder/compat.py.\n{answers}",
     }
+
+
+def _with_version(chart: str) -> str:
+    """Writes the version of `pyproject.toml` into `chart`, as Python spells it and as SemVer does."""
+    project = tomllib.loads((CHART.parents[1] / "pyproject.toml").read_text())["project"]
+    chart = re.sub(r"(?m)^version: .*$", f"version: {semver(project['version'])}", chart)
+    return re.sub(r"(?m)^appVersion: .*$", f'appVersion: "{project["version"]}"', chart)
+
+
+def semver(version: str) -> str:
+    """Returns a version of Python's as SemVer, which the charts of Helm have: `1.2.0rc1` is `1.2.0-rc.1`."""
+    parsed = Version(version)
+    release = ".".join(str(part) for part in (*parsed.release, 0, 0)[:3])
+    before = [*(parsed.pre or ()), *(("dev", parsed.dev) if parsed.dev is not None else ())]
+    return "-".join([release, *filter(None, [".".join(map(str, before))])])
 
 
 def values_schema() -> dict[str, Any]:
