@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
-from urllib.parse import unquote
+from typing import Final
+from urllib.parse import unquote, unquote_plus
 
 from attrs import frozen
 
@@ -13,6 +15,12 @@ from .links import split_spec
 from .model import Link, ProviderInfo
 from .secret import redact
 from .store import Store
+
+_GIT_PULL: Final = "git-pull"  # nbgitpuller's
+_REPO_ARGUMENT: Final = re.compile(r"[?&]repo=([^&#]*)")
+_DECODINGS: Final = 3
+_MAX_NAMED: Final = 3
+_MAX_NAME: Final = 200
 
 
 @frozen
@@ -50,6 +58,28 @@ class Consents:
         """Remembers the yes."""
         if self.asks:
             await asyncio.to_thread(self.store.give_consent, self.repository(link), time.time())
+
+
+def other_repositories(urlpath: str) -> str:
+    """Names the repositories that a path to open clones beside the link's own, as `git-pull?repo=...` does.
+
+    Text of a stranger, without credentials and shortened; empty if the path clones nothing. All are named that any
+    reading of the path finds, since a redirect within the server may decode it once more.
+    """
+    names: dict[str, None] = {}
+    clones = False
+    for _ in range(_DECODINGS):
+        clones = clones or _GIT_PULL in urlpath
+        for value in _REPO_ARGUMENT.findall(urlpath):
+            for _ in range(_DECODINGS):
+                value = unquote_plus(value)
+            name = redact(value)
+            names[name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."] = None
+        urlpath = unquote(urlpath)
+    if not clones:
+        return ""
+    more = ["others"] if len(names) > _MAX_NAMED else []
+    return ", ".join([*list(names)[:_MAX_NAMED], *more]) or "a repository that the link does not name"
 
 
 def forget(store: Store, text: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from quart import Blueprint, Response, abort, redirect, render_template, request, send_from_directory
+from ringbinder.consent import other_repositories
 from ringbinder.errors import ConfigError, UserError
 from ringbinder.links import path_to_open, v2_path
 from ringbinder.model import Link
@@ -31,10 +32,6 @@ def routes(site: Site, look: Look) -> Blueprint:
         # visitor's account; nor must an address that somebody wrote run it on the machine, until this visitor has
         # pressed Launch for that repository once.
         return allowed and request.headers.get("Sec-Fetch-Site") in ("none", "same-origin")
-
-    def brings_more(urlpath: str) -> bool:
-        # nbgitpuller clones another repository beside the one that was allowed.
-        return "git-pull" in unquote(unquote(urlpath))
 
     @blueprint.get("/")
     async def home() -> Response | Redirect:
@@ -64,6 +61,7 @@ def routes(site: Site, look: Look) -> Blueprint:
             urlpath, problem = "", error.message
         link = described(site, Link(provider, spec.rstrip("/"), urlpath))
         token = site.build_token(provider, spec)
+        others = other_repositories(urlpath)
         allowed = await consents.given(Link(provider, spec.rstrip("/")))
         data = {
             **link,
@@ -73,7 +71,7 @@ def routes(site: Site, look: Look) -> Blueprint:
             "token_seconds": 0.9 * site.settings.build_token_expires_seconds,
             "base": site.settings.base_url,
             "allowed": allowed,
-            "by_itself": not (consents.asks or site.user) or may_start(allowed and not brings_more(urlpath)),
+            "by_itself": not (consents.asks or site.user) or may_start(allowed and not others),
             "problem": problem,
             "by_cookie": site.user is not None,
             "silence": 2.5 * site.binder.config.settings.keepalive,
@@ -82,6 +80,7 @@ def routes(site: Site, look: Look) -> Blueprint:
             "loading.html",
             link=link,
             rights=consents.rights,
+            others=others,
             data=data,
             page_config={**look.page_config, "buildToken": token},
             opengraph_title=f"{link['provider_name']}: {spec}",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+from ringbinder.store import Store
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_server.cli.exitcodes import ExitCode
 
@@ -52,6 +54,28 @@ def test_an_interrupt_is_no(ringbinder: Program) -> None:
 def test_where_code_runs_elsewhere_nobody_is_asked(ringbinder: Program, fakes: object) -> None:
     assert callable(fakes)
     assert ringbinder("build", "fake/a/b/c", *fakes()).returncode == 0
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_other_repository_of_the_path_is_asked_for(ringbinder: Program, known: bool) -> None:
+    """Each time: the answer for the link's own repository is none for it."""
+    if known:
+        store = Store(ringbinder.folder / "state" / "ringbinder.sqlite")
+        store.give_consent("gh/a/b", 1.0)
+    other = quote("https://user:planted@x.example/\x1b[2Jr", safe="")
+    link = (
+        f"https://hub.example/v2/gh/a/b/HEAD?urlpath={quote(f'git-pull?repo={other}&branch=main', safe='')}"
+    )
+    named = "brings the files of https://x.example/r."
+    refused = ringbinder("launch", link)
+    assert refused.returncode == ExitCode.TRY_AGAIN
+    assert named in refused.stderr
+    assert "planted" not in refused.stderr
+    terminal = ringbinder.terminal("launch", link)
+    terminal.expect(re.escape(named), QUESTION)
+    assert ("is not known here" not in terminal.seen) == known
+    terminal.child.sendline("n")
+    assert terminal.end() == ExitCode.TRY_AGAIN
 
 
 @pytest.mark.real("git", "uv")

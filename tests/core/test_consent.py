@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.consent import Consents, forget
+from ringbinder.consent import Consents, forget, other_repositories
 from ringbinder.model import Link, ProviderInfo
 from ringbinder.store import Store
 
@@ -95,3 +95,22 @@ def test_a_file_of_the_first_version_gets_what_is_new(tmp_path: Path) -> None:
     store.give_consent("gh/a/b", 2.0)
     assert store.consents() == {"gh/a/b": 2.0}
     assert store.last_build_seconds("a:1") == 3.0
+
+
+@pytest.mark.parametrize(
+    ("urlpath", "named"),
+    [
+        ("lab/tree/a.ipynb?repo=https://x.example/r", ""),
+        ("git-pull?repo=https%3A%2F%2Fx.example%2Fr&branch=main", "https://x.example/r"),
+        ("git%2Dpull?repo=https%253A%252F%252Fx.example%252Fr", "https://x.example/r"),
+        ("login?next=%2Fgit-pull%3Frepo%3Dhttps%253A%252F%252Fx.example%252Fr", "https://x.example/r"),
+        ("git-pull?repo=https://good.example/r&repo=https://x.example/r", "https://good.example/r, https://x.example/r"),
+        ("git-pull?repo=https://good.example%40x.example/r", "https://x.example/r"),
+        ("git-pull?repo=https://x.example/r?token=planted", "https://x.example/r?token=[secret]"),
+        ("git-pull?repo=" + "a" * 300, "a" * 200 + "..."),
+        ("git-pull?" + "".join(f"&repo=r{number}" for number in range(9)), "r0, r1, r2, others"),
+        ("git-pull", "a repository that the link does not name"),
+    ],
+)  # fmt: skip
+def test_other_repositories_of_a_path_are_named(urlpath: str, named: str) -> None:
+    assert other_repositories(urlpath) == named

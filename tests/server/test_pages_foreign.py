@@ -73,3 +73,11 @@ async def test_on_ones_own_computer_it_asks_once_per_repository(
             await page.goto(live.address + LINK.replace("name", "another"))
             await expect(page.locator("#ask")).to_be_visible()
             assert live.gate.launches == 2
+            # It clones another one, which has been allowed by nobody.
+            cloned = "git-pull%3Frepo%3Dhttps%253A%252F%252Fx.example%252F" + "r" * 300
+            await page.goto(f"{live.address}{LINK}?urlpath={cloned}")
+            name = "https://x.example/" + "r" * 182 + "..."
+            await expect(page.locator("#ask")).to_contain_text(f"also brings the files of {name}")
+            await expect(page.locator("#start")).to_be_enabled()
+            await shot(page, f"consent-other-{look}")
+            assert live.gate.launches == 2

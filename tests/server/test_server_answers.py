@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -306,6 +307,12 @@ async def test_on_ones_own_machine_a_foreign_link_is_asked_about(
             address = f"{live.address}v2/fake/a/b/c?urlpath={path}"
             page = await live.client.get(address, headers=headers)
             assert '"by_itself": false' in page.text, "another repository comes along"
+        hostile = quote(
+            quote("https://user:planted@x.example/<b>\N{RIGHT-TO-LEFT OVERRIDE}", safe=""), safe=""
+        )
+        address = f"{live.address}v2/fake/a/b/c?urlpath=git-pull%3Frepo%3D{hostile}"
+        page = await live.client.get(address, headers=headers)
+        assert "the files of <bdi>https://x.example/&lt;b&gt;\N{REPLACEMENT CHARACTER}</bdi>" in page.text
         page = await live.client.get(live.address + "v2/fake/a/other/c", headers=headers)
         assert '"by_itself": false' in page.text, "another repository"
 

@@ -22,27 +22,36 @@ from .invocation import Invocation
 async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
     """Returns if the code behind `link` may run here; raises Refused if nobody said so.
 
-    A folder of this machine needs no consent: whoever names it has it already. `yes` answers for this once.
+    A folder of this machine needs no consent: whoever names it has it already. What the path to open clones beside the
+    repository is asked for each time. `yes` answers for this once.
     """
     consents = app.consents()
     repository = consents.repository(link)
-    if yes or _is_local(repository) or await consents.given(link):
+    others = consent.other_repositories(link.urlpath) if consents.asks else ""
+    known = _is_local(repository) or await consents.given(link)
+    if yes or (known and not others):
         return
     provider = app.providers()[link.provider].display_name
+    brought = f"Opening it also brings the files of {others}. " if others else ""
     if not may_ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Refused(
             f"{repository} ({provider}) would run its code on this computer, and nobody can be asked here. "
-            "Launch it once in a terminal and answer there, or add --yes if you trust it."
+            f"{brought}Launch it once in a terminal and answer there, or add --yes if you trust it."
         )
-    echo(f"{repository} ({provider}) is not known here: its code would run {consents.rights}.", err=True)
+    unknown = "" if known else " is not known here"
+    echo(f"{repository} ({provider}){unknown}: its code would run {consents.rights}.", err=True)
+    if brought:
+        echo(brought, err=True)
     # What was typed, or pasted together with the command, before the question is no answer to it.
     termios.tcflush(sys.stdin, termios.TCIFLUSH)
     echo("Run code from it on this computer? [y/N] ", err=True, nl=False)
     if (await _line()).strip().lower() not in ("y", "yes"):
         raise Refused(f"Nothing of {repository} was run.")
+    if known:
+        return
     await consents.give(link)
     forget = f"ringbinder consent forget {shlex.quote(one_line(repository))}"
-    echo(f"This is remembered; `{forget}` takes it back.", "", err=True)
+    echo(f"This is remembered for {repository}; `{forget}` takes it back.", "", err=True)
 
 
 async def list_consents(invocation: Invocation, *, as_json: bool) -> int:

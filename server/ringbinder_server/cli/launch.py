@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define, evolve, field
 from ringbinder.app import Ringbinder
 from ringbinder.errors import RingbinderError
 from ringbinder.events import Event
@@ -79,7 +79,9 @@ class _Journey:
         """All of it; returns the exit code."""
         async with self.invocation.app(writes=True) as app:
             link = link_in(app, text)
-            await ask_for_consent(app, link, yes=self.yes, may_ask=not self.as_json)
+            # A path is opened by a launch alone.
+            opened = evolve(link, urlpath="") if build_only else link
+            await ask_for_consent(app, opened, yes=self.yes, may_ask=not self.as_json)
             with self.display:
                 request = LaunchRequest(
                     link.provider, link.spec, link.urlpath, build_only=build_only, local=True
