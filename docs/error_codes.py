@@ -75,7 +75,7 @@ MEANINGS: Final = {
     "refused": "A policy said no: a ban, a limit, a quota, missing consent; `status_code` says which kind.",
     "registry-unreachable": "A container registry, the hub's own or that of a Dockerfile, could not be reached.",
     "repo-not-found": "The repository is not there, or not public.",
-    "repo-too-large": "A repository has more branches and tags than can be listed, or is too large for git here.",
+    "repo-too-large": "A repository has more branches, tags or submodules than are fetched, or is too large for git.",
     "server-died": "JupyterLab ended before it answered; the message has its last lines.",
     "server-not-installed": "JupyterLab could not be installed (`LocalLauncher.server_requirements`).",
     "server-slow": "JupyterLab did not answer within `LocalLauncher.start_timeout`.",

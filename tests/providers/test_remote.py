@@ -355,6 +355,29 @@ async def test_submodules(server: GitServer, ask: Asker, tmp_path: Path) -> None
         assert (into / "a/inner/leaf/l").read_text() == "leaf"
 
 
+@pytest.mark.parametrize(("number", "depth"), [(3, 9), (9, 2)])
+async def test_submodules_beyond_a_limit_are_refused(
+    server: GitServer, ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, depth: int
+) -> None:
+    """What an attacker multiplies: one repository named several times, in several levels."""
+    commit = server.repository("level0").commit({"x": "1"})
+    for level in (1, 2, 3):
+        repository = server.repository(f"level{level}")
+        repository.submodule("a", server.url(f"level{level - 1}"), commit)
+        if level == 1:
+            repository.submodule("b", server.url("level0"), commit)
+        commit = repository.commit({"x": "1"})
+    repo = await ask.resolve(server.url("level3"))
+    monkeypatch.setattr("ringbinder_providers._remote._MAX_SUBMODULES", 4)
+    monkeypatch.setattr("ringbinder_providers._remote._MAX_DEPTH", 3)
+    assert (await ask.fetch(repo, tmp_path / "all") / "a/a/b/x").is_file()
+    monkeypatch.setattr("ringbinder_providers._remote._MAX_SUBMODULES", number)
+    monkeypatch.setattr("ringbinder_providers._remote._MAX_DEPTH", depth)
+    with pytest.raises(UserError, match=f"at most {number} in all, and {depth} within each other") as caught:
+        await ask.fetch(repo, tmp_path / "some")
+    assert caught.value.code == "repo-too-large"
+
+
 async def test_submodules_have_their_history_and_tags(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     inner = server.repository("inner")
     inner.commit({"i": "1"})

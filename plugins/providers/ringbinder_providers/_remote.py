@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from ringbinder.caching import SingleFlight
 from ringbinder.errors import TransientError, UserError
 from ringbinder.events import Log
@@ -19,6 +19,8 @@ from ._git import Access, Git, Home
 from ._git_errors import no_such_ref
 
 _MANY = 1_000_000
+_MAX_SUBMODULES = 1000
+_MAX_DEPTH = 10  # of submodules in submodules
 _GUARDED_PROTOCOLS = frozenset({"http", "https"})
 _KEPT_CODES = frozenset({"address-not-allowed", "disk-full", "repo-too-large"})
 """Of a submodule: what is wrong is not its address."""
@@ -115,7 +117,7 @@ class Remote:
             await _Submodules(self.git, home, into, deadline, url, log).update(into)
 
 
-@frozen
+@define
 class _Submodules:
     """Brings the submodules of the work tree `top`, one by one, so that each address is judged first."""
 
@@ -125,14 +127,26 @@ class _Submodules:
     deadline: float
     url: str
     log: Log
+    count: int = 0
 
-    async def update(self, folder: Path) -> None:
+    async def update(self, folder: Path, depth: int = 1) -> None:
+        """Brings what `folder` names, and what that names in turn.
+
+        Raises UserError ``repo-too-large`` for more submodules, or a deeper nesting, than a repository may have.
+        """
         if not _has_submodules(folder, self.top):
             return
         self.log.line("Fetching submodules\n", "fetching")
         listed = await self._config(folder, "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
         files = await self._must(folder, "ls-files", "--stage", "-z")
         named, paths = await asyncio.to_thread(lambda: ({*_entries(listed).values()}, _gitlinks(files)))
+        self.count += len(paths)
+        if self.count > _MAX_SUBMODULES or (paths and depth > _MAX_DEPTH):
+            raise UserError(
+                "repo-too-large",
+                f"{shown(self.url)} has more submodules than are fetched: at most {_MAX_SUBMODULES} in all, and "
+                f"{_MAX_DEPTH} within each other.",
+            )
         for path in paths:
             inner = folder / path
             shown_path = shown(inner.relative_to(self.top).as_posix())
@@ -153,7 +167,7 @@ class _Submodules:
             except TransientError as error:
                 message = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched now. {error}"
                 raise type(error)(message) from None
-            await self.update(inner)
+            await self.update(inner, depth + 1)
 
     async def _bring(self, folder: Path, path: str) -> None:
         """Raises UserError also if git would ask a host that it must not ask."""
