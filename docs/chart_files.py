@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 from packaging.version import Version
-from ringbinder import compat
-from ringbinder.schema import of_sections
-from ringbinder.selection import installed
+from ringbinder.config import binderhub as compat
+from ringbinder.config.json_schema import of_sections
+from ringbinder.plugins.discovery import installed
 
 CHART = Path(__file__).parents[1] / "charts" / "ringbinder"
 SPAWNER = CHART.parents[1] / "plugins" / "launchers" / "ringbinder_launchers" / "spawner.py"
@@ -36,7 +36,7 @@ def files() -> dict[Path, str]:
         CHART / "Chart.yaml": _with_version((CHART / "Chart.yaml").read_text()),
         CHART / "values.yaml": _with_spawner((CHART / "values.yaml").read_text()),
         CHART / "values.schema.json": schema + "\n",
-        CHART / "files" / "answers.yaml": f"# {_NOTE} from core/ringbinder/compat.py.\n{answers}",
+        CHART / "files" / "answers.yaml": f"# {_NOTE} from core/ringbinder/config/binderhub.py.\n{answers}",
     }
 
 

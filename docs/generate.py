@@ -28,13 +28,14 @@ import click
 import error_codes
 import migration
 from metric_table import label_table, metric_table
-from ringbinder import errors, hookspecs, testing
-from ringbinder.bases import NoOptions
-from ringbinder.catalogue import Catalogue, as_markdown
-from ringbinder.described import described
-from ringbinder.event_settings import DeliverySettings, EventLogSettings
-from ringbinder.selection import installed
-from ringbinder.settings import BinderHubSettings, RingbinderSettings
+from ringbinder import errors, testing
+from ringbinder.config.event_settings import DeliverySettings, EventLogSettings
+from ringbinder.config.option_docs import described
+from ringbinder.config.settings import BinderHubSettings, RingbinderSettings
+from ringbinder.events.schema_registry import Catalogue, as_markdown
+from ringbinder.plugins import hookspecs
+from ringbinder.plugins.bases import NoOptions
+from ringbinder.plugins.discovery import installed
 from ringbinder.testing.rules import rules_of
 from ringbinder_server.cli import main as main_command
 from ringbinder_server.cli.exitcodes import MEANINGS

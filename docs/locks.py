@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ringbinder_embedded.lock import LEFT_OUT, LOCK
 
 if TYPE_CHECKING:  # else this could not make a lock fit that leaves out what Ringbinder imports
-    from ringbinder.references import Reference
+    from ringbinder.image_reference import Reference
     from ringbinder_registries.oci import OciRegistry
 
 ROOT: Final = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def uv(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 def images() -> Iterator[tuple[str, Reference]]:
     """Each image of others with the file that names it."""
-    from ringbinder.references import Reference
+    from ringbinder.image_reference import Reference
 
     for file, pattern in IMAGES.items():
         for match in pattern.finditer((ROOT / file).read_text()):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import attrs
-from ringbinder import compat
-from ringbinder.bases import NoOptions
-from ringbinder.schema import CORE_SECTIONS
-from ringbinder.selection import installed
+from ringbinder.config import binderhub as compat
+from ringbinder.config.json_schema import CORE_SECTIONS
+from ringbinder.plugins.bases import NoOptions
+from ringbinder.plugins.discovery import installed
 
 _CHART: Final = "accepted, and read by the chart's own templates, not by the program"
 _CLASS: Final = (

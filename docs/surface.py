@@ -19,7 +19,10 @@ from types import ModuleType
 from typing import Any
 
 import ringbinder
-from ringbinder import hookspecs, process, promise, selection, testing
+from ringbinder import process, testing
+from ringbinder.plugins import deprecation as promise
+from ringbinder.plugins import discovery as selection
+from ringbinder.plugins import hookspecs
 
 RECORD = Path(__file__).parent / "surface.txt"
 

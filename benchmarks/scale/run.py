@@ -31,7 +31,7 @@ import structlog
 from attrs import define, field
 from ringbinder import Image, ImageKind, Launcher, LaunchRequest, Log, Plan, Registry, Secret, Server, Target
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder_builders.kubernetes import KubernetesBuilder
 from ringbinder_server.serve import collect_seldom
 

@@ -24,10 +24,10 @@ from typing import Any
 import structlog
 from prometheus_client import generate_latest
 from ringbinder.app import Ringbinder, running
-from ringbinder.bases import Context, NoOptions, Sink
-from ringbinder.config import load
-from ringbinder.events import SinkEvent
+from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest
+from ringbinder.plugins.bases import Context, NoOptions, Sink
+from ringbinder.protocol import SinkEvent
 
 NOISE = {
     "$id": "noisy/heard",

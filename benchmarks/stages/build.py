@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 from ringbinder.app import running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_server.logging import set_up

@@ -27,7 +27,7 @@ from pathlib import Path
 import aiohttp
 from attrs import frozen
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest
 from ringbinder_server.logging import set_up
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from ringbinder.app import Ringbinder
-from ringbinder.events import Event
 from ringbinder.model import LaunchRequest
+from ringbinder.protocol import Event
 
 Way = Callable[[], Awaitable[float]]
 """Goes to the end once, and gives the seconds that it took."""

@@ -5,7 +5,7 @@ With `ringbinder.process` and `ringbinder.testing`: see the promise in the docum
 
 from typing import TYPE_CHECKING
 
-from .bases import Builder, Context, Launcher, NoOptions, Plugin, Provider, Registry, Sink
+from .config.options import ByteSize, Duration, option
 from .errors import (
     BuildError,
     ConfigError,
@@ -16,8 +16,6 @@ from .errors import (
     TransientError,
     UserError,
 )
-from .events import Event, Log, SinkEvent
-from .hookspecs import Ticket, hookimpl
 from .model import (
     ArchiveSource,
     Client,
@@ -41,12 +39,14 @@ from .model import (
     User,
     Work,
 )
-from .options import ByteSize, Duration, option
-from .promise import PLUGIN_API, PluginDeprecationWarning
+from .plugins.bases import Builder, Context, Launcher, NoOptions, Plugin, Provider, Registry, Sink
+from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
+from .plugins.hookspecs import Ticket, hookimpl
+from .protocol import Event, Log, SinkEvent
 from .secret import Secret, redact
 
 if not TYPE_CHECKING:  # to a type checker, every name would be one
-    from .promise import deprecated_name as __getattr__  # noqa: F401
+    from .plugins.deprecation import deprecated_name as __getattr__  # noqa: F401
 
 __all__ = [
     "PLUGIN_API",

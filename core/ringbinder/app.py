@@ -14,17 +14,23 @@ from typing import Any, Final
 
 from attrs import define, evolve
 
-from .bases import Application
-from .build_stage import BuildStage
-from .config import Config
-from .consent import Consents
-from .delivery import Delivery
-from .emit_rates import EmitRates
-from .emitter import Events, hash_key
+from .config.folders import tighten
+from .config.loading import Config
 from .errors import PluginError
-from .explain import Explainer
-from .folders import tighten
-from .links import parse_link
+from .events.delivery import Delivery
+from .events.emit_rates import EmitRates
+from .events.emitter import Events, hash_key
+from .launches.build_queue import WaitingLine
+from .launches.build_stage import BuildStage
+from .launches.consent import Consents
+from .launches.failures import Explainer
+from .launches.links import parse_link
+from .launches.pipeline import Pipeline
+from .launches.reporting import StageEvents
+from .launches.runs import Runs
+from .launches.servers import Servers
+from .launches.sessions import Session, Sessions
+from .launches.stages import Notify, Stages
 from .model import (
     Allowance,
     Health,
@@ -40,19 +46,13 @@ from .model import (
     User,
     Work,
 )
-from .pipeline import Pipeline
-from .plugins import Plugins, plugin_hooks
-from .runs import Runs
+from .plugins.bases import Application
+from .plugins.discovery import EntryPoints
+from .plugins.manager import Plugins, plugin_hooks
+from .plugins.watchdog import watched_loop
+from .runtime.services import Logger, Metrics, Paths, Services
+from .runtime.store import KeptLog
 from .secret import redact
-from .selection import EntryPoints
-from .servers import Servers
-from .services import Logger, Metrics, Paths, Services
-from .sessions import Session, Sessions
-from .stage_events import StageEvents
-from .stages import Notify, Stages
-from .store import KeptLog
-from .waiting_line import WaitingLine
-from .watchdog import watched_loop
 
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."
 

@@ -8,7 +8,7 @@ from typing import Final
 from attrs import field, frozen
 
 from .model import Diagnosis
-from .patterns import Match, Regex
+from .runtime.patterns import Match, Regex
 
 LINE_BYTES: Final = 1024
 EXCERPT_BYTES: Final = 64 * 1024

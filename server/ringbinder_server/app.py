@@ -12,18 +12,22 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, S
 from quart import Blueprint, Quart, Response, abort, jsonify, render_template, request
 from quart.wrappers.base import BaseRequestWebsocket
 from ringbinder.app import Ringbinder
-from ringbinder.events import failed
+from ringbinder.protocol import failed
 from ringbinder.secret import Secret
 from structlog.contextvars import bind_contextvars
 from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import BaseConverter, MapAdapter, RequestRedirect
 
-from . import access, api, builds, images, launches, legacy, login, notebooks, pages, wire
 from .connections import Disconnected
-from .guard import Guard
-from .look import Look
-from .proxies import Network, believe, networks
-from .site import Site, client_ip, scope
+from .request_context import Site, client_ip, scope
+from .routes import build as wire
+from .routes import build_logs as builds
+from .routes import images, launches, legacy, login, notebooks, pages
+from .routes import status as api
+from .security import access_token as access
+from .security.origins import Guard
+from .security.proxies import Network, believe, networks
+from .templating import Look
 
 _LONGEST_BODY = 64 * 1024
 _FOR_PROBES = frozenset({"api.health", "api.versions"})

@@ -9,8 +9,8 @@ from typing import Final, Literal, TextIO
 
 import structlog
 from attrs import frozen
+from ringbinder.runtime.services import Logger
 from ringbinder.secret import redact
-from ringbinder.services import Logger
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from .terminal import harmless, one_line

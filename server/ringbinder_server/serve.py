@@ -18,17 +18,17 @@ import hypercorn.asyncio
 import hypercorn.config
 import hypercorn.logging
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import Config
+from ringbinder.config.folders import folder_problems
+from ringbinder.config.loading import Config
 from ringbinder.errors import ConfigError
-from ringbinder.folders import folder_problems
+from ringbinder.runtime.services import Logger
 from ringbinder.secret import HIDDEN, Secret, redact_decoded
-from ringbinder.services import Logger
 
-from .access import check_public, token_of
 from .app import create_app
-from .builds import BUILD_LOG
 from .connections import ExhaustionReports, Listening, raise_descriptor_limit, refuse_h2c
-from .login import BACK
+from .routes.build_logs import BUILD_LOG
+from .routes.login import BACK
+from .security.access_token import check_public, token_of
 
 _WRITING: Final = 3.0
 """Seconds that open connections have to take their last bytes when the server ends."""

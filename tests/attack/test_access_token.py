@@ -14,14 +14,14 @@ import httpx
 import psutil
 import pytest
 from aiohttp import web
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError
 from ringbinder.secret import Secret
 from ringbinder.testing.clock import FakeClock
 from ringbinder_embedded.jupyter import Jupyter
-from ringbinder_server.access import Access
 from ringbinder_server.app import create_app
 from ringbinder_server.cli.exitcodes import ExitCode
+from ringbinder_server.security.access_token import Access
 
 if TYPE_CHECKING:
     from realparts.program import Program

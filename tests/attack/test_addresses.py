@@ -10,8 +10,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.bases import Context
 from ringbinder.errors import UserError
+from ringbinder.plugins.bases import Context
 from ringbinder.testing import make_context
 from ringbinder.testing.apiserver import ApiServer
 from ringbinder_providers._guard import Guard, is_public

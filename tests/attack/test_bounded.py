@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.bounded import (
+from ringbinder.runtime.bounded import (
     MAX_DEPTH,
     MAX_VALUES,
     RECIPE_BYTES,

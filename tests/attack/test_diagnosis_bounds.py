@@ -9,10 +9,10 @@ import pytest
 import structlog
 from ringbinder.causes import EXCERPT_BYTES, EXCERPT_LINES, LINE_BYTES, Cause, excerpt, first_known
 from ringbinder.errors import BuildError
-from ringbinder.explain import Explainer
-from ringbinder.hooks import HookCaller
+from ringbinder.launches.failures import Explainer
 from ringbinder.model import Diagnosis, Failure
-from ringbinder.services import Metrics
+from ringbinder.plugins.caller import HookCaller
+from ringbinder.runtime.services import Metrics
 from ringbinder_builders import causes as of_repo2docker
 from ringbinder_embedded import causes as of_embedded
 from ringbinder_providers._git_errors import explained, no_such_ref

@@ -18,13 +18,13 @@ import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ringbinder.bases import Context
 from ringbinder.errors import ConfigError, RingbinderError, TransientError
 from ringbinder.model import LaunchRequest
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.http import MAX_BODY, MAX_BYTES
+from ringbinder.runtime.services import SystemClock
 from ringbinder.secret import Secret
-from ringbinder.services import SystemClock
 from ringbinder.testing import RecordingLog, make_context
-from ringbinder.transport import MAX_BODY, MAX_BYTES
 from ringbinder_launchers import _api as hub
 from ringbinder_providers._git import Access, Git
 from ringbinder_providers._git_errors import explained, no_such_ref

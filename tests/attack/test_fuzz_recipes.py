@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.bounded import RECIPE_BYTES
 from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.runtime.bounded import RECIPE_BYTES
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_embedded import condafile, pipfile, pixi, recipe
 from ringbinder_embedded.inside import Inside
 from ringbinder_embedded.requirements import Requirements

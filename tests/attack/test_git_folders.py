@@ -16,9 +16,9 @@ import pytest
 from attrs import frozen
 from ringbinder.errors import RingbinderError
 from ringbinder.model import FolderSource, GitSource, LaunchRequest, Repo
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer, Repository
-from ringbinder.untrusted import UntrustedTree
 from ringbinder_providers import _folder
 from ringbinder_providers.git import GitOptions, GitProvider
 

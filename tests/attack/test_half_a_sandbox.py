@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from ringbinder.config import load
+from ringbinder.config.loading import load
 
 if TYPE_CHECKING:
     from realparts.program import Program

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 import structlog
 from ringbinder.app import running
-from ringbinder.config import load
-from ringbinder.events import Event
+from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest
+from ringbinder.protocol import Event
 from ringbinder.testing.context import descendants, left_over
 from ringbinder.testing.gitserver import GitServer
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 from realparts.embedded import Embedded, entry_of, place_of
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.errors import UserError
 from ringbinder.model import Plan
 from ringbinder_embedded.jupyter import SharedServer

@@ -22,7 +22,7 @@ IPV6_ONLY = "ip link set lo up && ip addr del 127.0.0.1/8 dev lo"
 NOTEBOOK = """
 import asyncio, os, sys
 from pathlib import Path
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_embedded.jupyter import _Port
 from ringbinder_embedded.relay import Relay
 

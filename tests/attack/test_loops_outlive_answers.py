@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from attrs import define, field
-from ringbinder.bases import Context
 from ringbinder.errors import RingbinderError
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.services import SystemClock
 from ringbinder.secret import Secret
-from ringbinder.services import SystemClock
 from ringbinder.testing import FakeClock, make_context
 from ringbinder.testing.kubeobjects import kubeconfig
 from ringbinder_builders import _docker_engine

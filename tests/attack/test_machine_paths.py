@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ringbinder.events import Log
 from ringbinder.model import Image, LaunchRequest, Server, User
+from ringbinder.protocol import Log
 from ringbinder.secret import Secret
 
 if TYPE_CHECKING:

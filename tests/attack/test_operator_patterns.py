@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.config import load
+from ringbinder.config.loading import load
+from ringbinder.config.settings import BinderHubSettings
 from ringbinder.errors import ConfigError
-from ringbinder.patterns import Pattern
-from ringbinder.settings import BinderHubSettings
+from ringbinder.runtime.patterns import Pattern
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
-from ringbinder_server.bans import Bans
+from ringbinder_server.security.bans import Bans
 
 _PYTHONS = (
     r"^(?!myorg\/.*).*", r"^(?!a|b/)(?=.*x).*|^b", r"\w+é", r"[\w-]+/\d{,3}", r"[]a]+", r"[^]a]+", r"\u00e9",

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import attrs
 import pytest
-from ringbinder.patterns import Pattern, Regex
+from ringbinder.runtime.patterns import Pattern, Regex
 
 _PACKAGES: Final = (
     "ringbinder", "ringbinder_providers", "ringbinder_registries", "ringbinder_builders", "ringbinder_launchers",
@@ -35,7 +35,7 @@ _KINDS: Final = (re.Pattern, Regex, Pattern)
 _METHODS: Final = frozenset({"search", "match", "fullmatch", "finditer", "findall", "split", "sub", "subn"})
 _OPERATORS_OR_OURS: Final = {
     "ringbinder.causes": "Cause compiles its own",
-    "ringbinder.patterns": "checks the syntax of what an operator wrote",
+    "ringbinder.runtime.patterns": "checks the syntax of what an operator wrote",
     "ringbinder.testing.provider": "a provider's own regular expressions, in its author's tests",
     "ringbinder_sinks.jsonlines": "made from the name of a file of the operator's",
 }

@@ -14,8 +14,8 @@ import pytest
 from attrs import frozen
 from ringbinder import ConfigError, Plugin, PluginError, Provider, ProviderInfo, Refused, hookimpl, option
 from ringbinder.errors import TransientError
-from ringbinder.plugins import import_plugin
-from ringbinder.selection import installed
+from ringbinder.plugins.discovery import installed
+from ringbinder.plugins.manager import import_plugin
 from ringbinder.testing import memory_app
 
 

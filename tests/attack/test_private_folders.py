@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from ringbinder.private import make_private, private, remove_access_of_others
+from ringbinder.runtime.private import make_private, private, remove_access_of_others
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Program

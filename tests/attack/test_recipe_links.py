@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ringbinder.bounded import RECIPE_BYTES
 from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.runtime.bounded import RECIPE_BYTES
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_embedded import condafile, pipfile, pixi, recipe
 from ringbinder_embedded.inside import Inside
 from ringbinder_embedded.requirements import Requirements

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_embedded.relay import Relay
 
 

@@ -6,8 +6,8 @@ import asyncio
 from contextvars import Context, copy_context
 from typing import Any
 
-from ringbinder.events import Event
-from ringbinder.runs import LogWriter
+from ringbinder.launches.runs import LogWriter
+from ringbinder.protocol import Event
 from ringbinder.secret import HIDDEN, Secret, begin_launch, redact
 from ringbinder_providers._address import parse
 

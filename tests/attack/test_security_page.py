@@ -126,7 +126,7 @@ SHOWN_BY: dict[str, str] = {
         authors/test_broken_plugins.py::test_its_own_launches_fail_and_say_whose_bug_it_is
         authors/test_broken_plugins.py::test_a_sink_that_fails_costs_no_launch
         attack/test_watchdog.py::test_a_plugin_that_blocks_the_loop_is_named""",
-    "E41": """core/test_hooks_registration.py::test_a_misspelt_hook_is_refused_with_its_right_name
+    "E41": """core/plugins/test_validation.py::test_a_misspelt_hook_is_refused_with_its_right_name
         attack/test_policies_fail_closed.py::test_policy_without_a_guarding_hook_keeps_the_server_down""",
     "E42": """attack/test_supply_chain.py::test_locks_as_committed_fit
         attack/test_supply_chain.py::test_locks_that_do_not_fit_are_reported
@@ -146,9 +146,9 @@ SHOWN_BY: dict[str, str] = {
         attack/test_unmeant_press.py::test_key_held_since_the_page_before_starts_nothing
         attack/test_unmeant_press.py::test_double_click_since_the_page_before_starts_nothing
         attack/test_unmeant_press.py::test_a_click_by_script_starts_nothing""",
-    "O2": """core/test_consent.py::test_what_consent_is_given_to
-        core/test_consent.py::test_no_credential_is_remembered
-        core/test_consent.py::test_remembered_and_forgotten
+    "O2": """core/launches/test_consent.py::test_what_consent_is_given_to
+        core/launches/test_consent.py::test_no_credential_is_remembered
+        core/launches/test_consent.py::test_remembered_and_forgotten
         cli/test_consent_command.py::test_yes_is_remembered_until_forgotten""",
     "O3": """embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap
         attack/test_what_stays_open.py::test_build_without_a_sandbox_changes_our_folders""",

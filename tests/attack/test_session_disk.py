@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from realparts.embedded import Embedded, request
-from ringbinder.services import Services
+from ringbinder.runtime.services import Services
 from ringbinder.testing.kernel import open_kernel
 from ringbinder_embedded.sessions import summary
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 from ringbinder import Provider
-from ringbinder.config import load
+from ringbinder.config.loading import load
+from ringbinder.config.specs import SpecConfig, SpecForms, SpecOptions, same_repository, unended_host
 from ringbinder.errors import Refused
 from ringbinder.model import FolderSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.patterns import Pattern
-from ringbinder.specs import SpecConfig, SpecForms, SpecOptions, same_repository, unended_host
+from ringbinder.runtime.patterns import Pattern
 from ringbinder.testing import memory_app
 
 _GITHUB = "https%3A%2F%2Fgithub.com"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ringbinder.statefile import read_state, write_state
+from ringbinder.runtime.statefile import read_state, write_state
 
 
 def test_state_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringbinder.tempfolder import sweep, temporary_folder
+from ringbinder.runtime.tempfolder import sweep, temporary_folder
 from ringbinder.testing.gitserver import GitServer
 
 FETCH = """
@@ -80,7 +80,8 @@ async def test_sweep_leaves_folders_of_living_processes(tmp_path: Path) -> None:
 
 def test_killed_holder_keeps_no_lock(tmp_path: Path) -> None:
     code = (
-        "import asyncio, os, sys; from pathlib import Path; from ringbinder.tempfolder import temporary_folder\n"
+        "import asyncio, os, sys; from pathlib import Path\n"
+        "from ringbinder.runtime.tempfolder import temporary_folder\n"
         "async def main():\n"
         "    async with temporary_folder(Path(sys.argv[1])):\n"
         "        os.kill(os.getpid(), 9)\n"

@@ -17,7 +17,7 @@ import ringbinder_server.terminal
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.events import Event
+from ringbinder.protocol import Event
 from ringbinder_server import logging
 from ringbinder_server.cli.displays import JsonLines, Plain
 from ringbinder_server.terminal import echo, echo_text, escaped, harmless, lines, one_line

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
+from ringbinder.runtime.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 
 CANARY = b"canary"
 READS: dict[str, Callable[[UntrustedTree, str, Path], Any]] = {

@@ -15,11 +15,11 @@ import pytest
 import structlog
 from ringbinder import Plugin, hookimpl
 from ringbinder.app import Ringbinder
-from ringbinder.hookspecs import Ticket
 from ringbinder.model import LaunchRequest
-from ringbinder.services import Metrics, Services
+from ringbinder.plugins.hookspecs import Ticket
+from ringbinder.plugins.watchdog import watched_loop
+from ringbinder.runtime.services import Metrics, Services
 from ringbinder.testing import memory_app
-from ringbinder.watchdog import watched_loop
 from structlog.testing import capture_logs
 
 _BACKTRACKING = re.compile("(x+x+)+y")

@@ -138,11 +138,11 @@ async def test_a_sink_that_fails_costs_no_launch(tmp_path: Path) -> None:
 
 TESTED_ELSEWHERE = {
     "stops-while-running": "tests/attack/test_policies_fail_closed.py::test_policy_that_dies_while_running_refuses_all",
-    "cannot-be-imported": "tests/core/test_plugins.py::test_a_broken_plugin_that_nothing_needs_is_left_out",
+    "cannot-be-imported": "tests/core/plugins/test_manager.py::test_a_broken_plugin_that_nothing_needs_is_left_out",
     "slow-import": "tests/cli/test_plugin_commands.py::test_check_says_what_is_wrong",
     "hangs-at-import": "tests/cli/test_plugin_commands.py::test_check_tells_of_a_plugin_that_hangs_at_import",
     "ends-the-process": "tests/cli/test_plugin_commands.py::test_check_outlives_a_plugin_that_ends_the_process",
-    "registered-twice": "tests/core/test_plugins.py::test_two_providers_of_one_name_are_both_left_out",
+    "registered-twice": "tests/core/plugins/test_manager.py::test_two_providers_of_one_name_are_both_left_out",
     "leaks-tasks": "tests/contract/test_sink_and_policy_contracts_bite.py::test_a_broken_sink_fails",
 }
 

@@ -10,9 +10,9 @@ import structlog
 from realparts.fixtures import Repo2Docker
 from realparts.parts import PASSWORD, RealEngine, RealRegistry, registry
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import Config, load
-from ringbinder.events import Event
+from ringbinder.config.loading import Config, load
 from ringbinder.model import LaunchRequest
+from ringbinder.protocol import Event
 from ringbinder.testing.gitserver import GitServer
 
 pytestmark = pytest.mark.real("dockerd", "docker-registry", "debootstrap", "git")

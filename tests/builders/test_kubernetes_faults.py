@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from ringbinder import silence
+from ringbinder.runtime import silence
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Act, Exit, Hold, Line, Wait

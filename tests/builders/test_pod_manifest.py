@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.secret import Secret
 from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
 from ringbinder_builders._pod_manifest import credentials, merged, pod, rendezvous

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from ringbinder import Image, Plan, Registry, Target
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.testing.kubeapi import KubeApi
 
 from .conftest import QuickBuilder

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from realparts.helm import Chart, HelmError
-from ringbinder import compat
-from ringbinder.config import load
+from ringbinder.config import binderhub as compat
+from ringbinder.config.loading import load
 
 DOCUMENTED = Path(__file__).parents[1] / "documented"
 COMPLETE = "config.BinderHub.hub_url=http://192.0.2.10"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from realparts.helm import Chart, HelmError, Rendered
-from ringbinder.config import load
+from ringbinder.config.loading import load
 
 ROOT = {"runAsUser": 0}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ringbinder.events import PHASES, TERMINAL
-from ringbinder.selection import installed
+from ringbinder.plugins.discovery import installed
+from ringbinder.protocol import PHASES, TERMINAL
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_server.cli.exitcodes import MEANINGS, ExitCode
 

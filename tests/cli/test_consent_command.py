@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from ringbinder.store import Store
+from ringbinder.runtime.store import Store
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_server.cli.exitcodes import ExitCode
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
-from ringbinder.events import Event
-from ringbinder.links import safe_urlpath
+from ringbinder.launches.links import safe_urlpath
 from ringbinder.model import Server
+from ringbinder.protocol import Event
 from ringbinder.secret import Secret
 from ringbinder_server.cli.browser import address, has_desktop, tunnel_to
 from ringbinder_server.cli.displays import clock, share_done

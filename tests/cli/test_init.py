@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ringbinder.config import load
+from ringbinder.config.loading import load
 
 HEX = re.compile(r"[0-9a-f]{64}")
 

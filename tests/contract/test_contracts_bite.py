@@ -14,9 +14,7 @@ import attrs
 import psutil
 import pytest
 from ringbinder import process
-from ringbinder.bases import Builder, NoOptions, Provider
 from ringbinder.errors import BuildError, UserError
-from ringbinder.events import Log
 from ringbinder.model import (
     ArchiveSource,
     Image,
@@ -28,6 +26,8 @@ from ringbinder.model import (
     Repo,
     Target,
 )
+from ringbinder.plugins.bases import Builder, NoOptions, Provider
+from ringbinder.protocol import Log
 from ringbinder.testing import (
     BuilderCase,
     BuilderContract,

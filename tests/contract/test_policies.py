@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from ringbinder.bases import Context
 from ringbinder.model import Server
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import PolicyCase, PolicyContract, RecordedServers, make_context
 from ringbinder.testing.policy import REQUEST

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from ringbinder.bases import NoOptions, Plugin, Sink
 from ringbinder.errors import EventsRejected, Refused, TransientError
-from ringbinder.events import SinkEvent
-from ringbinder.hookspecs import Ticket
 from ringbinder.model import Allowance, LaunchRequest
+from ringbinder.plugins.bases import NoOptions, Plugin, Sink
+from ringbinder.plugins.hookspecs import Ticket
+from ringbinder.protocol import SinkEvent
 from ringbinder.testing import PolicyCase, PolicyContract, SinkCase, SinkContract, make_context
 from ringbinder.testing.rules import rules_of
 

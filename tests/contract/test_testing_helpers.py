@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from ringbinder import GitSource, LaunchRequest, PluginError, Provider, ProviderInfo, Repo, TransientError
-from ringbinder.bases import Context, NoOptions
+from ringbinder.plugins.bases import Context, NoOptions
 from ringbinder.testing import FakeClock, Trouble, make_context, memory_app, troubled
 
 pytest_plugins = "ringbinder.testing.pytest"

@@ -15,9 +15,9 @@ import pytest
 import structlog
 import yaml
 from attrs import define, field
-from ringbinder.config import load
-from ringbinder.plugins import Found, Plugins
-from ringbinder.services import Paths, Services
+from ringbinder.config.loading import load
+from ringbinder.plugins.manager import Found, Plugins
+from ringbinder.runtime.services import Paths, Services
 
 STOCK = """
     from contextlib import asynccontextmanager

@@ -13,14 +13,14 @@ from typing import Any
 import attrs
 import click
 import pytest
-from ringbinder.bases import NoOptions
-from ringbinder.catalogue import Catalogue
-from ringbinder.described import described
-from ringbinder.event_settings import DeliverySettings
-from ringbinder.hookspecs import Hooks
-from ringbinder.metrics import Metrics
-from ringbinder.schema import CORE_SECTIONS
-from ringbinder.selection import installed
+from ringbinder.config.event_settings import DeliverySettings
+from ringbinder.config.json_schema import CORE_SECTIONS
+from ringbinder.config.option_docs import described
+from ringbinder.events.schema_registry import Catalogue
+from ringbinder.plugins.bases import NoOptions
+from ringbinder.plugins.discovery import installed
+from ringbinder.plugins.hookspecs import Hooks
+from ringbinder.runtime.metrics import Metrics
 from ringbinder_server.cli import main
 
 from .pages import ROOT

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ringbinder.config import load
+from ringbinder.config.loading import load
 
 from .pages import PAGES, ROOT, block, named
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ringbinder import compat
+from ringbinder.config import binderhub as compat
 
 from .pages import ROOT
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from ringbinder.bases import Context
 from ringbinder.model import Image, Plan
-from ringbinder.services import Paths, Services
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.services import Paths, Services
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repo2docker.app import Repo2Docker  # type: ignore[import-untyped]
 from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_embedded.recipe import Recipe, read
 
 PACKAGE: Final = '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "x"\nversion = "1"\n'

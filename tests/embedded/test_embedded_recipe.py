@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_embedded import recipe
 from ringbinder_embedded.recipe import Recipe
 

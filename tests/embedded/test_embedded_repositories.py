@@ -18,9 +18,9 @@ import structlog
 from attrs import field, frozen
 from realparts.conda_channel import VERSION, CondaChannel
 from ringbinder.app import running
-from ringbinder.config import load
-from ringbinder.events import Event
+from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest, Server
+from ringbinder.protocol import Event
 from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder.testing.kernel import open_kernel
 

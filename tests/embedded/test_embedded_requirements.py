@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from ringbinder.errors import UserError
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing.gitserver import GitServer
-from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded.inside import Inside
 from ringbinder_embedded.requirements import Requirements
 

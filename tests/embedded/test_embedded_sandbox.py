@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from ringbinder.errors import UserError
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing.context import descendants, left_over
 from ringbinder.testing.kernel import api, open_kernel
-from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import memory
 from ringbinder_embedded.relay import Relay
 

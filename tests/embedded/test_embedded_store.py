@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
 from ringbinder.model import Image, Plan
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing import RecordingLog, folder_plan, make_context
-from ringbinder.untrusted import UntrustedTree
 from ringbinder_embedded import store as store_module
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry, Store, remove_tree

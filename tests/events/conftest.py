@@ -11,10 +11,10 @@ import pytest
 import structlog
 from attrs import define
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
-from ringbinder.events import SinkEvent
+from ringbinder.config.loading import load
+from ringbinder.launches.sessions import Session
 from ringbinder.model import Client, LaunchRequest
-from ringbinder.sessions import Session
+from ringbinder.protocol import SinkEvent
 
 
 @define

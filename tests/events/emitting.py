@@ -12,7 +12,7 @@ import time
 
 import structlog
 from ringbinder.app import running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 
 SCHEMA = {
     "$id": "test/number",

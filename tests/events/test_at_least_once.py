@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import structlog
-from ringbinder.delivery import Delivery
-from ringbinder.emit_rates import EmitRates
+from ringbinder.config.event_settings import DeliverySettings
 from ringbinder.errors import EventsRejected
-from ringbinder.event_settings import DeliverySettings
-from ringbinder.events import SinkEvent
-from ringbinder.services import Paths, Services
-from ringbinder.spool import Spool
+from ringbinder.events.delivery import Delivery
+from ringbinder.events.emit_rates import EmitRates
+from ringbinder.events.spool import Spool
+from ringbinder.protocol import SinkEvent
+from ringbinder.runtime.services import Paths, Services
 from structlog.testing import capture_logs
 
 Send = Callable[[str, Sequence[SinkEvent]], Any]
@@ -183,7 +183,7 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    monkeypatch.setattr("ringbinder.spooled_lane._DISK_PAUSE", 0.02)
+    monkeypatch.setattr("ringbinder.events.disk_queue._DISK_PAUSE", 0.02)
     return Disk(monkeypatch)
 
 
@@ -245,7 +245,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.real("tmpfs")
 async def test_a_real_disk_that_is_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What found room is sent in order, then what had to wait in memory; also after a start on the full disk."""
-    monkeypatch.setattr("ringbinder.spooled_lane._DISK_PAUSE", 0.02)
+    monkeypatch.setattr("ringbinder.events.disk_queue._DISK_PAUSE", 0.02)
     site = Site(small_disk)
     site.sink.broken = OSError("down")
     delivery = site.delivery(batch=20)

@@ -28,7 +28,7 @@ def benchmark_of_sinks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 async def test_launches_go_on_and_bad_sinks_are_named(
     benchmark_of_sinks: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringbinder.lanes._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("ringbinder.events.queues._SLOW_SECONDS", 0.0)
     sinks = ["jsonlines", "sleeping", "raising", "flooding"]
     async with asyncio.timeout(120):
         row = await benchmark_of_sinks.measured(sinks, 100, 4)

@@ -9,13 +9,13 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.catalogue import Catalogue
-from ringbinder.emit_rates import EmitRates, current_sink
-from ringbinder.emitter import Events, PluginEvents, hash_key
+from ringbinder.config.event_settings import EventLogSettings
 from ringbinder.errors import PluginError
-from ringbinder.event_settings import EventLogSettings
-from ringbinder.events import SinkEvent
-from ringbinder.metrics import Metrics
+from ringbinder.events.emit_rates import EmitRates, current_sink
+from ringbinder.events.emitter import Events, PluginEvents, hash_key
+from ringbinder.events.schema_registry import Catalogue
+from ringbinder.protocol import SinkEvent
+from ringbinder.runtime.metrics import Metrics
 from ringbinder.secret import Secret
 from structlog.testing import capture_logs
 

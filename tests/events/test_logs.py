@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 from ringbinder.app import running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest
 from ringbinder.secret import Secret
 from ringbinder_server.logging import set_up

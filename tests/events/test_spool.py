@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ringbinder.events import SinkEvent
-from ringbinder.spool import Spool
+from ringbinder.events.spool import Spool
+from ringbinder.protocol import SinkEvent
 
 LIMIT = 1 << 30
 
@@ -64,7 +64,7 @@ STEPS = st.lists(
 @example(steps=[("append", 2, 0), ("take", 9, True), ("killed", True, 0), ("append", 1, 0)], segment=1)
 def test_any_history_keeps_order_and_loses_nothing(steps: list[tuple[str, int, int]], segment: int) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ringbinder.spool._SEGMENT_BYTES", segment)
+        patch.setattr("ringbinder.events.spool._SEGMENT_BYTES", segment)
         folder = Path(name)
         spool = opened(folder)
         expected: list[SinkEvent] = []
@@ -113,7 +113,7 @@ def _fits(spool: Spool, events: list[SinkEvent], room: int) -> bool:
         return written
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ringbinder.spool.os.write", write)
+        patch.setattr("ringbinder.events.spool.os.write", write)
         try:
             spool.append(events)
         except OSError:
@@ -192,7 +192,7 @@ def test_one_event_larger_than_the_bound_is_still_written(tmp_path: Path) -> Non
 
 
 def test_segments_that_were_taken_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringbinder.spool._SEGMENT_BYTES", 1000)
+    monkeypatch.setattr("ringbinder.events.spool._SEGMENT_BYTES", 1000)
     spool = opened(tmp_path)
     for number in range(100):
         spool.append([event(number)])
@@ -263,7 +263,7 @@ def test_how_often_the_disk_is_asked_to_keep_it(
     tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("ringbinder.spool.os.fsync", asked.append)
+    monkeypatch.setattr("ringbinder.events.spool.os.fsync", asked.append)
     spool = Spool(tmp_path, LIMIT, policy)  # type: ignore[arg-type]
     spool.open()
     for number in range(10):
@@ -281,8 +281,8 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from ringbinder.events import SinkEvent
-from ringbinder.spool import Spool
+from ringbinder.protocol import SinkEvent
+from ringbinder.events.spool import Spool
 spool = Spool(Path({str(tmp_path)!r}))
 spool.open()
 spool.append([SinkEvent("s", 1, {{"number": 7}})])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from ringbinder.errors import BuildError, Refused
-from ringbinder.events import Log
-from ringbinder.hookspecs import Ticket
 from ringbinder.model import Image, Plan, Target
+from ringbinder.plugins.hookspecs import Ticket
+from ringbinder.protocol import Log
 
 if TYPE_CHECKING:
     from .conftest import Hear, Heard

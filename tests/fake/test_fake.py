@@ -15,11 +15,11 @@ import structlog
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ringbinder.bases import Context
 from ringbinder.errors import BuildError, TransientError, UserError
-from ringbinder.events import Phase
 from ringbinder.model import Image, LaunchRequest, Plan, Target
-from ringbinder.services import Paths, Services
+from ringbinder.plugins.bases import Context
+from ringbinder.protocol import Phase
+from ringbinder.runtime.services import Paths, Services
 from ringbinder.testing import FakeClock
 from ringbinder_fake import FakeBuilder, FakeLauncher, FakeProvider, FakeRegistry
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 import pytest
-from ringbinder.bases import Context
 from ringbinder.model import GitSource, Image, LaunchRequest, Plan, Repo
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import make_context
 from ringbinder_launchers._options import LauncherOptions

@@ -13,7 +13,7 @@ import httpx
 import structlog
 from attrs import frozen
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder_server.serve import listen, serving
 
 from .real_hub import TOKEN, Hub, Installed, free_ports, hub

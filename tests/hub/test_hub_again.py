@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import httpx
 import pytest
 from ringbinder.errors import Refused, TransientError
+from ringbinder.runtime.services import SystemClock
 from ringbinder.secret import Secret
-from ringbinder.services import SystemClock
 from ringbinder.testing import RecordingLog
 from ringbinder_launchers._api import HubApi
 from ringbinder_launchers._places import Place

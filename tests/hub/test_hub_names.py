@@ -11,11 +11,11 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.bases import Context
 from ringbinder.errors import Refused
 from ringbinder.model import Redirect
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.services import SystemClock
 from ringbinder.secret import Secret
-from ringbinder.services import SystemClock
 from ringbinder_launchers._api import HubApi
 from ringbinder_launchers._login import HubLogin
 from ringbinder_launchers._names import is_unique, unique_name

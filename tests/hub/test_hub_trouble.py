@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import structlog
 from ringbinder.app import Ringbinder, running
-from ringbinder.bases import Context
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError, Refused, TransientError, UserError
-from ringbinder.events import Event
 from ringbinder.model import LaunchRequest
+from ringbinder.plugins.bases import Context
+from ringbinder.protocol import Event
 from ringbinder.testing import RecordingLog
 from ringbinder_launchers.jupyterhub import JupyterHubLauncher
 

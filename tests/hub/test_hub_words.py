@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from ringbinder import silence
 from ringbinder.errors import UserError
+from ringbinder.runtime import silence
+from ringbinder.runtime.silence import speaker
 from ringbinder.secret import Secret
-from ringbinder.silence import speaker
 from ringbinder.testing import FakeClock, RecordingLog, make_context
 from ringbinder_launchers._options import LauncherOptions
 from ringbinder_launchers.jupyterhub import JupyterHubLauncher

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from ringbinder.bases import Context
 from ringbinder.model import LaunchRequest, Repo
-from ringbinder.services import SystemClock
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.services import SystemClock
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers.git import GitOptions, GitProvider

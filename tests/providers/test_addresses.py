@@ -9,11 +9,11 @@ from urllib.parse import quote, unquote
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ringbinder.bases import Context
+from ringbinder.config.specs import SpecForms
 from ringbinder.errors import Refused, UserError
 from ringbinder.model import Link
-from ringbinder.patterns import Pattern
-from ringbinder.specs import SpecForms
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.patterns import Pattern
 from ringbinder.testing import make_context
 from ringbinder_providers import _address, gist, github, gitlab, zenodo
 from ringbinder_providers.gist import GistOptions, GistProvider

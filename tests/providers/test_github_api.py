@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from ringbinder.bases import Context
 from ringbinder.errors import TransientError, UserError
 from ringbinder.model import LaunchRequest, Repo
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.gitserver import GitServer

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from ringbinder.bases import Context
-from ringbinder.config import load
+from ringbinder.config.loading import load
+from ringbinder.config.specs import SpecForms
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.model import DoiSource, Repo
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.services import SystemClock
 from ringbinder.secret import Secret
-from ringbinder.services import SystemClock
-from ringbinder.specs import SpecForms
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers._patience import Patience, TooLate
 from ringbinder_providers.git import GitOptions

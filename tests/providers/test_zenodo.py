@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringbinder.bases import Context
 from ringbinder.errors import PluginError, TransientError, UserError
 from ringbinder.model import DoiSource, FolderSource, LaunchRequest, Link, Repo
+from ringbinder.plugins.bases import Context
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.hosts import ZenodoServer
 from ringbinder_providers.zenodo import ZenodoOptions, ZenodoProvider

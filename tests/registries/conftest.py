@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from attrs import frozen
 from realparts.parts import PASSWORD, RealRegistry, registry
-from ringbinder.bases import Context
 from ringbinder.model import GitSource, Plan, Repo
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import make_context
 from ringbinder.testing.ociregistry import OciServer

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 from realparts.parts import PASSWORD
-from ringbinder.bases import Context
 from ringbinder.errors import ConfigError, TransientError
+from ringbinder.plugins.bases import Context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries._client import MANIFEST_TYPES
 from ringbinder_registries.dockerhub import DockerHubRegistry

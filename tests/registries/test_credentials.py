@@ -12,7 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.references import Reference
+from ringbinder.image_reference import Reference
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries._credentials import Credentials, DockerConfig, host_of
 from ringbinder_registries._options import base_url

@@ -11,10 +11,10 @@ import aiohttp
 import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport
-from ringbinder.bases import Context
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError
-from ringbinder.naming import image_name
+from ringbinder.launches.image_names import image_name
+from ringbinder.plugins.bases import Context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.dockerhub import DockerHubRegistry
 from ringbinder_registries.gcr import GcrRegistry

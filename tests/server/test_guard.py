@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from ringbinder.config import load
-from ringbinder_server.guard import Asker, Guard
+from ringbinder.config.loading import load
+from ringbinder_server.security.origins import Asker, Guard
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError, Refused, TransientError
 from ringbinder.model import Redirect, User
-from ringbinder_server.guard import Guard
+from ringbinder_server.security.origins import Guard
 
 if TYPE_CHECKING:
     from tests.server.conftest import Serve

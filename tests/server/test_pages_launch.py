@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 from realparts.browsing import LINK, LOOKS, NOTEBOOK, breakable, opened, shot, stage, web
 from ringbinder.model import Diagnosis, Failure, LaunchRequest
-from ringbinder.store import KeptLog
+from ringbinder.runtime.store import KeptLog
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve

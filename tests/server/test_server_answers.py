@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from ringbinder.errors import TransientError
 from ringbinder.model import Health, Server
+from ringbinder.runtime.store import KeptLog
 from ringbinder.secret import Secret
-from ringbinder.store import KeptLog
 from ringbinder_server.serve import loggable
 
 if TYPE_CHECKING:

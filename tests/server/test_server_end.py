@@ -93,7 +93,7 @@ async def test_while_it_ends_a_new_client_is_told_to_try_again(serve: Serve) -> 
 PROGRAM = """
 import asyncio, sys
 import structlog
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder_server.serve import serve
 
 structlog.configure(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ringbinder.eventlog import EventLog
-from ringbinder.events import Event
+from ringbinder.launches.event_buffer import EventLog
+from ringbinder.launches.sessions import LARGE_BATCH, Session
 from ringbinder.model import LaunchRequest
-from ringbinder.sessions import LARGE_BATCH, Session
-from ringbinder_server.wire import _READER, _frames
+from ringbinder.protocol import Event
+from ringbinder_server.routes.build import _READER, _frames
 
 READY = Event("ready", "go", {"url": "u"})
 

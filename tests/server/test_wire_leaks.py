@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from ringbinder.eventlog import EventLog, Render
-from ringbinder.sessions import LARGE_BATCH
+from ringbinder.launches.event_buffer import EventLog, Render
+from ringbinder.launches.sessions import LARGE_BATCH
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve

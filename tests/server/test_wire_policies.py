@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import ConfigError
-from ringbinder_server.proxies import believe, networks
+from ringbinder_server.security.proxies import believe, networks
 
 if TYPE_CHECKING:
     from tests.server.conftest import Live, Serve

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from ringbinder.bases import Context
 from ringbinder.errors import ConfigError, EventsRejected, TransientError, UserError
-from ringbinder.event_query import EventQuery, Queryable
-from ringbinder.events import SinkEvent
+from ringbinder.events.query import EventQuery, Queryable
+from ringbinder.plugins.bases import Context
+from ringbinder.protocol import SinkEvent
+from ringbinder.runtime.services import Paths, Services
 from ringbinder.secret import Secret
-from ringbinder.services import Paths, Services
 from ringbinder_sinks.python_logging import LoggingOptions, LoggingSink
 from ringbinder_sinks.sqlite import SqliteOptions, SqliteSink
 from ringbinder_sinks.webhook import SIGNATURE, WebhookOptions, WebhookSink, signature

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import structlog
-from ringbinder.bases import Context
-from ringbinder.events import SinkEvent
-from ringbinder.services import Paths, Services, SystemClock
+from ringbinder.plugins.bases import Context
+from ringbinder.protocol import SinkEvent
+from ringbinder.runtime.services import Paths, Services, SystemClock
 from ringbinder_sinks.jsonlines import JsonLinesOptions, JsonLinesSink
 
 

@@ -10,8 +10,8 @@ import pytest
 from attrs import frozen
 
 from ..errors import BuildError, UserError
-from ..events import PHASES
 from ..model import Image, Plan, Target
+from ..protocol import PHASES
 from .context import RecordingLog, descendants, left_over
 from .rules import contract
 

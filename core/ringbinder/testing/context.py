@@ -15,10 +15,10 @@ import psutil
 import structlog
 from attrs import define, evolve, field
 
-from ..bases import Application, Context
-from ..events import Log, Phase
 from ..model import FolderSource, Plan, Repo, Server
-from ..services import Clock, Paths, Services, SystemClock
+from ..plugins.bases import Application, Context
+from ..protocol import Log, Phase
+from ..runtime.services import Clock, Paths, Services, SystemClock
 
 if TYPE_CHECKING:
     import httpx

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from attrs import define, field
 
-from ..eventlog import Bell
+from ..launches.event_buffer import Bell
 from . import kubeobjects as known
 from .kubescript import Exit, Hold, Line, Object, Script, Stuck, Wait, Warned
 

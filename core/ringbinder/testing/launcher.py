@@ -10,9 +10,9 @@ import pytest
 from attrs import evolve, field, frozen
 
 from ..errors import RingbinderError, UserError
-from ..events import PHASES
-from ..hooks import HookCaller
 from ..model import Image, LaunchRequest, Plan, Server
+from ..plugins.caller import HookCaller
+from ..protocol import PHASES
 from ..secret import Secret, redact
 from .context import PATIENCE, RecordingLog, descendants, left_over
 from .rules import contract

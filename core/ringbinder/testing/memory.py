@@ -14,11 +14,11 @@ import structlog
 from attrs import define, frozen
 
 from ..app import Ringbinder, running
-from ..bases import Sink
-from ..config import load
-from ..events import Event, SinkEvent
+from ..config.loading import load
 from ..model import LaunchRequest
-from ..selection import GROUPS
+from ..plugins.bases import Sink
+from ..plugins.discovery import GROUPS
+from ..protocol import Event, SinkEvent
 
 if TYPE_CHECKING:
     from .context import Answer

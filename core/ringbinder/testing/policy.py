@@ -13,9 +13,9 @@ import structlog
 from attrs import define, field, frozen
 
 from ..errors import PluginError, Refused
-from ..hookspecs import GUARDS
-from ..implementations import check, hooks_in
 from ..model import Allowance, Client, GitSource, LaunchRequest, Plan, Redirect, Repo, Stage, User
+from ..plugins.hookspecs import GUARDS
+from ..plugins.validation import check, hooks_in
 from .context import PATIENCE
 from .rules import contract
 

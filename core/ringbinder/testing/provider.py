@@ -14,8 +14,8 @@ import pytest
 from attrs import field, frozen
 
 from ..errors import RingbinderError, UserError
-from ..events import PHASES
 from ..model import LaunchRequest, Link, ProviderInfo, Repo
+from ..protocol import PHASES
 from .context import RecordingLog, descendants, left_over
 from .rules import contract
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..bases import Context
+from ..plugins.bases import Context
 from .clock import FakeClock
 from .context import RecordingLog, make_context
 from .gitserver import GitServer

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from ..config.conversion import structure
+from ..config.event_settings import DeliverySettings
 from ..errors import EventsRejected
-from ..event_settings import DeliverySettings
-from ..events import SinkEvent
-from ..structure import structure
+from ..protocol import SinkEvent
 from .context import PATIENCE, descendants, left_over, started_tasks, still_running
 from .rules import contract
 

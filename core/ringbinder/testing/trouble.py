@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from attrs import define
 
-from ..implementations import SPECS
+from ..plugins.validation import SPECS
 
 P = TypeVar("P", bound=type)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 from ringbinder.errors import ConfigError, RingbinderError
-from ringbinder.services import Clock, Logger
+from ringbinder.runtime.services import Clock, Logger
 from ringbinder_cluster.client import ApiError, Cluster, Json
 from ringbinder_cluster.logs import LogTimes
 from ringbinder_cluster.watching import PodWatch, finished, labels_of, uid_of

@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 from attrs import frozen, validators
-from ringbinder.options import Duration, option
+from ringbinder.config.options import Duration, option
 
 from .repo2docker import BuildExecutorOptions
 

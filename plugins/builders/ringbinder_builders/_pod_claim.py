@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Mapping
 
 from attrs import define, field
-from ringbinder.events import Log
 from ringbinder.model import Plan, Target
+from ringbinder.protocol import Log
 from ringbinder_cluster.client import ApiError, Json
 from ringbinder_cluster.watching import POD, finished, uid_of
 

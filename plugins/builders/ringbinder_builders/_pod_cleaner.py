@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ringbinder.errors import RingbinderError
-from ringbinder.loops import Loop
+from ringbinder.runtime.loops import Loop
 from ringbinder_cluster.client import ApiError
 from ringbinder_cluster.watching import finished
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from attrs import define, field
 from ringbinder.errors import BuildError, RingbinderError, UserError
-from ringbinder.events import Log, Phase
-from ringbinder.silence import Silence
+from ringbinder.protocol import Log, Phase
+from ringbinder.runtime.silence import Silence
 from ringbinder_cluster.client import SILENT, ApiError, Json
 from ringbinder_cluster.logs import PodLog
 from ringbinder_cluster.watching import finished, uid_of

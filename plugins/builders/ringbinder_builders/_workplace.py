@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from attrs import field, frozen
 from ringbinder.errors import ConfigError
+from ringbinder.runtime.tempfolder import temporary_folder
 from ringbinder.secret import Secret
-from ringbinder.tempfolder import temporary_folder
 
 from .repo2docker import git_configuration
 

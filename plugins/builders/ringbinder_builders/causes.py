@@ -9,7 +9,7 @@ from attrs import evolve
 from ringbinder.causes import Cause, excerpt, first_known
 from ringbinder.errors import BuildError
 from ringbinder.model import Diagnosis, Failure
-from ringbinder.patterns import Regex
+from ringbinder.runtime.patterns import Regex
 
 _MARK: Final = Regex(r"^\s*(?:#\d+\s+(?:[\d.]+\s+)?)?(?:ERROR: |Error: |error: |E: )?")
 """What stands before a message: BuildKit's step and seconds, and the word error."""

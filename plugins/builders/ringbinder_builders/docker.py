@@ -13,10 +13,7 @@ from typing import Any, ClassVar, Final
 
 from attrs import define, field
 from ringbinder import process
-from ringbinder.bases import Builder, Context
 from ringbinder.errors import BuildError, ConfigError, PluginError, TransientError
-from ringbinder.events import Log, Phase
-from ringbinder.loops import Loop
 from ringbinder.model import (
     Diagnosis,
     Failure,
@@ -29,8 +26,11 @@ from ringbinder.model import (
     Room,
     Target,
 )
+from ringbinder.plugins.bases import Builder, Context
+from ringbinder.protocol import Log, Phase
+from ringbinder.runtime.loops import Loop
+from ringbinder.runtime.tempfolder import sweep
 from ringbinder.secret import Secret
-from ringbinder.tempfolder import sweep
 
 from . import _docker_doctor, _limited, causes
 from ._docker_engine import DockerEngine, address

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from ringbinder.bases import Builder, Context
 from ringbinder.errors import PluginError, TransientError
-from ringbinder.events import Log
 from ringbinder.model import Diagnosis, Failure, Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder.silence import Silence
+from ringbinder.plugins.bases import Builder, Context
+from ringbinder.protocol import Log
+from ringbinder.runtime.silence import Silence
 from ringbinder_cluster.client import SILENT, Cluster, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
-from ringbinder.bounded import MalformedError, parse_json
+from ringbinder.config.options import option
 from ringbinder.errors import UserError
-from ringbinder.events import Log, Phase
 from ringbinder.model import ArchiveSource, DoiSource, GitSource, Plan, Source
-from ringbinder.options import option
+from ringbinder.protocol import Log, Phase
+from ringbinder.runtime.bounded import MalformedError, parse_json
 from ringbinder.secret import Secret
 
 from .push_text import PushText

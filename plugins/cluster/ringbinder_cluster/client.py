@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, frozen
-from ringbinder.bounded import MalformedError, check_shape, parse_json, parse_json_aside
 from ringbinder.errors import PluginError, TransientError
+from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json, parse_json_aside
+from ringbinder.runtime.silence import Silence
 from ringbinder.secret import redact
-from ringbinder.silence import Silence
 
 if TYPE_CHECKING:
     import aiohttp

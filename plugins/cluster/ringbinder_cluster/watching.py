@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.bounded import MalformedError, check_shape, parse_json
 from ringbinder.errors import RingbinderError
-from ringbinder.loops import Loop
-from ringbinder.services import Clock, Logger
+from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json
+from ringbinder.runtime.loops import Loop
+from ringbinder.runtime.services import Clock, Logger
 
 from .client import ApiError, Cluster, Json, Unreachable, read_json
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from attrs import frozen
-from ringbinder.bases import Builder, Context
+from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import BuildError, UserError
-from ringbinder.events import Log
 from ringbinder.model import Diagnosis, Failure, Image, ImageKind, Plan, Target
-from ringbinder.options import ByteSize, Duration, option
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.plugins.bases import Builder, Context
+from ringbinder.protocol import Log
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from . import causes, recipe, scripts
 from .environment import CondaSettings, Environment

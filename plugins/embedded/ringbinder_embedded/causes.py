@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve
 from ringbinder.causes import Cause, excerpt, first_known
 from ringbinder.model import Diagnosis
-from ringbinder.patterns import Regex
+from ringbinder.runtime.patterns import Regex
 
 # uv marks a chain of causes with "cause:" (since 0.12) or with box drawing before it.
 _MARK: Final = Regex(r"(?i)^\s*(?:error:|cause:|Caused by:|[×╰─▶├│ ]+)\s*")

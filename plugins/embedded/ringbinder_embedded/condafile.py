@@ -6,8 +6,8 @@ import re
 from typing import Any, Final
 
 from attrs import evolve, frozen
-from ringbinder.bounded import MalformedError, excerpt, parse_yaml
 from ringbinder.errors import UserError
+from ringbinder.runtime.bounded import MalformedError, excerpt, parse_yaml
 
 # What conda means by the channel "defaults".
 _DEFAULTS: Final = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")

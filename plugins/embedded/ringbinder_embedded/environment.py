@@ -13,10 +13,10 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
-from ringbinder.bounded import LOCK_BYTES, RECIPE_BYTES
 from ringbinder.errors import BuildError, UserError
-from ringbinder.statefile import write_state
-from ringbinder.untrusted import UntrustedError
+from ringbinder.runtime.bounded import LOCK_BYTES, RECIPE_BYTES
+from ringbinder.runtime.statefile import write_state
+from ringbinder.runtime.untrusted import UntrustedError
 
 from . import condafile, pipfile, pixi
 from .condafile import CondaPackages

@@ -13,7 +13,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
-from ringbinder.bounded import (
+from ringbinder.errors import UserError
+from ringbinder.runtime.bounded import (
     LOCK_BYTES,
     MAX_LOCK_VALUES,
     MAX_VALUES,
@@ -23,8 +24,7 @@ from ringbinder.bounded import (
     excerpt,
     parse_toml,
 )
-from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from . import recipe
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder import process
-from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.errors import TransientError, UserError
-from ringbinder.events import Log
+from ringbinder.protocol import Log
+from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.runtime.services import Services
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 from ringbinder.secret import Secret, redact
-from ringbinder.services import Services
-from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from . import wholeness
 from .causes import telling_line

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from attrs import define, evolve, field, frozen
-from ringbinder.bases import Context, Launcher
+from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import TransientError, UserError
-from ringbinder.events import Log
-from ringbinder.hookspecs import Ticket
+from ringbinder.launches.build_queue import WaitingLine
 from ringbinder.model import Image, ImageKind, LaunchRequest, Server, Work
-from ringbinder.options import ByteSize, Duration, option
+from ringbinder.plugins.bases import Context, Launcher
+from ringbinder.plugins.hookspecs import Ticket
+from ringbinder.protocol import Log
+from ringbinder.runtime.untrusted import UntrustedError
 from ringbinder.secret import Secret
-from ringbinder.untrusted import UntrustedError
-from ringbinder.waiting_line import WaitingLine
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer

@@ -12,9 +12,9 @@ from typing import Any, Final
 from attrs import define, field
 from ringbinder import process
 from ringbinder.errors import BuildError
-from ringbinder.events import Log
-from ringbinder.loops import summary
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.protocol import Log
+from ringbinder.runtime.loops import summary
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from .causes import telling_line
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder.bounded import MalformedError, parse_json
-from ringbinder.statefile import write_state
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.runtime.statefile import write_state
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from .store import Entry, remove_tree
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, excerpt, parse_json, parse_toml
 from ringbinder.errors import UserError
+from ringbinder.runtime.bounded import MAX_LOCK_VALUES, MalformedError, excerpt, parse_json, parse_toml
 
 _PYPI: Final = re.compile(r"https?://pypi\.(?:python\.)?org/simple/?")
 _VERSION: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?")

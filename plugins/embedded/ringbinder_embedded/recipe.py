@@ -14,9 +14,9 @@ import re
 from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
-from ringbinder.bounded import RECIPE_BYTES, MalformedError, excerpt, parse_toml
 from ringbinder.errors import UserError
-from ringbinder.untrusted import Kind, UntrustedError, UntrustedTree
+from ringbinder.runtime.bounded import RECIPE_BYTES, MalformedError, excerpt, parse_toml
+from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
 
 _INSTEAD: Final = (
     "To build it here, describe what it needs in binder/environment.yml or binder/requirements.txt: a binder "

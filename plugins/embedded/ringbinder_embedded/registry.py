@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder.bases import Context, Registry
+from ringbinder.config.options import option
 from ringbinder.errors import UserError
-from ringbinder.events import Log
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.options import option
+from ringbinder.plugins.bases import Context, Registry
+from ringbinder.protocol import Log
 
 from .sandbox import Mode, Sandbox, was_sandboxed
 from .store import Entry, images

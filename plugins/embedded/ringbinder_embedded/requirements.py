@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from attrs import define, field
-from ringbinder.bounded import MAX_VALUES, excerpt
 from ringbinder.errors import UserError
+from ringbinder.runtime.bounded import MAX_VALUES, excerpt
 
 from . import recipe
 

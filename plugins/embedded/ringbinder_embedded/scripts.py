@@ -10,7 +10,7 @@ from typing import Final
 
 from ringbinder import process
 from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 _HEAD_BYTES: Final = 1024
 

@@ -19,9 +19,9 @@ from typing import Any, Final
 from attrs import frozen
 from ringbinder import process
 from ringbinder.errors import UserError
-from ringbinder.private import make_private
-from ringbinder.statefile import read_state, sync_state, write_state
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.private import make_private
+from ringbinder.runtime.statefile import read_state, sync_state, write_state
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from .overlay import Overlay
 from .store import Entry, Store

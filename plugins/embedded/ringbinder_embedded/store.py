@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.private import make_private
-from ringbinder.statefile import read_state, write_state
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.private import make_private
+from ringbinder.runtime.statefile import read_state, write_state
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 _MARKER: Final = "image.json"
 _DRAFT: Final = "image.json.new"

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.loops import summary
+from ringbinder.runtime.loops import summary
 
 from .jupyter import Jupyter
 from .sessions import Session

@@ -17,8 +17,8 @@ from typing import Any, Final
 from ringbinder import process
 from ringbinder.errors import UserError
 from ringbinder.model import Work
-from ringbinder.tempfolder import temporary_folder
-from ringbinder.untrusted import Kind, UntrustedError, UntrustedTree
+from ringbinder.runtime.tempfolder import temporary_folder
+from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
 
 from .sessions import Session, all_sessions, changed_home, changed_work, image_of, summary
 from .store import Entry

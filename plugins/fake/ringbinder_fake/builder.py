@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from attrs import frozen
-from ringbinder.bases import Builder, Context
-from ringbinder.events import Log
+from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.options import ByteSize, Duration, option
+from ringbinder.plugins.bases import Builder, Context
+from ringbinder.protocol import Log
 
 from .faults import FakeOptions, Faults
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Literal, get_args
 
 from attrs import frozen
+from ringbinder.config.options import option
 from ringbinder.errors import BuildError, TransientError, UserError
-from ringbinder.options import option
 
 FailingHook = Literal["resolve", "check", "target", "build", "push", "launch"]
 Fault = Literal["user", "transient", "bug", "hang"]

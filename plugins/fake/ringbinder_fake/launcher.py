@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder.bases import Context, Launcher
-from ringbinder.events import Log
+from ringbinder.config.options import Duration, option
 from ringbinder.model import Image, ImageKind, LaunchRequest, Server
-from ringbinder.options import Duration, option
+from ringbinder.plugins.bases import Context, Launcher
+from ringbinder.protocol import Log
 from ringbinder.secret import Secret
 
 from .faults import FakeOptions, Faults

@@ -10,11 +10,11 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from attrs import frozen
-from ringbinder.bases import Context, Provider
+from ringbinder.config.options import Duration, option
 from ringbinder.errors import UserError
-from ringbinder.events import Log
 from ringbinder.model import GitSource, LaunchRequest, ProviderInfo, Repo
-from ringbinder.options import Duration, option
+from ringbinder.plugins.bases import Context, Provider
+from ringbinder.protocol import Log
 
 from .faults import FakeOptions, Faults
 

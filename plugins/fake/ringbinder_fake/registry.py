@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final
 
 import attrs
 from attrs import frozen
-from ringbinder.bases import Context, Registry
-from ringbinder.events import Log
+from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.options import ByteSize, Duration, option
+from ringbinder.plugins.bases import Context, Registry
+from ringbinder.protocol import Log
 
 from .faults import FakeOptions, Faults
 

@@ -12,11 +12,17 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from attrs import define, evolve, frozen
-from ringbinder.bounded import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json, parse_json_aside
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
+from ringbinder.runtime.bounded import (
+    MAX_LOCK_VALUES,
+    MalformedError,
+    check_shape,
+    parse_json,
+    parse_json_aside,
+)
+from ringbinder.runtime.services import Clock, Http
+from ringbinder.runtime.silence import Silence
 from ringbinder.secret import Secret, redact
-from ringbinder.services import Clock, Http
-from ringbinder.silence import Silence
 
 _REQUEST_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0

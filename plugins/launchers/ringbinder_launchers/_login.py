@@ -15,9 +15,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from attrs import define, field, frozen
-from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import Refused, RingbinderError, TransientError
 from ringbinder.model import Redirect, User
+from ringbinder.runtime.caching import Cache, SingleFlight
 from ringbinder.secret import Secret, redact
 
 from ._api import HubApi

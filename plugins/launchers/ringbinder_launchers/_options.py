@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import attrs
 from attrs import frozen, validators
-from ringbinder.options import Duration, option
+from ringbinder.config.options import Duration, option
 from ringbinder.secret import Secret
 
 

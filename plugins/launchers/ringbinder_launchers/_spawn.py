@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder.bounded import excerpt
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
-from ringbinder.events import Log
+from ringbinder.protocol import Log
+from ringbinder.runtime.bounded import excerpt
+from ringbinder.runtime.silence import Silence
 from ringbinder.secret import Secret, redact
-from ringbinder.silence import Silence
 
 from ._api import HubApi, Reply, parsed
 from ._places import Place

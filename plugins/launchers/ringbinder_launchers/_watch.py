@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.bases import Context
-from ringbinder.loops import Loop
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.loops import Loop
 from ringbinder.secret import Secret
 
 from ._api import HubApi

@@ -9,10 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
-from ringbinder.bases import Context, Launcher
+from ringbinder.config.import_string import load_named
 from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
-from ringbinder.events import Log
-from ringbinder.loops import Loop
 from ringbinder.model import (
     Finding,
     Health,
@@ -24,7 +22,9 @@ from ringbinder.model import (
     Server,
     User,
 )
-from ringbinder.named import load_named
+from ringbinder.plugins.bases import Context, Launcher
+from ringbinder.protocol import Log
+from ringbinder.runtime.loops import Loop
 from ringbinder.secret import Secret
 
 from . import _doctor

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder.bases import Context
 from ringbinder.errors import TransientError
-from ringbinder.loops import Loop
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.loops import Loop
 from ringbinder_cluster.client import Cluster, Json, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes, finished, labels_of
 

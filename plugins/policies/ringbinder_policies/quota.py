@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Final, Literal
 
 from attrs import define, field, frozen, validators
-from ringbinder.bases import Context, Plugin
-from ringbinder.caching import SingleFlight
+from ringbinder.config.options import Duration, option
+from ringbinder.config.specs import same_repository
 from ringbinder.errors import PluginError, Refused, RingbinderError
-from ringbinder.hookspecs import Ticket
 from ringbinder.model import Health, Repo
-from ringbinder.options import Duration, option
-from ringbinder.specs import same_repository
+from ringbinder.plugins.bases import Context, Plugin
+from ringbinder.plugins.hookspecs import Ticket
+from ringbinder.runtime.caching import SingleFlight
 from ringbinder_cluster.client import Patience
 from ringbinder_cluster.watching import WatchTimes
 

@@ -10,11 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Final
 
 from attrs import frozen, validators
-from ringbinder.bases import Context, Plugin
+from ringbinder.config.options import Duration, option
 from ringbinder.errors import Refused
-from ringbinder.hookspecs import Ticket
 from ringbinder.model import Allowance, LaunchRequest
-from ringbinder.options import Duration, option
+from ringbinder.plugins.bases import Context, Plugin
+from ringbinder.plugins.hookspecs import Ticket
 
 _MOST_CLIENTS: Final = 100_000
 

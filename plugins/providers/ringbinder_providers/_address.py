@@ -8,9 +8,9 @@ from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from attrs import frozen
+from ringbinder.config.specs import shown as shown  # the providers have it from here
 from ringbinder.errors import UserError
 from ringbinder.secret import Secret
-from ringbinder.specs import shown as shown  # the providers have it from here
 
 PROTOCOLS: Final = frozenset({"http", "https", "git", "ssh"})
 """BinderHub's default of `GitRepoProvider.allowed_protocols`."""

@@ -8,10 +8,10 @@ from math import inf
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
-from ringbinder.bases import Context
-from ringbinder.bounded import MalformedError, parse_json_aside
-from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import TransientError
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.bounded import MalformedError, parse_json_aside
+from ringbinder.runtime.caching import Cache, SingleFlight
 from ringbinder.secret import redact
 
 from ._patience import Patience

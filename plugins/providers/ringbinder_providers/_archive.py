@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ringbinder.errors import UserError
-from ringbinder.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
+from ringbinder.runtime.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 
 from ._address import shown
 from ._threads import Stopped, in_thread

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from ringbinder.bases import Context
 from ringbinder.errors import PluginError
-from ringbinder.events import Log
 from ringbinder.model import GitSource, Repo
+from ringbinder.plugins.bases import Context
+from ringbinder.protocol import Log
 
 from ._git import Access, Git
 from ._policy import RepoOptions, SpecProvider

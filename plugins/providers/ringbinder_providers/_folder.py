@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from attrs import evolve, frozen
 from ringbinder.errors import UserError
 from ringbinder.model import FolderSource
-from ringbinder.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
+from ringbinder.runtime.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
 
 from . import _mirror
 from ._address import shown

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 from attrs import define, evolve, frozen
 from ringbinder import process
 from ringbinder.errors import PluginError, UserError
+from ringbinder.runtime.tempfolder import temporary_folder
 from ringbinder.secret import Secret
-from ringbinder.tempfolder import temporary_folder
 
 from . import _mirror
 from ._address import PROTOCOLS, shown

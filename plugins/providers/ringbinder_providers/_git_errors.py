@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ringbinder.causes import Cause, excerpt, first_known
 from ringbinder.errors import RingbinderError, TransientError, UserError
-from ringbinder.patterns import Regex
+from ringbinder.runtime.patterns import Regex
 
 from ._address import SHORT_SHA, parse, shown
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from attrs import frozen
-from ringbinder.bases import Context
+from ringbinder.config.options import option
 from ringbinder.errors import TransientError
 from ringbinder.model import Finding
-from ringbinder.options import option
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 
 from ._credentials import lines_of

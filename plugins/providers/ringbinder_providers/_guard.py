@@ -15,7 +15,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 from attrs import field, frozen
 from ringbinder.errors import TransientError, UserError
-from ringbinder.services import Http
+from ringbinder.runtime.services import Http
 
 from ._address import shown
 
@@ -125,7 +125,7 @@ class Guard:
             yield shared
             return
         import httpx
-        from ringbinder.transport import Transport
+        from ringbinder.runtime.http import Transport
 
         async with httpx.AsyncClient(
             transport=Transport(self._socket), timeout=shared.timeout, headers=shared.headers

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder.bases import Context
+from ringbinder.config.options import Duration, option
 from ringbinder.errors import PluginError, TransientError, UserError
 from ringbinder.model import Finding, Repo
-from ringbinder.options import Duration, option
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 
 from ._address import shown

@@ -19,7 +19,7 @@ from typing import Final
 
 from attrs import frozen
 from ringbinder.errors import UserError
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from ._address import shown
 from ._threads import Stopped

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from typing import TypeVar
 
 from attrs import frozen, validators
-from ringbinder.bases import Context, Provider
+from ringbinder.config.options import Duration, option
+from ringbinder.config.specs import SpecOptions
 from ringbinder.model import LaunchRequest, Repo
-from ringbinder.options import Duration, option
+from ringbinder.plugins.bases import Context, Provider
 from ringbinder.secret import Secret
-from ringbinder.specs import SpecOptions
 
 from ._credentials import normalized
 from ._guard import Guard

@@ -12,8 +12,8 @@ from urllib.parse import urljoin
 
 from attrs import define, field, frozen
 from ringbinder.errors import TransientError, UserError
+from ringbinder.runtime.services import Http
 from ringbinder.secret import redact
-from ringbinder.services import Http
 
 from ._address import shown
 from ._archive import inside
@@ -67,7 +67,7 @@ class Downloads:
     async def _response(self, guarded: Http, file: RecordFile) -> AsyncIterator[Any]:
         """The response with the content of `file`, redirects followed."""
         import httpx
-        from ringbinder.transport import MAX_BYTES
+        from ringbinder.runtime.http import MAX_BYTES
 
         url = file.url
         try:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import define, field, frozen
-from ringbinder.caching import SingleFlight
 from ringbinder.errors import TransientError, UserError
-from ringbinder.events import Log
 from ringbinder.model import GitSource
-from ringbinder.untrusted import UntrustedTree
+from ringbinder.protocol import Log
+from ringbinder.runtime.caching import SingleFlight
+from ringbinder.runtime.untrusted import UntrustedTree
 
 from ._address import FULL_SHA, longer_names, parse, shown
 from ._git import Access, Git, Home

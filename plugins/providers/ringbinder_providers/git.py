@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from ringbinder import process
-from ringbinder.bases import Context
+from ringbinder.config.options import ByteSize, option
 from ringbinder.errors import UserError
-from ringbinder.events import Log
-from ringbinder.hookspecs import hookimpl
 from ringbinder.model import Finding, FolderSource, GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.options import ByteSize, option
+from ringbinder.plugins.bases import Context
+from ringbinder.plugins.hookspecs import hookimpl
+from ringbinder.protocol import Log
 from ringbinder.secret import Secret
 
 from . import _local

@@ -9,9 +9,9 @@ from typing import Final
 from urllib.parse import quote
 
 from attrs import frozen
+from ringbinder.config.options import option
 from ringbinder.errors import UserError
 from ringbinder.model import GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.options import option
 
 from ._address import FULL_SHA, decoded, invalid, ref_name, shown
 from ._github_host import GitHubHosted, GitHubHostOptions

@@ -9,10 +9,10 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from attrs import frozen
-from ringbinder.bases import Context
+from ringbinder.config.options import option
 from ringbinder.errors import TransientError
 from ringbinder.model import Finding, GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.options import option
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 
 from ._address import FULL_SHA, decoded, escaped, invalid, ref_name, shown

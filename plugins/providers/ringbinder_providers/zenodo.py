@@ -11,11 +11,11 @@ from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
 from attrs import frozen
-from ringbinder.bases import Context
+from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import PluginError, TransientError, UserError
-from ringbinder.events import Log
 from ringbinder.model import DoiSource, Finding, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.options import ByteSize, Duration, option
+from ringbinder.plugins.bases import Context
+from ringbinder.protocol import Log
 
 from ._address import decoded, invalid, shown
 from ._api import Api

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
-from ringbinder.bounded import MalformedError, parse_json
-from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import ConfigError
+from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.runtime.caching import Cache, SingleFlight
+from ringbinder.runtime.services import Clock
 from ringbinder.secret import Secret, redact
-from ringbinder.services import Clock
 
 from ._challenges import Challenge, challenges
 from ._credentials import Credentials, host_of

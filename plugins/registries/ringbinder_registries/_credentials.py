@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from ringbinder import process
-from ringbinder.bounded import MalformedError, parse_json
-from ringbinder.compat import docker_hub
+from ringbinder.config.binderhub import docker_hub
 from ringbinder.errors import ConfigError, TransientError
+from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.runtime.services import Logger
 from ringbinder.secret import Secret
-from ringbinder.services import Logger
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
 """The address under which docker keeps the credentials for Docker Hub."""

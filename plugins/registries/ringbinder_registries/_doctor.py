@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ringbinder.errors import ConfigError, TransientError
+from ringbinder.image_reference import Reference
 from ringbinder.model import Finding
-from ringbinder.references import Reference
 
 from ._client import RegistryClient
 from ._credentials import Credentials, host_of

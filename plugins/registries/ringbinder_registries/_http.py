@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.bounded import MalformedError, parse_json
 from ringbinder.errors import ConfigError, TransientError
+from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.runtime.services import Clock, Http
 from ringbinder.secret import redact
-from ringbinder.services import Clock, Http
 
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500

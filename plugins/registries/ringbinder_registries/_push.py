@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder.errors import ConfigError, PluginError, TransientError
-from ringbinder.events import Log
+from ringbinder.image_reference import Reference
 from ringbinder.model import Image
-from ringbinder.references import Reference
+from ringbinder.protocol import Log
+from ringbinder.runtime.services import Clock
 from ringbinder.secret import Secret, redact
-from ringbinder.services import Clock
 
 from ._credentials import IDENTITY, host_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from attrs import evolve, frozen
-from ringbinder.bases import Context
-from ringbinder.compat import google
+from ringbinder.config.binderhub import google
+from ringbinder.config.options import option
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.options import option
+from ringbinder.plugins.bases import Context
 from ringbinder.secret import Secret
 
 from ._credentials import Credentials, host_of, login_name

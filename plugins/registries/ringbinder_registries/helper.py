@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from attrs import frozen
+from ringbinder.config.options import option
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.model import Finding, Health, Image, Plan, Target
-from ringbinder.options import option
 from ringbinder.secret import Secret
 
 from ._credentials import Credentials

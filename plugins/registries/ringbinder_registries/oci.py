@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Final, TypeVar
 
-from ringbinder.bases import Context, Registry
-from ringbinder.caching import Cache, SingleFlight
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.events import Log
+from ringbinder.image_reference import Reference, split_domain
 from ringbinder.model import Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder.references import Reference, split_domain
+from ringbinder.plugins.bases import Context, Registry
+from ringbinder.protocol import Log
+from ringbinder.runtime.caching import Cache, SingleFlight
 
 from . import _doctor
 from ._client import RegistryClient

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen, validators
-from ringbinder.bases import Context, Sink
+from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import ConfigError
-from ringbinder.events import SinkEvent
-from ringbinder.options import ByteSize, Duration, option
-from ringbinder.private import make_private
+from ringbinder.plugins.bases import Context, Sink
+from ringbinder.protocol import SinkEvent
+from ringbinder.runtime.private import make_private
 
 _STDOUT: Final = "-"
 _MOMENT: Final = "%Y%m%dT%H%M%S.%f"

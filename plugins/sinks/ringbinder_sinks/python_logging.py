@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import define, frozen
-from ringbinder.bases import Context, Sink
+from ringbinder.config.import_string import load_named
+from ringbinder.config.options import option
 from ringbinder.errors import ConfigError
-from ringbinder.events import SinkEvent
-from ringbinder.named import load_named
-from ringbinder.options import option
+from ringbinder.plugins.bases import Context, Sink
+from ringbinder.protocol import SinkEvent
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder.bases import Context, Sink
+from ringbinder.config.options import Duration, option
 from ringbinder.errors import ConfigError, UserError
-from ringbinder.event_query import EventQuery, EventRow
-from ringbinder.events import SinkEvent
-from ringbinder.options import Duration, option
-from ringbinder.private import make_private
+from ringbinder.events.query import EventQuery, EventRow
+from ringbinder.plugins.bases import Context, Sink
+from ringbinder.protocol import SinkEvent
+from ringbinder.runtime.private import make_private
 
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0

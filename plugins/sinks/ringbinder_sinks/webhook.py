@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder.bases import Sink
+from ringbinder.config.options import option
 from ringbinder.errors import ConfigError, EventsRejected, TransientError
-from ringbinder.events import SinkEvent
-from ringbinder.options import option
+from ringbinder.plugins.bases import Sink
+from ringbinder.protocol import SinkEvent
 from ringbinder.secret import Secret
 
 SIGNATURE: Final = "Ringbinder-Signature"

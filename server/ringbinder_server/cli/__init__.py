@@ -128,7 +128,7 @@ def events() -> None:
 
 
 def _duration(_: click.Context, parameter: click.Parameter, value: str) -> float:
-    from ringbinder.options import seconds
+    from ringbinder.config.options import seconds
 
     try:
         return seconds(value)

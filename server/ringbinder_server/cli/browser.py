@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from attrs import define, field
 from ringbinder.model import Server
-from ringbinder.private import make_private
+from ringbinder.runtime.private import make_private
 
 _SAFE: Final = "/%:@!$&'()*+,;=~"
 _PAGE: Final = """\

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from attrs import frozen
-from ringbinder.compat import Choice
-from ringbinder.config import Config
+from ringbinder.config.binderhub import Choice
+from ringbinder.config.folders import folder_problems
+from ringbinder.config.loading import Config
 from ringbinder.errors import ConfigError, RingbinderError
-from ringbinder.folders import folder_problems
-from ringbinder.plugins import Plugins
+from ringbinder.plugins.manager import Plugins
+from ringbinder.runtime.services import Services
 from ringbinder.secret import redact
-from ringbinder.services import Services
 
 from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode

@@ -8,11 +8,11 @@ import sys
 import termios
 import time
 
-from ringbinder import consent
 from ringbinder.app import Ringbinder
 from ringbinder.errors import Refused, UserError
+from ringbinder.launches import consent
 from ringbinder.model import Link
-from ringbinder.services import Paths, Services
+from ringbinder.runtime.services import Paths, Services
 
 from ..terminal import echo, echo_json, one_line
 from .exitcodes import ExitCode

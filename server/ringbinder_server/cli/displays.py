@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from types import TracebackType
 
-from ringbinder.events import Event
+from ringbinder.protocol import Event
 
 from ..terminal import echo, echo_event, echo_text, lines
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ringbinder.config.folders import folder_problems, sharing
 from ringbinder.errors import RingbinderError
-from ringbinder.folders import folder_problems, sharing
 from ringbinder.model import Finding, Health
-from ringbinder.plugins import Plugins
+from ringbinder.plugins.manager import Plugins
+from ringbinder.runtime.services import Paths, Services
 from ringbinder.secret import redact
-from ringbinder.services import Paths, Services
 
 from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode

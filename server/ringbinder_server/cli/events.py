@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ringbinder.catalogue import Catalogue, as_markdown
 from ringbinder.errors import UserError
-from ringbinder.event_query import EventQuery, EventRow, Queryable
-from ringbinder.plugins import Plugins
-from ringbinder.services import Paths, Services
+from ringbinder.events.query import EventQuery, EventRow, Queryable
+from ringbinder.events.schema_registry import Catalogue, as_markdown
+from ringbinder.plugins.manager import Plugins
+from ringbinder.runtime.services import Paths, Services
 
 from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode

@@ -11,7 +11,7 @@ from string import Template
 from typing import Final
 
 from attrs import evolve, field, frozen
-from ringbinder.references import split_domain
+from ringbinder.image_reference import split_domain
 
 from ..terminal import echo, echo_text
 from .doctor import examine

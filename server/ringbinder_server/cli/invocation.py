@@ -10,12 +10,12 @@ from typing import Any
 
 from attrs import frozen
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import Config, load
+from ringbinder.config.folders import folder_problems
+from ringbinder.config.loading import Config, load
 from ringbinder.errors import ConfigError, PluginError, Refused, TransientError, UserError
-from ringbinder.events import failed
-from ringbinder.folders import folder_problems
+from ringbinder.protocol import failed
+from ringbinder.runtime.services import Logger
 from ringbinder.secret import redact
-from ringbinder.services import Logger
 
 from ..logging import form_of_log, set_up
 from ..terminal import echo, echo_event, echo_text

@@ -12,10 +12,10 @@ from pathlib import Path
 from attrs import define, evolve, field
 from ringbinder.app import Ringbinder
 from ringbinder.errors import RingbinderError
-from ringbinder.events import Event
+from ringbinder.launches.sessions import Session
 from ringbinder.model import LaunchRequest, Link, Server
+from ringbinder.protocol import Event
 from ringbinder.secret import redact
-from ringbinder.sessions import Session
 
 from ..terminal import lines
 from .browser import Browser, address, tunnel_to

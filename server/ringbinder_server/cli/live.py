@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
-from ringbinder.events import Event, Phase
+from ringbinder.protocol import Event, Phase
 
 from ..terminal import harmless, lines
 from .displays import Plain, clock, share_done

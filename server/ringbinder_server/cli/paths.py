@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ringbinder.services import Paths
-from ringbinder.untrusted import UntrustedError, UntrustedTree
+from ringbinder.runtime.services import Paths
+from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from ..terminal import echo, echo_json
 from .exitcodes import ExitCode

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringbinder.bases import NoOptions
-from ringbinder.configfiles import ENVIRON_PREFIX
-from ringbinder.described import described
+from ringbinder.config.option_docs import described
+from ringbinder.config.sources import ENVIRON_PREFIX
 from ringbinder.errors import ConfigError, RingbinderError
-from ringbinder.plugins import Found, Plugins, import_plugin
-from ringbinder.selection import installed
-from ringbinder.services import Services
-from ringbinder.suggest import did_you_mean
+from ringbinder.plugins.bases import NoOptions
+from ringbinder.plugins.discovery import installed
+from ringbinder.plugins.manager import Found, Plugins, import_plugin
+from ringbinder.runtime.services import Services
+from ringbinder.runtime.suggest import did_you_mean
 
 from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode

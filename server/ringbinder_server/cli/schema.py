@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ringbinder.config.json_schema import of_configuration
 from ringbinder.errors import PluginError
-from ringbinder.plugins import import_plugin
-from ringbinder.schema import of_configuration
-from ringbinder.selection import installed
+from ringbinder.plugins.discovery import installed
+from ringbinder.plugins.manager import import_plugin
 
 from ..terminal import echo, echo_json
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ringbinder.runtime.services import Paths
 from ringbinder.secret import Secret
-from ringbinder.services import Paths
 
 from ..serve import ANY_ADDRESS, serve
 from ..terminal import echo, echo_json

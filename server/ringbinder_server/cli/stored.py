@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _size(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from ringbinder.options import size
+    from ringbinder.config.options import size
 
     if value is None:
         return None

@@ -16,8 +16,8 @@ import attrs
 from attrs import define, field
 from ringbinder import process
 from ringbinder.model import Finding
-from ringbinder.plugincheck import examine, rows_of_project
-from ringbinder.selection import Row, installed
+from ringbinder.plugins.check import examine, rows_of_project
+from ringbinder.plugins.discovery import Row, installed
 
 from ..logging import set_up
 from ..terminal import echo

@@ -11,8 +11,8 @@ from typing import Final
 import jinja2
 from attrs import frozen
 from packaging.version import Version
-from ringbinder.promise import PLUGIN_API
-from ringbinder.selection import GROUPS
+from ringbinder.plugins.deprecation import PLUGIN_API
+from ringbinder.plugins.discovery import GROUPS
 
 KINDS: Final = ("provider", "registry", "builder", "launcher", "sink", "policy")
 

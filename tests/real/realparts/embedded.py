@@ -11,9 +11,9 @@ from uuid import uuid4
 import attrs
 import pytest
 from attrs import define, field
-from ringbinder.bases import Context
 from ringbinder.model import Image, LaunchRequest, Plan
-from ringbinder.services import Paths
+from ringbinder.plugins.bases import Context
+from ringbinder.runtime.services import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 import aiohttp
-from ringbinder.links import parse_link, path_to_open
+from ringbinder.launches.links import parse_link, path_to_open
 from yarl import URL
 
 from .notebooks import notebook

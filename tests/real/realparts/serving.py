@@ -14,11 +14,11 @@ import httpx
 import pytest
 import structlog
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
-from ringbinder.events import Log
+from ringbinder.config.loading import load
 from ringbinder.model import Image, LaunchRequest, Plan, Server, Target
+from ringbinder.protocol import Log
 from ringbinder.secret import Secret
-from ringbinder_server.builds import BUILD_LOG
+from ringbinder_server.routes.build_logs import BUILD_LOG
 from ringbinder_server.serve import address_of, listen, serving
 
 from .browser import chromium

@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 from attrs import define, field
 from ringbinder.app import Ringbinder, running
-from ringbinder.config import load
+from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError
 from ringbinder.model import LaunchRequest
 

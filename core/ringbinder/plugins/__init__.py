@@ -1,0 +1,1 @@
+"""How a plugin is found, judged, made and called."""

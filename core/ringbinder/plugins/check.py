@@ -1,0 +1,166 @@
+"""`ringbinder plugins check`: the rules that can be judged without starting a plugin, each breach in words."""
+
+from __future__ import annotations
+
+import sys
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import EntryPoint, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import attrs
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import Version
+
+from ..config.json_schema import CORE_SECTIONS
+from ..errors import ConfigError, PluginError
+from ..model import Finding, ImageKind
+from ..runtime.services import Logger
+from .bases import NoOptions
+from .deprecation import check_api
+from .discovery import GROUPS, Found, Row, installed
+from .hookspecs import GUARDS
+from .manager import BASES, FIT, NO_GUARD, import_plugin
+from .validation import check, hooks_in
+
+SLOW: Final = 1.0
+"""Seconds of import from which a plugin is called slow: every command waits for it."""
+
+
+def rows_of_project(folder: Path) -> list[Row]:
+    """The plugins that a project's `pyproject.toml` names; its packages can be imported from then on.
+
+    Raises ConfigError if there is no such file, or it names none.
+    """
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"{folder / 'pyproject.toml'} cannot be read: {error}"]) from error
+    points = project.get("entry-points", {})
+    rows = [
+        Row(
+            Found(name, kind, project.get("name", ""), project.get("version", ""), value),
+            EntryPoint(name, value, group),
+        )
+        for kind, group in GROUPS.items()
+        for name, value in points.get(group, {}).items()
+    ]
+    if not rows:
+        raise ConfigError(
+            [f'{folder / "pyproject.toml"} names no plugin: no [project.entry-points."ringbinder...."]']
+        )
+    sys.path[:0] = [str(folder / "src"), str(folder)]
+    return rows
+
+
+def examine(row: Row, log: Logger) -> list[Finding]:
+    """What is wrong with one plugin; nothing if all is well. It is imported, and not made."""
+    found = row.found
+    begin = time.perf_counter()
+    try:
+        plugin = import_plugin(row)
+    except PluginError as error:
+        return [Finding("error", str(error))]
+    findings = list(_import_time(found, time.perf_counter() - begin))
+    try:
+        check_api(plugin, found.key)
+        findings += _kind(found, plugin)
+        if not getattr(plugin, "__abstractmethods__", None) and isinstance(plugin, type):
+            check(object.__new__(plugin), found.key, log)
+    except PluginError as error:
+        findings.append(Finding("error", str(error)))
+    return [*findings, *_options(found, plugin), *_distribution(row)]
+
+
+def _import_time(found: Found, seconds: float) -> Iterator[Finding]:
+    if seconds > SLOW:
+        yield Finding(
+            "warning",
+            f"{found.target.partition(':')[0]} takes {seconds:.1f} seconds to import, and every command waits for it",
+            "import what is heavy in the method that uses it",
+        )
+
+
+def _kind(found: Found, plugin: Any) -> Iterator[Finding]:
+    needed: frozenset[str] = getattr(BASES.get(found.kind), "__abstractmethods__", frozenset())
+    if missing := sorted(needed - set(hooks_in(plugin))):
+        yield Finding("error", f"a {found.kind} must have the hooks {', '.join(missing)}")
+    if not hooks_in(plugin):
+        yield Finding("error", "it has no hook, so nothing ever calls it")
+    keeps_out = not GUARDS.isdisjoint(hooks_in(plugin))
+    if found.kind == "policy" and not keeps_out:
+        yield Finding("error", NO_GUARD)
+    if found.kind == "plugin" and keeps_out:
+        yield Finding(
+            "warning",
+            f"it keeps people out, and its group is {GROUPS['plugin']}: should it not be importable, it is left out",
+            f"name it in the group {GROUPS['policy']}, of which nothing is left out",
+        )
+    attribute = FIT.get(found.kind)
+    kinds = get_args(ImageKind)
+    if attribute and getattr(plugin, attribute, None) not in kinds:
+        yield Finding("error", f"its class attribute {attribute!r} must be one of {', '.join(kinds)}")
+
+
+def _options(found: Found, plugin: Any) -> Iterator[Finding]:
+    options = getattr(plugin, "Config", NoOptions)
+    sections = tuple(getattr(plugin, "sections", ()))
+    if not attrs.has(options):
+        yield Finding("error", f"its Config, {options!r}, is no attrs class; write @attrs.frozen before it")
+        return
+    for option in attrs.fields(options):
+        if option.init and not option.metadata.get("help"):
+            yield Finding(
+                "warning", f"its option {option.alias!r} has no help", "write it with ringbinder.option(...)"
+            )
+    if attrs.fields(options) and not sections:
+        yield Finding("error", "it has options and no `sections`, so that no configuration can set them")
+    if sections and sections[-1] in CORE_SECTIONS:
+        yield Finding(
+            "error", f"its last section, {sections[-1]}, is Ringbinder's own; name one after the plugin"
+        )
+    for row in installed():
+        if row.found.distribution == "ringbinder" != found.distribution and sections[-1:] == _last_section(
+            row
+        ):
+            yield Finding(
+                "warning", f"its last section, {sections[-1]}, is that of {row.found.key}", "name another"
+            )
+
+
+def _last_section(row: Row) -> tuple[str, ...]:
+    return tuple(import_plugin(row).sections)[-1:] or ("",)
+
+
+def _distribution(row: Row) -> Iterator[Finding]:
+    package = row.found.target.partition(":")[0].partition(".")[0]
+    if hasattr(sys.modules[package], "__path__") and not (files(package) / "py.typed").is_file():
+        yield Finding(
+            "warning",
+            f"the package {package} has no file py.typed",
+            "add an empty one: its types are then seen",
+        )
+    if row.entry_point.dist is None or row.found.distribution == "ringbinder":
+        return
+    wanted = list(_requirements(row.entry_point.dist.requires or ()))
+    if not wanted:
+        yield Finding(
+            "warning", f"{row.found.distribution} does not require ringbinder", "add it to its dependencies"
+        )
+    running = Version(version("ringbinder"))
+    for requirement in wanted:
+        if not requirement.specifier.contains(running, prereleases=True):
+            yield Finding("error", f"{row.found.distribution} requires {requirement}, and this is {running}")
+
+
+def _requirements(texts: Iterable[str]) -> Iterator[Requirement]:
+    for text in texts:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if requirement.name == "ringbinder":
+            yield requirement

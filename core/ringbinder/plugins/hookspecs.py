@@ -1,0 +1,244 @@
+"""The hooks: the one page that a plugin author reads.
+
+A plugin is a class with some of these methods. All are `async` but `describe` and `recognize` (plain, no I/O) and
+`lifespan` (plain, returns an async context manager). A method that bears a hook's name *is* that hook; decorate it
+with `ringbinder.hookimpl` only to give options (`tryfirst`, `trylast`, `wrapper`). A method may leave out arguments
+that it does not need.
+
+For a stage (`resolve` to `launch`), plugins of the groups ``ringbinder.plugins`` and ``ringbinder.policies`` are asked
+first, `None` meaning "go on", then the one chosen plugin of the kind. A wrapper (``@hookimpl(wrapper=True)`` on a plain
+generator) goes around all of it: what its `yield` gives is the awaited result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pluggy
+
+from ..model import (
+    Allowance,
+    Diagnosis,
+    Failure,
+    Finding,
+    Health,
+    Image,
+    LaunchRequest,
+    Link,
+    Plan,
+    ProviderInfo,
+    Redirect,
+    Repo,
+    Room,
+    Server,
+    Stage,
+    Target,
+    User,
+    Work,
+)
+from ..protocol import Log, SinkEvent
+
+PROJECT = "ringbinder"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Gives a hook implementation its options; a method without options needs no decorator."""
+
+
+class Ticket(Protocol):
+    """What `admit` judges: a request on its way into `stage`. `repo` and `plan` are there once they are known."""
+
+    stage: Stage
+    request: LaunchRequest
+    repo: Repo | None
+    plan: Plan | None
+
+    def say(self, message: str, **data: Any) -> None:
+        """Tells the waiting client something, as an event of phase ``waiting``."""
+
+
+class Hooks:
+    """Specifications of all hooks. Never instantiated."""
+
+    # -- link ----------------------------------------------------------------------------------------------
+
+    @hookspec(firstresult=True)
+    def describe(self) -> ProviderInfo:  # type: ignore[empty-body]
+        """Providers: what the form shows."""
+
+    @hookspec(firstresult=True)
+    def recognize(self, link: str) -> Link | None:
+        """Providers: how a pasted address becomes provider, spec and path to open; None if it is not theirs.
+
+        A provider puts its own name (`self.context.name`) into the `Link`.
+        """
+
+    # -- stages --------------------------------------------------------------------------------------------
+
+    @hookspec(firstresult=True)
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        """The provider named in the link: fixes what the link means now.
+
+        Raises `UserError` (``spec-invalid``, ``ref-not-found``, ``repo-not-found``); `TransientError` if the host does
+        not answer.
+        """
+
+    @hookspec(firstresult=True)
+    async def fetch(self, repo: Repo, into: Path, log: Log) -> bool | None:
+        """That provider: puts the content into the existing empty folder `into`; True when done.
+
+        For builders that cannot fetch it themselves. Raises `UserError` or `TransientError`.
+        """
+
+    @hookspec(firstresult=True)
+    async def check(self, plan: Plan, fresh: bool) -> Image | None:
+        """The registry: the whole image if it is there. `fresh`: look again, trust no cache.
+
+        An outage is a `TransientError`, never None.
+        """
+
+    @hookspec(firstresult=True)
+    async def target(self, plan: Plan) -> Target | None:
+        """The registry: where the builder writes and with what right."""
+
+    @hookspec(firstresult=True)
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+        """The builder, once per image. Success only if the image is whole. Raises `BuildError`, `UserError`.
+
+        Cancelled, it ends whatever it started before it returns.
+        """
+
+    @hookspec(firstresult=True)
+    async def push(self, image: Image, target: Target, log: Log) -> Image | None:
+        """The registry, once per image: publishes atomically. Skipped if `image.pushed`."""
+
+    @hookspec(firstresult=True)
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server | None:
+        """The launcher, once per client, never shared: a server that answers with its token.
+
+        `plan` is what `image` was made for: its `repo` says what the server shows. Cancelled or failed, it leaves
+        nothing running. Raises `UserError`, `TransientError`.
+        """
+
+    # -- policy --------------------------------------------------------------------------------------------
+
+    @hookspec
+    async def admit(self, ticket: Ticket) -> AbstractAsyncContextManager[None] | None:
+        """Everybody, before resolve, before build and before launch.
+
+        A plugin with this hook or `authenticate` works, or nobody is let in: its group is `ringbinder.policies`.
+        May raise `Refused`, may wait and say its position; leaving the context manager frees the slot.
+        Take the slot when the context manager is entered, not before: another plugin may refuse in between.
+        What waits does so there too. A launch is admitted before its image is built or said to be there, so
+        that nobody builds what cannot be launched.
+        """
+
+    @hookspec(firstresult=True)
+    async def allowance(self, request: LaunchRequest) -> Allowance | None:
+        """Everybody, first answer wins: how many builds who asks may still start; None if that is not counted."""
+
+    @hookspec(firstresult=True)
+    async def authenticate(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
+        """Everybody, first answer wins: who sends these headers (names in lower case).
+
+        Asked with `BinderHub.auth_enabled`, for every request that is not open to all; None if nobody is known by
+        them. `target` is where a browser wants to go, a path with its query: a `Redirect` sends it to a login, and
+        `log_in` from there to `target`. Empty: a program asks, which can be sent nowhere. Raises `Refused` if who asks
+        is known and may not, `TransientError` if that cannot be found out now.
+        """
+
+    @hookspec(firstresult=True)
+    async def log_in(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Redirect | None:
+        """Who has sent a browser to a login: it is back, at `oauth_callback` with this `query`.
+
+        Sends it on to its target, with the cookies by which `authenticate` knows it. The `url` is a path of this
+        server; to any other address nobody is sent. Raises `Refused` if the login is not good, `TransientError`.
+        """
+
+    @hookspec(firstresult=True)
+    async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
+        """Who has logged a browser in: it sends these headers, and whoever sits there wants to be known no more.
+
+        Takes away the cookies by which `authenticate` knows it. The `url` is where its login elsewhere ends, such as
+        an identity provider's; empty if there is none. None if it was somebody else's login. Raises `TransientError`.
+        """
+
+    # -- tell ----------------------------------------------------------------------------------------------
+
+    @hookspec
+    async def emit(self, events: Sequence[SinkEvent]) -> None:
+        """Sinks: deliver `events`, in order. Core's worker owns queue and limits; raise to report that it failed."""
+
+    @hookspec(firstresult=True)
+    async def diagnose(self, failure: Failure) -> Diagnosis | None:
+        """Everybody, first answer wins: why it failed, in words, with the line that matters."""
+
+    # -- run -----------------------------------------------------------------------------------------------
+
+    @hookspec(firstresult=True)
+    async def stop(self, server: Server) -> bool | None:
+        """The launcher: ends a server; True if it knew it. Ending an ended one is no error."""
+
+    @hookspec
+    async def servers(self) -> Sequence[Server]:  # type: ignore[empty-body]
+        """The launcher: the servers that run now."""
+
+    @hookspec
+    async def work(self) -> Sequence[Work]:  # type: ignore[empty-body]
+        """The launcher: its sessions that run, and those that left changed files on this machine."""
+
+    @hookspec(firstresult=True)
+    async def keep_work(self, session: str) -> bool | None:
+        """The launcher: the running session counts as active now; True if it knew it."""
+
+    @hookspec(firstresult=True)
+    async def export_work(self, session: str, into: Path) -> bool | None:
+        """The launcher: writes the session's changed files into a new file; True if it knew the session.
+
+        The name of `into` says what is written: ``.patch``, ``.zip`` or ``.tar.gz``. Raises `UserError`.
+        """
+
+    @hookspec(firstresult=True)
+    async def discard_work(self, session: str) -> bool | None:
+        """The launcher: removes an ended session's files; True if it knew it. Raises `UserError` while it runs."""
+
+    @hookspec
+    async def images(self) -> Sequence[Image]:  # type: ignore[empty-body]
+        """The registry, and a builder that keeps images of its own: the images that are there."""
+
+    @hookspec(firstresult=True)
+    async def delete(self, image: Image) -> bool | None:
+        """The registry or builder that keeps it: removes an image; True if it was there.
+
+        Raises `UserError` (``image-in-use``) if something runs on it.
+        """
+
+    @hookspec(firstresult=True)
+    async def make_room(self, dry_run: bool) -> Room | None:
+        """The builder: where it keeps images of its own, removes by its own limits those that nothing uses.
+
+        None if it keeps none. `dry_run`: only says what it would remove.
+        """
+
+    @hookspec
+    async def health(self) -> Health | None:
+        """Everybody: one line of `/health`."""
+
+    @hookspec
+    async def doctor(self) -> Sequence[Finding]:  # type: ignore[empty-body]
+        """Everybody: what is wrong with the set-up and how to mend it."""
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    @hookspec
+    def lifespan(self) -> AbstractAsyncContextManager[None] | AsyncGenerator[None, None]:  # type: ignore[empty-body]
+        """Everybody: an async context manager, entered at start and left in reverse order, each with a time limit."""
+
+
+PLAIN: frozenset[str] = frozenset({"describe", "recognize", "lifespan"})
+"""The hooks that are not `async`."""
+
+GUARDS: frozenset[str] = frozenset({"admit", "authenticate"})
+"""The hooks that keep people out: a plugin with one of them works, or the server does not start (see `Row.guards`)."""

@@ -1,0 +1,453 @@
+"""Entry points -> plugin instances with their configuration and their life span."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Final, Self, get_args
+
+from attrs import evolve
+
+from ..config.event_settings import DeliverySettings
+from ..config.loading import Config
+from ..config.specs import SPECS_SECTION, SpecOptions
+from ..errors import ConfigError, PluginError, RingbinderError
+from ..model import Health, ImageKind
+from ..runtime.services import Services
+from ..runtime.suggest import did_you_mean
+from ..secret import redact
+from .bases import Application, Builder, Context, Launcher, NoOptions, Provider, Registry, Sink
+from .caller import HookCaller, timeout_problems
+from .deprecation import check_api, importing
+from .discovery import GENERAL, GROUPS, EntryPoints, Found, Row, installed, select
+from .hookspecs import GUARDS
+from .lifespan import Life
+from .validation import guards, hooks_in
+
+__all__ = ["Found", "Plugins", "import_plugin"]
+
+BASES: Final[Mapping[str, type]] = {
+    "provider": Provider,
+    "registry": Registry,
+    "builder": Builder,
+    "launcher": Launcher,
+    "sink": Sink,
+}
+"""The base class of each kind, whose abstract methods a plugin of it must have."""
+FIT: Final[Mapping[str, str]] = {"builder": "makes", "registry": "holds", "launcher": "runs"}
+"""The attribute that says which kind of image a plugin deals with."""
+NO_GUARD: Final = f"a policy must have the hook {' or '.join(sorted(GUARDS))}"
+
+
+def plugin_hooks(config: Config, services: Services) -> HookCaller:
+    """The caller of hooks with the operator's time limits, which counts failures."""
+    errors = services.metrics.plugin_errors
+    return HookCaller(
+        services.log,
+        timeouts=config.settings.hook_timeouts,
+        on_failure=lambda plugin, hook: errors.labels(plugin, hook).inc(),
+    )
+
+
+class Plugins:
+    """All plugins of one application. `load` makes the active ones, `running` starts them.
+
+    `found` has every installed plugin and every instance; `hooks` calls the active ones, under the names
+    ``kind:name`` (``provider:gh``).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        services: Services,
+        hooks: HookCaller,
+        application: Application,
+        *,
+        entry_points: EntryPoints | None = None,
+    ) -> None:
+        """`entry_points` gives those of a group; the default is what is installed."""
+        self.hooks = hooks
+        self._config = config
+        self._services = services
+        self._application = application
+        self._selection = select(installed(entry_points), config.settings)
+        self._delivery: dict[str, DeliverySettings] = {}
+        self._specs: dict[str, SpecOptions] = {}
+        self._stopped: list[Found] = []
+
+    @classmethod
+    def apart(cls, config: Config, services: Services, *, entry_points: EntryPoints | None = None) -> Self:
+        """Plugins without an application, to be looked at."""
+        hooks, application = plugin_hooks(config, services), Application.absent(services)
+        return cls(config, services, hooks, application, entry_points=entry_points)
+
+    @property
+    def found(self) -> list[Found]:
+        return [row.found for row in self._selection.rows]
+
+    @property
+    def registry(self) -> str:
+        return self._config.settings.registry
+
+    @property
+    def builder(self) -> str:
+        return self._config.settings.builder
+
+    @property
+    def launcher(self) -> str:
+        return self._config.settings.launcher
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """The active sinks, in the order of the configuration."""
+        active = self._active("sink")
+        return tuple(name for name in dict.fromkeys(self._config.settings.sinks) if name in active)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The active providers: the installed ones, then the configuration's instances in their order."""
+        return tuple(self._active("provider"))
+
+    def get(self, kind: str, name: str) -> Any:
+        """The active plugin. Raises PluginError if there is none of that kind and name."""
+        active = self._active(kind)
+        if name not in active:
+            hint = did_you_mean(name, active, f" Active: {', '.join(active) or 'none'}.")
+            raise PluginError(f"{kind}:{name}", f"no {kind} of this name is active.{hint}")
+        return active[name].instance
+
+    def builds_at_once(self, most: int) -> int:
+        """How many builds the builder takes at a time, at most `most`."""
+        # A stranger's builder need not come of the base class.
+        own: int | None = getattr(self.get("builder", self.builder), "builds_at_once", None)
+        return min(most, own or most)
+
+    def spec_options(self, provider: str) -> SpecOptions:
+        """What the operator says about the specs of an active provider."""
+        return self._specs[provider]
+
+    @property
+    def delivery(self) -> Mapping[str, DeliverySettings]:
+        """How each active sink gets its events."""
+        return {name: self._delivery[name] for name in self.sinks}
+
+    def load(self) -> None:
+        """Imports, configures and makes what the configuration wants.
+
+        Raises ConfigError or PluginError if something that it needs, or that admits or authenticates, fails or
+        does not fit; what else fails is left out, with a warning.
+        """
+        selection = self._selection
+        log = self._services.log
+        for warning in selection.warnings:
+            log.warning(warning)
+        problems = [*selection.problems, *timeout_problems(self._config.settings.hook_timeouts)]
+        problems += dict.fromkeys(self._guards_of_one_name())
+        problems += [
+            f"EventLog.delivery.{name}: no sink of this name stands in Ringbinder.sinks."
+            + did_you_mean(name, self._config.settings.sinks)
+            for name in self._config.events.delivery
+            if name not in self._config.settings.sinks
+        ]
+        errors: list[RingbinderError] = []
+        made = [row for row in selection.wanted() if self._works(self._make, row, errors)]
+        # The one that is registered last is called first.
+        for row in reversed(made):
+            self._works(self._register, row, errors)
+        problems += dict.fromkeys(self._misspelt_limits())
+        _raise(problems, errors)
+        self._check_fit()
+
+    @asynccontextmanager
+    async def running(
+        self, after_sinks: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    ) -> AsyncIterator[None]:
+        """Starts the active plugins one after another, and stops them in reverse.
+
+        General plugins start first, then policies, sinks, registry, builder, launcher, providers. `after_sinks`
+        is entered after the sinks, hence left when only sinks and those before them still run. Raises
+        PluginError or ConfigError if one does not start that the configuration needs, or that admits or
+        authenticates; another is left out, with a warning.
+        """
+        limit = self._config.settings.lifespan_timeout or None
+        lives: list[Life] = []
+        try:
+            for kind in GROUPS:
+                for row in self._selection.wanted([kind]):
+                    if row.found.state == "active":
+                        await self._start(row, lives, limit)
+                if kind == "sink" and after_sinks is not None:
+                    lives.append(life := Life(after_sinks(), self._services.log))
+                    await life.start(limit)
+            yield
+        finally:
+            await _end(lives, limit)
+
+    def inspect(self) -> list[Found]:
+        """All that was found, with the hooks of the inactive ones too: those are imported, and not made.
+
+        What an operator has disabled stays untouched.
+        """
+        return [_inspected(row) for row in self._selection.rows]
+
+    def health(self) -> list[Health]:
+        """A line for each plugin that admits or authenticates and does not work, and for others that may fail."""
+        left_out = [row.found for row in self._selection.rows if row.may_fail and row.found.state == "failed"]
+        return [
+            *(Health(found.key, ok=False, detail={"message": found.reason}) for found in self._stopped),
+            *(
+                Health(found.key, ok=False, detail={"message": found.reason}, ignore_failure=True)
+                for found in left_out
+            ),
+        ]
+
+    def _active(self, kind: str) -> dict[str, Found]:
+        return {found.name: found for found in self.found if found.kind == kind and found.state == "active"}
+
+    def _works(self, step: Callable[[Row], None], row: Row, errors: list[RingbinderError]) -> bool:
+        """Whether `step` succeeds; a failure of what must work goes to `errors`."""
+        try:
+            step(row)
+        except RingbinderError as error:
+            failure = _advised(row, error)
+            self._fail(row, failure)
+            if row.must_work:
+                errors.append(failure)
+            return False
+        return True
+
+    def _guards_of_one_name(self) -> Iterator[str]:
+        """What is wrong with general plugins of one name of which one keeps people out, none being loaded."""
+        for row in self._selection.rows:
+            if row.found.kind == "plugin" and row.found.state == "failed" and not row.guards:
+                with suppress(PluginError):
+                    row.guards = guards(import_plugin(row))
+                if row.must_work:
+                    yield row.found.reason
+
+    def _misspelt_limits(self) -> Iterator[str]:
+        """What the configuration says to those that keep people out, and nobody has understood."""
+        for row in self._selection.wanted():
+            if row.guards and row.must_work and row.found.state == "active":
+                yield from self._config.unused_near(row.found.sections, self._idle_sections)
+
+    def _idle_sections(self) -> set[str]:
+        return {section for found in self.inspect() for section in found.sections}
+
+    def _register(self, row: Row) -> None:
+        found = row.found
+        self.hooks.register(found.instance, found.key, general=found.kind in GENERAL)
+        if found.kind == "policy" and GUARDS.isdisjoint(found.hooks):
+            self.hooks.unregister(found.key)
+            raise PluginError(found.key, f"{NO_GUARD} ({found.origin})")
+
+    def _make(self, row: Row) -> None:
+        found = row.found
+        plugin = import_plugin(row)
+        row.guards |= guards(plugin)
+        check_api(plugin, found.key)
+        log = self._services.log.bind(plugin=found.key)
+        try:
+            found.sections = _sections(plugin)
+            options: type[Any] = getattr(plugin, "Config", NoOptions)
+            beside = SpecOptions if found.kind == "provider" else None
+            config: Any = self._config.fill(
+                options, found.sections, extra=row.extra, where=row.where, beside=beside
+            )
+            if found.kind == "provider":
+                self._specs[found.name] = self._config.fill(
+                    SpecOptions,
+                    tuple(dict.fromkeys((SPECS_SECTION, *found.sections))),
+                    extra=row.extra,
+                    where=row.where,
+                    beside=options,
+                )
+            if found.kind == "sink":
+                self._delivery[found.name] = self._config.fill(
+                    DeliverySettings,
+                    (),
+                    extra={
+                        **getattr(plugin, "delivery", {}),
+                        **self._config.events.delivery.get(found.name, {}),
+                    },
+                    where=f"EventLog.delivery.{found.name}",
+                )
+            found.instance = plugin(config, Context(found.name, self._services, log, self._application))
+        except RingbinderError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(found.key, f"it cannot be made ({found.origin}): {_words(error)}") from error
+        row.guards |= guards(found.instance)
+        found.hooks = hooks_in(found.instance)
+        _check_kind(found)
+        found.state = "active"
+
+    def _fail(self, row: Row, error: RingbinderError) -> None:
+        found = row.found
+        found.state, found.reason, found.instance = "failed", redact(str(error)), None
+        if not row.must_work:
+            self._services.log.warning(
+                "a plugin is left out", plugin=found.key, distribution=found.origin, reason=found.reason,
+                exc_info=error.__cause__,
+            )  # fmt: skip
+
+    async def _start(self, row: Row, lives: list[Life], limit: float | None) -> None:
+        found = row.found
+        try:
+            if (span := self.hooks.lifespan(found.key)) is None:
+                return
+            log = self._services.log.bind(plugin=found.key)
+            life = Life(span, log, partial(self._ended, row), found.key)
+            await life.start(limit)
+            lives.append(life)
+        except Exception as error:
+            failure = _advised(
+                row, error if isinstance(error, RingbinderError) else _not_started(found, error)
+            )
+            self.hooks.unregister(found.key)
+            self._fail(row, failure)
+            if row.must_work:
+                raise failure from failure.__cause__
+
+    def _ended(self, row: Row) -> None:
+        """A life span has ended while all others go on: what kept people out must not let them in now."""
+        if not row.guards:
+            return
+        row.found.reason = "it has stopped working (its lifespan has ended); the log tells why"
+        if row.may_fail:
+            self.hooks.unregister(row.found.key)
+            row.found.state, row.found.instance = "failed", None
+        else:
+            self.hooks.refuse(row.found.key)
+            self._stopped.append(row.found)
+
+    def _check_fit(self) -> None:
+        chosen = [self.get(kind, getattr(self, kind)) for kind in FIT]
+        kinds = [getattr(plugin, attribute) for plugin, attribute in zip(chosen, FIT.values(), strict=True)]
+        if len(set(kinds)) == 1:
+            return
+        told = ", ".join(
+            f'{kind} "{getattr(self, kind)}" {attribute} {image}'
+            for (kind, attribute), image in zip(FIT.items(), kinds, strict=True)
+        )
+        fitting = [f"for images of kind {image}: {self._that_fit(image)}" for image in get_args(ImageKind)]
+        problem = f"Ringbinder: builder, registry and launcher do not fit: {told}."
+        raise ConfigError([f"{problem} Installed are {'; '.join(fitting)}."])
+
+    def _that_fit(self, image: str) -> str:
+        """The installed plugins for one kind of image, in words."""
+        words = []
+        for kind, attribute in FIT.items():
+            rows = [row for row in self._selection.rows if row.found.kind == kind]
+            names = [row.found.name for row in rows if _deals_with(row, attribute) == image]
+            words.append(f"{kind} {' or '.join(sorted(names)) or '(none)'}")
+        return ", ".join(words)
+
+
+async def _end(lives: Sequence[Life], limit: float | None) -> None:
+    cancelled: asyncio.CancelledError | None = None
+    for life in reversed(lives):
+        try:
+            await life.end(limit)
+        except asyncio.CancelledError as error:
+            cancelled = error  # an end in a hurry: the rest still stop
+    if cancelled is not None:
+        raise cancelled
+
+
+def _not_started(found: Found, error: Exception) -> PluginError:
+    failure = PluginError(found.key, f"it did not start ({found.origin}): {_words(error)}", "lifespan")
+    failure.__cause__ = error
+    return failure
+
+
+def _advised(row: Row, error: RingbinderError) -> RingbinderError:
+    """`error`, with what to do about a plugin without which nothing starts though no option names it."""
+    if row.needed or not row.must_work:
+        return error
+    advice = (
+        f"plugin {row.found.key!r} of {row.found.origin} admits or authenticates, and nobody is let in without it: "
+        f"set it right, turn it off with Ringbinder.disabled_plugins: [{row.found.name}], or have it left out while "
+        f"it fails with Ringbinder.may_fail: [{row.found.name}]"
+    )
+    if isinstance(error, ConfigError):
+        advised: RingbinderError = ConfigError([*error.problems, advice])
+        advised.__cause__ = error.__cause__
+        return advised
+    error.args = (f"{error}; {advice}",)
+    return error
+
+
+def import_plugin(row: Row) -> Any:
+    """The plugin class that a row names. Raises PluginError, in words for an operator."""
+    found = row.found
+    if (group := row.entry_point.group) != GROUPS[found.kind]:
+        told = f"its entry-point group {group!r}, of {found.origin}, does not exist; call it {GROUPS[found.kind]!r}"
+        raise PluginError(found.key, told)
+    try:
+        with importing(found.key):
+            plugin = row.entry_point.load()
+    except (Exception, SystemExit) as error:
+        message = f"{found.target} of {found.origin} cannot be imported: {_words(error)}"
+        raise PluginError(found.key, message) from error
+    if not callable(plugin):
+        raise PluginError(found.key, f"{found.target} of {found.origin} is no class")
+    return plugin
+
+
+def _sections(plugin: Any) -> tuple[str, ...]:
+    return tuple(getattr(plugin, "sections", ()))
+
+
+def _inspected(row: Row) -> Found:
+    found = evolve(row.found)
+    if found.state == "available":
+        try:
+            plugin = import_plugin(row)
+        except PluginError as error:
+            found.state, found.reason = "failed", redact(str(error))
+        else:
+            found.hooks, found.sections = hooks_in(plugin), _sections(plugin)
+    return found
+
+
+def _deals_with(row: Row, attribute: str) -> str:
+    try:
+        return str(getattr(import_plugin(row), attribute, ""))
+    except PluginError:
+        return ""
+
+
+def _check_kind(found: Found) -> None:
+    """Raises PluginError if a plugin lacks what makes it one of its kind."""
+    base = BASES.get(found.kind)
+    needed: frozenset[str] = getattr(base, "__abstractmethods__", frozenset())
+    if missing := sorted(needed - set(found.hooks)):
+        raise PluginError(
+            found.key, f"a {found.kind} must have the hooks {', '.join(missing)} ({found.origin})"
+        )
+    attribute = FIT.get(found.kind)
+    kinds = get_args(ImageKind)
+    if attribute and getattr(found.instance, attribute, None) not in kinds:
+        raise PluginError(
+            found.key, f"its class attribute {attribute!r} must be one of {', '.join(kinds)} ({found.origin})"
+        )
+
+
+def _words(error: BaseException) -> str:
+    text = redact(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _raise(problems: Sequence[str], errors: Sequence[RingbinderError]) -> None:
+    """One ConfigError for all, unless there is only one error; its cause holds them with their tracebacks."""
+    if not problems and not errors:
+        return
+    if not problems and len(errors) == 1:
+        raise errors[0]
+    told = list(problems)
+    for error in errors:
+        told += error.problems if isinstance(error, ConfigError) else [str(error)]
+    raise ConfigError(told) from (ExceptionGroup("plugins failed", errors) if errors else None)

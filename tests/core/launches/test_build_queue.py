@@ -1,0 +1,125 @@
+"""Builds that wait in line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ringbinder.launches.build_queue import WaitingLine
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -> None:
+    line, heard, served = WaitingLine(1), list[tuple[str, int]](), list[str]()
+    done = {name: asyncio.Event() for name in "abc"}
+
+    async def build(name: str) -> None:
+        async with line.place(lambda before: heard.append((name, before))):
+            served.append(name)
+            await done[name].wait()
+
+    tasks = [asyncio.create_task(build(name)) for name in "abc"]
+    await _settle()
+    assert served == ["a"]
+    assert heard == [("b", 0), ("c", 1)]
+    done["a"].set()
+    await _settle()
+    assert served == ["a", "b"]
+    assert heard[2:] == [("c", 0)]
+    for event in done.values():
+        event.set()
+    await asyncio.gather(*tasks)
+    assert served == ["a", "b", "c"]
+
+
+async def test_far_back_in_a_long_line_the_number_is_told_in_tens() -> None:
+    line, heard, first = WaitingLine(1), list[int](), asyncio.Event()
+
+    async def build(gate: asyncio.Event | None, tell: Callable[[int], None]) -> None:
+        async with line.place(tell):
+            if gate is not None:
+                await gate.wait()
+
+    tasks = [asyncio.create_task(build(first, lambda before: None))]
+    tasks += [asyncio.create_task(build(None, lambda before: None)) for _ in range(25)]
+    tasks.append(asyncio.create_task(build(None, heard.append)))
+    await _settle()
+    first.set()
+    await asyncio.gather(*tasks)
+    assert heard == [25, 20, *range(10, -1, -1)]
+
+
+async def test_place_that_is_kept_on_is_given_to_no_other() -> None:
+    line, heard = WaitingLine(1), list[int]()
+    async with line.place(heard.append):
+        kept = line.taken()
+        kept.__enter__()
+
+    async def wait() -> None:
+        async with line.place(heard.append):
+            pass
+
+    task = asyncio.create_task(wait())
+    await _settle()
+    assert heard == [0]
+    assert not task.done()
+    kept.__exit__(None, None, None)
+    await task
+
+
+@given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40), st.integers(1, 3))
+async def test_places_are_neither_lost_nor_given_twice(steps: list[str], places: int) -> None:
+    line, inside, most = WaitingLine(places), 0, 0
+    tasks: list[asyncio.Task[None]] = []
+    gates: list[asyncio.Event] = []
+
+    async def build(gate: asyncio.Event) -> None:
+        nonlocal inside, most
+        async with line.place(lambda before: None):
+            inside += 1
+            most = max(most, inside)
+            try:
+                await gate.wait()
+            finally:
+                inside -= 1
+
+    for step in steps:
+        if step == "come":
+            gates.append(asyncio.Event())
+            tasks.append(asyncio.create_task(build(gates[-1])))
+        elif tasks and step == "leave":
+            gates[len(gates) // 2].set()
+        elif tasks:
+            tasks[len(tasks) // 2].cancel()
+        await _settle()
+    for gate in gates:
+        gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert most <= places
+    assert inside == 0
+    async with asyncio.timeout(5), line.place(lambda before: pytest.fail("nobody is before")):
+        assert line._taken == 1
+
+
+async def test_cancelled_turn_at_a_leave_keeps_the_place() -> None:
+    """Who waits is cancelled in the moment in which a place is free: before its task has run."""
+    line, leave = WaitingLine(1), asyncio.Event()
+
+    async def build() -> None:
+        async with line.place(lambda before: None):
+            await leave.wait()
+
+    tasks = [asyncio.create_task(build()) for _ in range(3)]
+    await _settle()
+    leave.set()
+    tasks[1].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError, type(None)]
+    assert not line.full

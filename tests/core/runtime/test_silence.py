@@ -1,0 +1,76 @@
+"""Within 5 s the client reads what is silent, and then less and less often, until there is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from ringbinder.runtime.silence import Silence, speaker
+from ringbinder.testing.stepped import SteppedLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[SteppedLoop]:
+    made = SteppedLoop()
+    yield made
+    made.close()
+
+
+async def wait_for(answer: asyncio.Event, said: list[str]) -> None:
+    speaker.set(said.append)
+    with Silence("The hub has not answered"):
+        await answer.wait()
+
+
+def test_silence_has_a_word_after_five_seconds(loop: SteppedLoop) -> None:
+    said: list[str] = []
+    answer = asyncio.Event()
+    task = loop.create_task(wait_for(answer, said))
+    loop.advance(4.9)
+    assert said == []
+    loop.advance(0.1)
+    assert said == ["The hub has not answered for 5 s.\n"]
+    loop.advance(9.9)
+    assert len(said) == 1
+    loop.advance(100.0)
+    assert said[1:] == ["The hub has not answered for 15 s.\n", "The hub has not answered for 45 s.\n"]
+    answer.set()
+    loop.settle()
+    assert task.done()
+    loop.advance(1000.0)
+    assert len(said) == 3
+    assert loop.timers == []
+
+
+def test_answer_in_time_has_no_word(loop: SteppedLoop) -> None:
+    said: list[str] = []
+
+    async def work() -> None:
+        speaker.set(said.append)
+        with Silence("The log is silent") as silence:
+            for _ in range(10):
+                await asyncio.sleep(4.0)
+                silence.received()
+            await asyncio.sleep(6.0)
+            silence.received()
+            await asyncio.sleep(6.0)
+
+    loop.create_task(work())
+    loop.advance(45.5)
+    assert said == ["The log is silent for 5 s.\n"]
+    loop.advance(6.0)
+    assert said == ["The log is silent for 5 s.\n"] * 2
+    loop.advance(1.0)
+
+
+def test_silence_without_a_client_has_no_word(loop: SteppedLoop) -> None:
+    async def work() -> None:
+        with Silence("Nobody waits"):
+            await asyncio.sleep(100.0)
+
+    task = loop.create_task(work())
+    loop.advance(0.0)
+    assert len(loop.timers) == 1, "that of the sleep"
+    loop.advance(100.0)
+    assert task.done()
