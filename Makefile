@@ -29,13 +29,14 @@ export find_pip
 # Through the environment, since a link may hold characters that mean something to the shell.
 export REPO
 
-.PHONY: help launch test test-cluster lint lines locks audit docs clean
+.PHONY: help launch test coverage test-cluster lint lines locks audit docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make launch [REPO=link]       set up $(VENV) and start a notebook from a link, or from the bundled example"
 	@echo "make test [PYTEST_ARGS=...]   set up and run the tests"
 	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
+	@echo "make coverage                 the tests with branch coverage: core has to reach 95 %; artifacts/coverage/html"
 	@echo "make lint                     set up and run the linters and the type checker"
 	@echo "make locks                    the newest packages into uv.lock and the lists made from it, and images' digests"
 	@echo "make audit                    ask for known vulnerabilities of the packages in uv.lock"
@@ -49,6 +50,14 @@ launch: $(VENV)/.ready-launch
 test: $(VENV)/.ready-test
 	$(bin)/pytest $(PYTEST_ARGS)
 
+coverage: $(VENV)/.ready-test
+	$(bin)/coverage erase
+	$(bin)/coverage run -m pytest $(PYTEST_ARGS)
+	$(bin)/coverage combine --quiet
+	$(bin)/coverage html --quiet
+	$(bin)/coverage report --skip-covered --sort=cover
+	$(bin)/coverage report --include='core/*' --format=total --fail-under=95
+
 # Without KUBECONFIG or TEST_KUBECONFIG: root on Debian 12, and the first time about 10 minutes to compile Kubernetes.
 test-cluster: $(VENV)/.ready-test
 	PYTHON=$(bin)/python tests/cluster/node/run.sh $(PYTEST_ARGS)
@@ -59,6 +68,9 @@ lint: $(VENV)/.ready-dev
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/python docs/locks.py check
+	$(bin)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(bin)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(bin)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 lines:
 	@for folders in core plugins/* server "core plugins server"; do \
