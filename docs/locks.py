@@ -43,6 +43,9 @@ LISTS: Final[Mapping[str, Sequence[str]]] = {
 _HEAD: Final = "# Made by docs/locks.py from uv.lock; `make locks` renews it.\n"
 _DIGEST: Final = r"(?:@sha256:[0-9a-f]{64})?"
 IMAGES: Final[Mapping[str, re.Pattern[str]]] = {
+    ".github/workflows/ci.yml": re.compile(
+        rf"^ +(?:- |image: )(?P<name>docker\.io/\S+):(?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE
+    ),
     "Dockerfile": re.compile(rf"^ARG BASE=(?P<name>\S+):(?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE),
     "charts/ringbinder/values.yaml": re.compile(
         rf"^ +name: (?P<name>\S+/\S+)\n +tag: (?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE

@@ -29,7 +29,13 @@ from ringbinder_registries._options import DockerRegistryOptions
 from ringbinder_registries.oci import OciRegistry
 
 ROOT = Path(__file__).parents[2]
-UNKNOWN_DIGESTS = {"quay.io/jupyterhub/docker-image-cleaner", "quay.io/jupyterhub/repo2docker"}
+UNKNOWN_DIGESTS = {
+    "docker.io/library/python:3.11-slim-bookworm",
+    "docker.io/library/python:3.13-slim-bookworm",
+    "docker.io/library/python:3.14-slim-bookworm",
+    "quay.io/jupyterhub/docker-image-cleaner:1.0.0-beta.3",
+    "quay.io/jupyterhub/repo2docker:2026.4.0",
+}
 """Images whose digest nobody has looked up yet: `make locks`, where their registry can be reached, does so."""
 
 
@@ -139,7 +145,7 @@ async def test_a_package_with_another_hash_is_not_installed(
 def test_images_of_others_have_a_digest(locks: ModuleType) -> None:
     named = list(locks.images())
     assert {file for file, _ in named} == set(locks.IMAGES)
-    assert {image.name for _, image in named if not image.digest} == UNKNOWN_DIGESTS
+    assert {f"{image.name}:{image.tag}" for _, image in named if not image.digest} == UNKNOWN_DIGESTS
 
 
 def test_no_image_of_others_is_named_in_another_way(locks: ModuleType) -> None:
@@ -159,6 +165,23 @@ def test_no_image_of_others_is_named_in_another_way(locks: ModuleType) -> None:
         assert re.findall(r"^ *-? *image: (?!\{\{)", template.read_text(), re.MULTILINE) == []
     froms = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert set(froms) == {"${BASE}"}
+
+
+@pytest.mark.parametrize(
+    "workflow", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda file: file.name
+)
+def test_workflow_runs_pinned_actions_with_named_permissions(workflow: Path, locks: ModuleType) -> None:
+    text = workflow.read_text()
+    actions = re.findall(r"uses: *(.*)", text)
+    assert actions
+    assert [one for one in actions if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)] == []
+    parsed = yaml.safe_load(text)
+    assert parsed["permissions"] == {}
+    for job in parsed["jobs"].values():
+        assert set(job["permissions"]) <= {"attestations", "contents", "id-token"}
+        assert job["permissions"].get("contents", "read") == "read"
+    # Each image stands where `make locks` finds it.
+    assert text.count("docker.io/") == sum(str(file).endswith(workflow.name) for file, _ in locks.images())
 
 
 def test_the_chart_runs_images_by_digest(locks: ModuleType, chart: Chart) -> None:
