@@ -128,6 +128,27 @@ def test_wrong_usage(ringbinder: Program) -> None:
         assert ringbinder(*arguments).returncode == ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launch", "--json"], "Missing argument 'LINK'."),
+        (["--json", "launch"], "No such option '--json'."),
+        (["lauch", "x", "--json"], "No such command 'lauch'."),
+        (["resolve", "x", "--json", "--nonsense"], "No such option '--nonsense'."),
+        (["events", "query", "--json", "--since", "soon"], "Invalid value for '--since'"),
+        (["consent", "forget", "--json"], "No such option '--json'."),
+    ],
+)
+def test_wrong_usage_under_json_is_json(ringbinder: Program, arguments: list[str], message: str) -> None:
+    done = ringbinder(*arguments)
+    [event] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, event["phase"], event["code"]) == (ExitCode.USAGE, "failed", "usage-wrong")
+    assert event["message"].startswith(message)
+    assert message in done.stderr
+    plain = ringbinder(*[argument for argument in arguments if argument != "--json"])
+    assert plain.stdout == ""
+
+
 def test_build_prints_the_image_and_plain_lines_beside_it(ringbinder: Program, fakes: Sets) -> None:
     done = ringbinder("build", "fake/a/b/c", *fakes(FakeBuilder__lines=3), FORCE_COLOR="1")
     resolved = json.loads(ringbinder("resolve", "fake/a/b/c", "--json", *fakes()).stdout)

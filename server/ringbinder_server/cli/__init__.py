@@ -6,8 +6,10 @@ Exit codes: `exitcodes.ExitCode`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,9 +26,39 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in MEANINGS.items())
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_AS_JSON = "ringbinder.as_json"
 
 
-@click.group(context_settings=_CONTEXT, epilog=_EXIT_CODES)
+class _Commands(click.Group):
+    """Writes wrong usage to stdout as JSON, beside click's text on stderr, where the arguments ask for JSON."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        as_json = "--json" in args
+        with _reported(as_json):
+            context = super().make_context(info_name, args, *rest, **extra)
+        context.meta[_AS_JSON] = as_json
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reported(ctx.meta[_AS_JSON]):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _reported(as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        if as_json:
+            from ringbinder.events import failed
+
+            from ..terminal import echo_event
+
+            echo_event(failed(error.format_message(), code="usage-wrong"))
+        raise
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT, epilog=_EXIT_CODES)
 @click.version_option(package_name="ringbinder", message="Ringbinder %(version)s")
 def main() -> None:
     """Turns a link to a repository into a running notebook.
