@@ -28,6 +28,7 @@ from ringbinder_embedded.condafile import CondaPackages
             CondaPackages((), ("pip",), ("six", "-r requirements.txt", "-e .")),
         ),
         ("dependencies:\n- pip:\n", CondaPackages()),
+        ("channels: {}\ndependencies: {}\n", CondaPackages()),
     ],
 )
 def test_environment_yml(content: str, packages: CondaPackages) -> None:
@@ -52,6 +53,7 @@ def test_python_is_always_there() -> None:
     ("content", "code", "named"),
     [
         ("- a\n- b\n", "bad-file", "should have keys"),
+        ("dependencies: {numpy: '1.21'}\n", "bad-file", "'dependencies' should be a list"),
         ("dependencies: numpy\n", "bad-file", "'dependencies' should be a list"),
         ("dependencies: [1.5]\n", "bad-file", "1.5"),
         ("dependencies: [{conda: [x]}]\n", "bad-file", "conda"),

@@ -78,7 +78,9 @@ def expanded(channels: Any) -> tuple[str, ...]:
 
 def _list(content: dict[Any, Any], key: str, file: str) -> list[Any]:
     value = content.get(key)
-    if value is None:
+    # An empty mapping lists nothing, as for conda and repo2docker; of one with entries conda takes the names and
+    # drops the versions, and mamba refuses it.
+    if value is None or value == {}:
         return []
     if not isinstance(value, list):
         raise _bad(file, f"'{key}' should be a list")
