@@ -39,7 +39,48 @@ def test_pod_of_the_operators_as_root_may_run(chart: Chart, tmp_path: Path) -> N
     assert pod["securityContext"]["runAsNonRoot"] is False
     sidecar = {"name": "s", "image": "x", "securityContext": ROOT}
     pod = render(chart, tmp_path, {"extraPodSpec": {"initContainers": [sidecar]}}).pod
-    assert pod["initContainers"] == [{**sidecar, "securityContext": {**ROOT, "runAsNonRoot": False}}]
+    assert pod["initContainers"][-1] == {**sidecar, "securityContext": {**ROOT, "runAsNonRoot": False}}
+
+
+def test_lists_of_an_extra_pod_spec_come_after_ours(chart: Chart, tmp_path: Path) -> None:
+    spread = [{"topologyKey": "zone", "maxSkew": 1}]
+    more: dict[str, list[Any]] = {
+        "initContainers": [{"name": "mine", "image": "x"}],
+        "containers": [{"name": "sidecar", "image": "x"}],
+        "volumes": [{"name": "mine", "emptyDir": {}}],
+        "topologySpreadConstraints": spread,
+        "tolerations": [{"key": "b", "operator": "Exists"}],
+        "imagePullSecrets": [{"name": "mine"}],
+        "hostAliases": [{"ip": "192.0.2.1"}],
+    }
+    values = {
+        "image": {"pullSecrets": ["ours"]},
+        "initContainers": [{"name": "first", "image": "x"}],
+        "plugins": ["some-plugin"],
+        "extraVolumes": [{"name": "second", "emptyDir": {}}],
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+    }
+    ours = render(chart, tmp_path, values).pod
+    pod = render(chart, tmp_path, {**values, "extraPodSpec": more}).pod
+    assert {key: pod[key] for key in more} == {
+        key: [*ours.get(key, []), *entries] for key, entries in more.items()
+    }
+    assert len(ours["initContainers"]) == 3
+    dropped = render(
+        chart, tmp_path, {"extraPodSpec": {"topologySpreadConstraints": None, "volumes": []}}
+    ).pod
+    assert "topologySpreadConstraints" not in dropped
+    assert dropped["volumes"] == ours["volumes"][:-1]
+
+
+def test_entry_of_our_name_takes_its_place(chart: Chart, tmp_path: Path) -> None:
+    work = {"name": "work", "persistentVolumeClaim": {"claimName": "binder"}}
+    spread = {"topologyKey": "kubernetes.io/hostname", "maxSkew": 2, "whenUnsatisfiable": "DoNotSchedule"}
+    extra = {"volumes": [work], "topologySpreadConstraints": [spread]}
+    pod = render(chart, tmp_path, {"extraPodSpec": extra}).pod
+    assert [volume["name"] for volume in pod["volumes"]] == ["config", "docker-config", "work"]
+    assert pod["volumes"][-1] == work
+    assert pod["topologySpreadConstraints"] == [spread]
 
 
 @pytest.mark.parametrize("kind", ["initContainers", "extraContainers"])
