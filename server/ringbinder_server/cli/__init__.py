@@ -50,7 +50,7 @@ def _reported(as_json: bool) -> Iterator[None]:
         yield
     except click.ClickException as error:
         if as_json:
-            from ringbinder.events import failed
+            from ringbinder.protocol import failed
 
             from ..terminal import echo_event
 
