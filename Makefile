@@ -4,6 +4,7 @@ VENV ?= .venv
 REPO ?= examples/repos/first-notebook/first.ipynb
 LAUNCH_ARGS ?=
 PYTEST_ARGS ?=
+PAIRS ?= 10
 
 bin := $(VENV)/bin
 # uv installs many times as fast as pip, and Ringbinder needs it in any case.
@@ -29,7 +30,7 @@ export find_pip
 # Through the environment, since a link may hold characters that mean something to the shell.
 export REPO
 
-.PHONY: help launch test coverage test-cluster lint lines locks audit docs clean
+.PHONY: help launch test coverage test-cluster bench-compare lint lines locks audit docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +38,7 @@ help:
 	@echo "make test [PYTEST_ARGS=...]   set up and run the tests"
 	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
 	@echo "make coverage                 the tests with branch coverage: core has to reach 95 %; artifacts/coverage/html"
+	@echo "make bench-compare REV=...    measure this tree against a revision; PAIRS=10 of alternating runs, about 15 minutes"
 	@echo "make lint                     set up and run the linters and the type checker"
 	@echo "make locks                    the newest packages into uv.lock and the lists made from it, and images' digests"
 	@echo "make audit                    ask for known vulnerabilities of the packages in uv.lock"
@@ -61,6 +63,9 @@ coverage: $(VENV)/.ready-test
 # Without KUBECONFIG or TEST_KUBECONFIG: root on Debian 12, and the first time about 10 minutes to compile Kubernetes.
 test-cluster: $(VENV)/.ready-test
 	PYTHON=$(bin)/python tests/cluster/node/run.sh $(PYTEST_ARGS)
+
+bench-compare: $(VENV)/.ready-test
+	$(bin)/python -m benchmarks.compare --pairs $(PAIRS) "$(REV)"
 
 lint: $(VENV)/.ready-dev
 	$(bin)/ruff check .
