@@ -31,10 +31,10 @@ from metric_table import label_table, metric_table
 from ringbinder import errors, testing
 from ringbinder.config.event_settings import DeliverySettings, EventLogSettings
 from ringbinder.config.option_docs import described
+from ringbinder.config.options import NoOptions
 from ringbinder.config.settings import BinderHubSettings, RingbinderSettings
 from ringbinder.events.schema_registry import Catalogue, as_markdown
 from ringbinder.plugins import hookspecs
-from ringbinder.plugins.bases import NoOptions
 from ringbinder.plugins.discovery import installed
 from ringbinder.testing.rules import rules_of
 from ringbinder_server.cli import main as main_command

@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 from ringbinder.config import binderhub as compat
 from ringbinder.config.json_schema import CORE_SECTIONS
-from ringbinder.plugins.bases import NoOptions
+from ringbinder.config.options import NoOptions
 from ringbinder.plugins.discovery import installed
 
 _CHART: Final = "accepted, and read by the chart's own templates, not by the program"

@@ -25,8 +25,10 @@ import structlog
 from prometheus_client import generate_latest
 from ringbinder.app import Ringbinder, running
 from ringbinder.config.loading import load
+from ringbinder.config.options import NoOptions
 from ringbinder.model import LaunchRequest
-from ringbinder.plugins.bases import Context, NoOptions, Sink
+from ringbinder.plugins.bases import Sink
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
 
 NOISE = {

@@ -5,7 +5,7 @@ With `ringbinder.process` and `ringbinder.testing`: see the promise in the docum
 
 from typing import TYPE_CHECKING
 
-from .config.options import ByteSize, Duration, option
+from .config.options import ByteSize, Duration, NoOptions, option
 from .errors import (
     BuildError,
     ConfigError,
@@ -39,7 +39,8 @@ from .model import (
     User,
     Work,
 )
-from .plugins.bases import Builder, Context, Launcher, NoOptions, Plugin, Provider, Registry, Sink
+from .plugins.bases import Builder, Launcher, Plugin, Provider, Registry, Sink
+from .plugins.context import Context
 from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
 from .plugins.hookspecs import Ticket, hookimpl
 from .protocol import Event, Log, SinkEvent

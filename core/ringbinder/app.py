@@ -46,11 +46,14 @@ from .model import (
     User,
     Work,
 )
-from .plugins.bases import Application
+from .plugins.context import Application
 from .plugins.discovery import EntryPoints
 from .plugins.manager import Plugins, plugin_hooks
 from .plugins.watchdog import watched_loop
-from .runtime.services import Logger, Metrics, Paths, Services
+from .runtime.log import Logger
+from .runtime.metrics import Metrics
+from .runtime.paths import Paths
+from .runtime.services import Services
 from .runtime.store import KeptLog
 from .secret import redact
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, TextIO
 
 import structlog
 from attrs import frozen
-from ringbinder.runtime.services import Logger
+from ringbinder.runtime.log import Logger
 from ringbinder.secret import redact
 from structlog.typing import EventDict, Processor, WrappedLogger
 

@@ -21,7 +21,7 @@ from ringbinder.app import Ringbinder, running
 from ringbinder.config.folders import folder_problems
 from ringbinder.config.loading import Config
 from ringbinder.errors import ConfigError
-from ringbinder.runtime.services import Logger
+from ringbinder.runtime.log import Logger
 from ringbinder.secret import HIDDEN, Secret, redact_decoded
 
 from .app import create_app

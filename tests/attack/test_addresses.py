@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing import make_context
 from ringbinder.testing.apiserver import ApiServer
 from ringbinder_providers._guard import Guard, is_public

@@ -12,7 +12,7 @@ from ringbinder.errors import BuildError
 from ringbinder.launches.failures import Explainer
 from ringbinder.model import Diagnosis, Failure
 from ringbinder.plugins.caller import HookCaller
-from ringbinder.runtime.services import Metrics
+from ringbinder.runtime.metrics import Metrics
 from ringbinder_builders import causes as of_repo2docker
 from ringbinder_embedded import causes as of_embedded
 from ringbinder_providers._git_errors import explained, no_such_ref

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringbinder.errors import ConfigError, RingbinderError, TransientError
 from ringbinder.model import LaunchRequest
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.runtime.http import MAX_BODY, MAX_BYTES
-from ringbinder.runtime.services import SystemClock
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder_launchers import _api as hub

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from attrs import define, field
 from ringbinder.errors import RingbinderError
-from ringbinder.plugins.bases import Context
-from ringbinder.runtime.services import SystemClock
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.secret import Secret
 from ringbinder.testing import FakeClock, make_context
 from ringbinder.testing.kubeobjects import kubeconfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ringbinder import process
 from ringbinder.config.loading import load
-from ringbinder.runtime.services import Paths
+from ringbinder.runtime.paths import Paths
 from ringbinder_embedded import sandbox
 from ringbinder_embedded.sandbox import Sandbox
 

@@ -18,7 +18,8 @@ from ringbinder.app import Ringbinder
 from ringbinder.model import LaunchRequest
 from ringbinder.plugins.hookspecs import Ticket
 from ringbinder.plugins.watchdog import watched_loop
-from ringbinder.runtime.services import Metrics, Services
+from ringbinder.runtime.metrics import Metrics
+from ringbinder.runtime.services import Services
 from ringbinder.testing import memory_app
 from structlog.testing import capture_logs
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from realparts.fixtures import Repo2Docker
 from ringbinder.model import Plan, Target
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing import folder_plan
 from ringbinder_builders._docker_options import DockerBuilderOptions
 from ringbinder_builders.docker import DockerBuilder

@@ -12,7 +12,7 @@ import pytest
 from realparts.parts import RealEngine
 from ringbinder.errors import BuildError
 from ringbinder.model import Failure, GitSource, Plan, Repo, Target
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer

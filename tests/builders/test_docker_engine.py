@@ -18,7 +18,7 @@ from realparts import baseimage
 from realparts.fixtures import Repo2Docker
 from realparts.parts import RealEngine, engine
 from ringbinder.errors import ConfigError, TransientError, UserError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder_builders._docker_options import DockerBuilderOptions
 from ringbinder_builders.docker import DockerBuilder

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.runtime.services import SystemClock
+from ringbinder.runtime.clock import SystemClock
 from ringbinder_cluster.client import ApiError, Cluster, Json, Unreachable
 from ringbinder_cluster.watching import PodWatch
 

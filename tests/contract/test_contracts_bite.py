@@ -14,6 +14,7 @@ import attrs
 import psutil
 import pytest
 from ringbinder import process
+from ringbinder.config.options import NoOptions
 from ringbinder.errors import BuildError, UserError
 from ringbinder.model import (
     ArchiveSource,
@@ -26,7 +27,7 @@ from ringbinder.model import (
     Repo,
     Target,
 )
-from ringbinder.plugins.bases import Builder, NoOptions, Provider
+from ringbinder.plugins.bases import Builder, Provider
 from ringbinder.protocol import Log
 from ringbinder.testing import (
     BuilderCase,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from ringbinder.model import Server
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import PolicyCase, PolicyContract, RecordedServers, make_context
 from ringbinder.testing.policy import REQUEST

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 from ringbinder import process
+from ringbinder.config.options import NoOptions
 from ringbinder.errors import TransientError
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import NoOptions, Registry
+from ringbinder.plugins.bases import Registry
 from ringbinder.secret import Secret
 from ringbinder.testing import RegistryCase, RegistryContract, folder_plan, make_context
 

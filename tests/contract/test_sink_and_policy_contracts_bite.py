@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from ringbinder.config.options import NoOptions
 from ringbinder.errors import EventsRejected, Refused, TransientError
 from ringbinder.model import Allowance, LaunchRequest
-from ringbinder.plugins.bases import NoOptions, Plugin, Sink
+from ringbinder.plugins.bases import Plugin, Sink
 from ringbinder.plugins.hookspecs import Ticket
 from ringbinder.protocol import SinkEvent
 from ringbinder.testing import PolicyCase, PolicyContract, SinkCase, SinkContract, make_context

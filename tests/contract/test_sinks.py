@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import SinkCase, SinkContract, make_context
 from ringbinder.testing.apiserver import ApiServer

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from ringbinder import GitSource, LaunchRequest, PluginError, Provider, ProviderInfo, Repo, TransientError
-from ringbinder.plugins.bases import Context, NoOptions
+from ringbinder.config.options import NoOptions
+from ringbinder.plugins.context import Context
 from ringbinder.testing import FakeClock, Trouble, make_context, memory_app, troubled
 
 pytest_plugins = "ringbinder.testing.pytest"

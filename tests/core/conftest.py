@@ -17,7 +17,8 @@ import yaml
 from attrs import define, field
 from ringbinder.config.loading import load
 from ringbinder.plugins.manager import Found, Plugins
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 
 STOCK = """
     from contextlib import asynccontextmanager

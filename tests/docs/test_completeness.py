@@ -16,8 +16,8 @@ import pytest
 from ringbinder.config.event_settings import DeliverySettings
 from ringbinder.config.json_schema import CORE_SECTIONS
 from ringbinder.config.option_docs import described
+from ringbinder.config.options import NoOptions
 from ringbinder.events.schema_registry import Catalogue
-from ringbinder.plugins.bases import NoOptions
 from ringbinder.plugins.discovery import installed
 from ringbinder.plugins.hookspecs import Hooks
 from ringbinder.runtime.metrics import Metrics

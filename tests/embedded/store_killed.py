@@ -13,8 +13,9 @@ from typing import Final
 
 import structlog
 from ringbinder.model import Image, Plan
-from ringbinder.plugins.bases import Context
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions

@@ -18,7 +18,8 @@ from ringbinder.events.delivery import Delivery
 from ringbinder.events.emit_rates import EmitRates
 from ringbinder.events.spool import Spool
 from ringbinder.protocol import SinkEvent
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from structlog.testing import capture_logs
 
 Send = Callable[[str, Sequence[SinkEvent]], Any]

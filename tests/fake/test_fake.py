@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder.errors import BuildError, TransientError, UserError
 from ringbinder.model import Image, LaunchRequest, Plan, Target
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Phase
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder.testing import FakeClock
 from ringbinder_fake import FakeBuilder, FakeLauncher, FakeProvider, FakeRegistry
 

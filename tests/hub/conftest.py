@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from ringbinder.model import GitSource, Image, LaunchRequest, Plan, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import make_context
 from ringbinder_launchers._options import LauncherOptions

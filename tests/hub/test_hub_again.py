@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import httpx
 import pytest
 from ringbinder.errors import Refused, TransientError
-from ringbinder.runtime.services import SystemClock
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog
 from ringbinder_launchers._api import HubApi

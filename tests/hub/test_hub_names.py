@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import Refused
 from ringbinder.model import Redirect
-from ringbinder.plugins.bases import Context
-from ringbinder.runtime.services import SystemClock
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.secret import Secret
 from ringbinder_launchers._api import HubApi
 from ringbinder_launchers._login import HubLogin

@@ -13,7 +13,7 @@ from ringbinder.app import Ringbinder, running
 from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError, Refused, TransientError, UserError
 from ringbinder.model import LaunchRequest
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Event
 from ringbinder.testing import RecordingLog
 from ringbinder_launchers.jupyterhub import JupyterHubLauncher

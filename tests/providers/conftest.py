@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 from ringbinder.model import LaunchRequest, Repo
-from ringbinder.plugins.bases import Context
-from ringbinder.runtime.services import SystemClock
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers.git import GitOptions, GitProvider

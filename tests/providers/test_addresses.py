@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ringbinder.config.specs import SpecForms
 from ringbinder.errors import Refused, UserError
 from ringbinder.model import Link
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.runtime.patterns import Pattern
 from ringbinder.testing import make_context
 from ringbinder_providers import _address, gist, github, gitlab, zenodo

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ringbinder.errors import Refused, TransientError, UserError
 from ringbinder.model import GitSource, LaunchRequest, Link, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing.gitserver import GitServer
 from ringbinder.testing.hosts import GitHubApiServer, GitLabApiServer

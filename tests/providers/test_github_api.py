@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from ringbinder.errors import TransientError, UserError
 from ringbinder.model import LaunchRequest, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.gitserver import GitServer

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
 from ringbinder.model import GitSource, LaunchRequest
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.apiserver import ApiServer
 from ringbinder.testing.gitserver import GitServer

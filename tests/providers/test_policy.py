@@ -12,8 +12,8 @@ from ringbinder.config.loading import load
 from ringbinder.config.specs import SpecForms
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.model import DoiSource, Repo
-from ringbinder.plugins.bases import Context
-from ringbinder.runtime.services import SystemClock
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.secret import Secret
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers._patience import Patience, TooLate

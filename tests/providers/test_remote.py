@@ -16,7 +16,7 @@ from aiohttp import web
 from attrs import evolve
 from ringbinder.errors import PluginError, RingbinderError, TransientError, UserError
 from ringbinder.model import FolderSource, GitSource, LaunchRequest, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder_providers.git import GitOptions
 from ringbinder_providers.github import GitHubOptions, GitHubProvider

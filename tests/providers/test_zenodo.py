@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ringbinder.errors import PluginError, TransientError, UserError
 from ringbinder.model import DoiSource, FolderSource, LaunchRequest, Link, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.hosts import ZenodoServer
 from ringbinder_providers.zenodo import ZenodoOptions, ZenodoProvider

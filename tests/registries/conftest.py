@@ -11,7 +11,7 @@ import pytest
 from attrs import frozen
 from realparts.parts import PASSWORD, RealRegistry, registry
 from ringbinder.model import GitSource, Plan, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import make_context
 from ringbinder.testing.ociregistry import OciServer

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from realparts.parts import PASSWORD
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries._client import MANIFEST_TYPES
 from ringbinder_registries.dockerhub import DockerHubRegistry

@@ -14,7 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError
 from ringbinder.launches.image_names import image_name
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.dockerhub import DockerHubRegistry
 from ringbinder_registries.gcr import GcrRegistry

@@ -14,7 +14,7 @@ from attrs import evolve
 from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.model import Plan, Target
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import RegistryCase, RegistryContract, folder_plan, make_context
 from ringbinder.testing.apiserver import ApiServer, Reply

@@ -11,7 +11,7 @@ import pytest
 from attrs import field, frozen
 from realparts.parts import PASSWORD
 from ringbinder.errors import ConfigError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 from ringbinder.testing import make_context
 from ringbinder_registries._credentials import Credentials

@@ -18,9 +18,10 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder.errors import ConfigError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder.secret import Secret
 from ringbinder_sinks.jsonlines import JsonLinesOptions, JsonLinesSink
 from structlog.testing import capture_logs
@@ -239,9 +240,10 @@ def test_standard_output_that_is_a_closed_pipe_is_an_error_of_the_sink() -> None
 import asyncio, os, sys
 from pathlib import Path
 import structlog
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder_sinks.jsonlines import JsonLinesOptions, JsonLinesSink
 sys.stdin.readline()
 services = Services(structlog.get_logger(), Paths(Path("/nonexistent"), Path("/nonexistent")))

@@ -18,9 +18,10 @@ import structlog
 from aiohttp import web
 from ringbinder.errors import ConfigError, EventsRejected, TransientError, UserError
 from ringbinder.events.query import EventQuery, Queryable
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder.secret import Secret
 from ringbinder_sinks.python_logging import LoggingOptions, LoggingSink
 from ringbinder_sinks.sqlite import SqliteOptions, SqliteSink

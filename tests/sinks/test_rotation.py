@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import structlog
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
-from ringbinder.runtime.services import Paths, Services, SystemClock
+from ringbinder.runtime.clock import SystemClock
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder_sinks.jsonlines import JsonLinesOptions, JsonLinesSink
 
 

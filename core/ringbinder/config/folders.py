@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ..runtime.log import Logger
+from ..runtime.paths import Paths
 from ..runtime.private import make_private, private, remove_access_of_others
-from ..runtime.services import Logger, Paths
 from .loading import Config
 
 _PROBE_BYTES: Final = 64 * 1024

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 import attrs
 
-from ..plugins.bases import NoOptions
+from ..config.options import NoOptions
 from ..runtime.patterns import Pattern
 from ..secret import Secret
 from . import binderhub as compat

@@ -88,3 +88,8 @@ def size(value: object) -> int:
         if math.isfinite(amount):
             return int(amount)
     raise ValueError("a size in bytes: a whole number, or such as 512M, 2G")
+
+
+@attrs.frozen
+class NoOptions:
+    """Configuration of a plugin that has none."""

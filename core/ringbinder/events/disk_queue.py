@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 
 from ..config.event_settings import DeliverySettings
 from ..errors import EventsRejected
-from ..launches.event_buffer import Bell
 from ..model import Health
 from ..protocol import SinkEvent
 from ..runtime.loops import Loop
 from ..runtime.services import Services
+from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates
 from .queues import Lane, Send
 from .spool import Read, Spool
@@ -54,7 +54,7 @@ class SpooledLane(Lane):
         self._disk_rests = False
         """The last write has failed, and the next one is not yet due."""
         self._done = False
-        self._stored = Bell()
+        self._stored = Wakeup()
         services.metrics.sink_spool_bytes.labels(name).set_function(lambda: self._spool.bytes)
 
     @property
@@ -120,7 +120,7 @@ class SpooledLane(Lane):
             await loop.run(self._write)
         finally:
             self._done = True
-            self._news.ring()
+            self._news.notify_all()
 
     async def _write(self) -> bool:
         """Brings what waits in memory to the disk; True at the end."""
@@ -152,7 +152,7 @@ class SpooledLane(Lane):
             self._trim()
             self._blame_disk(error)
             self._disk_rests = True
-            self._news.ring()
+            self._news.notify_all()
             await self._pause(_DISK_PAUSE)
             self._disk_rests = False
         except Exception:
@@ -165,8 +165,8 @@ class SpooledLane(Lane):
             if self._disk_trouble:
                 self._disk_trouble = ""
                 self._services.log.info("the spool can be written again", sink=self.name)
-            self._stored.ring()
-            self._news.ring()
+            self._stored.notify_all()
+            self._news.notify_all()
         finally:
             self._writing = 0
 

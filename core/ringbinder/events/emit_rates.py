@@ -8,8 +8,8 @@ from typing import Final
 
 from attrs import define, field
 
+from ..runtime.log import Logger
 from ..runtime.metrics import Metrics
-from ..runtime.services import Logger
 
 _BURST_SECONDS: Final = 5.0
 

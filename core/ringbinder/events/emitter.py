@@ -24,7 +24,7 @@ from .emit_rates import EmitRates
 from .schema_registry import Catalogue, SchemaError
 
 if TYPE_CHECKING:
-    from ..runtime.services import Logger
+    from ..runtime.log import Logger
 
 CORE: Final = "ringbinder"
 _HASH_DIGITS: Final = 32

@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 
 from ..config.event_settings import LEVELS, DeliverySettings
 from ..errors import EventsRejected
-from ..launches.event_buffer import Bell
 from ..model import Health
 from ..protocol import SinkEvent
 from ..runtime.loops import Loop, summary
 from ..runtime.services import Services
+from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates, current_sink
 
 Send = Callable[[str, Sequence[SinkEvent]], Awaitable[None]]
@@ -44,7 +44,7 @@ class Lane(ABC):
         self._services = services
         self._rates = rates
         self._queue: deque[SinkEvent] = deque()
-        self._news = Bell()
+        self._news = Wakeup()
         self._closing = False
         self._trouble = ""
         """What the last call came to, if it failed."""
@@ -99,7 +99,7 @@ class Lane(ABC):
         self._count("queued")
         self._queue.append(event)
         self._trim()
-        self._news.ring()
+        self._news.notify_all()
 
     def _trim(self) -> None:
         while len(self._queue) > self.settings.queue:
@@ -109,7 +109,7 @@ class Lane(ABC):
     def close(self) -> None:
         """The work ends once the queue is empty."""
         self._closing = True
-        self._news.ring()
+        self._news.notify_all()
 
     def health(self) -> Health:
         now = time.monotonic()

@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
 from ..protocol import Event, Phase
-
-
-class Bell:
-    """Wakes everybody who waits.
-
-    One thread only: check, then `wait`, with no `await` between, misses nothing.
-    """
-
-    __slots__ = ("_waiting",)
-
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.Future[bool], None] = {}  # in the order of their coming
-
-    def ring(self) -> None:
-        for future in self._waiting:
-            _tell(future, rung=True)
-        self._waiting.clear()
-
-    async def wait(self, seconds: float | None = None) -> bool:
-        """Returns True once it rings, or False if it has not for `seconds`."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        self._waiting[future] = None
-        # A timer alone: where thousands wait, what `asyncio.timeout` makes around it is felt.
-        timer = None if seconds is None else loop.call_later(seconds, _tell, future, False)
-        try:
-            return await future
-        finally:
-            self._waiting.pop(future, None)
-            if timer is not None:
-                timer.cancel()
-
-
-def _tell(future: asyncio.Future[bool], rung: bool) -> None:
-    if not future.done():
-        future.set_result(rung)
-
+from ..runtime.wakeup import Wakeup
 
 _GONE = Event("unknown", "")
 
@@ -71,16 +34,16 @@ class EventLog:
         "_lost_phase",
         "_rendered",
         "_rendered_size",
-        "bell",
         "closed",
         "max_bytes",
         "max_events",
+        "wakeup",
     )  # fmt: skip
 
     def __init__(self, max_events: int = 100_000, max_bytes: int = 32 * 1024 * 1024) -> None:
         self.max_events = max_events
         self.max_bytes = max_bytes
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self.closed = False
         self._events: list[Event] = []
         self._first = 0  # position of _events[0]
@@ -105,7 +68,7 @@ class EventLog:
         self._bytes += event.size  # first: an event that cannot be written as JSON raises here
         self._events.append(event)
         self._trim()
-        self.bell.ring()
+        self.wakeup.notify_all()
 
     def close(self) -> None:
         """No event comes any more."""

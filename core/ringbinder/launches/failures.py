@@ -14,7 +14,8 @@ from ..errors import PluginError, Refused, TransientError, UserError
 from ..model import Failure, Plan, Stage
 from ..plugins.caller import HookCaller
 from ..protocol import Event, failed
-from ..runtime.services import Logger, Metrics
+from ..runtime.log import Logger
+from ..runtime.metrics import Metrics
 from ..secret import redact
 
 _MINUTES_FROM: Final = 120.0

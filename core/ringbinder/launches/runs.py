@@ -19,9 +19,10 @@ from attrs import define, field
 
 from ..model import Image, LaunchRequest, Plan
 from ..protocol import Event, Phase, failed
-from ..runtime.services import Logger
+from ..runtime.log import Logger
+from ..runtime.wakeup import Wakeup
 from ..secret import launch_redact, redacted
-from .event_buffer import Bell, EventLog
+from .event_buffer import EventLog
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Run:
     users: set[str] = field(factory=set)
     """Who has asked for it (`User.key`), where people log in."""
     task: asyncio.Task[None] = field(init=False)
-    over: Bell = field(factory=Bell)
+    over: Wakeup = field(factory=Wakeup)
     """Rings when the task is done."""
     image: Image | None = None
     """The outcome of a build that succeeded."""
@@ -164,7 +165,7 @@ class Runs:
     def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
         # Here, since a task that is cancelled before its first step never enters `_drive`.
         self._unended.remove(run)
-        run.over.ring()
+        run.over.notify_all()
         report(task, "a build failed, and so did its explanation")
         self._finish(run, run.cancel_event or failed("The build ended without a result. Please try again."))
 

@@ -23,7 +23,8 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 from ..errors import Refused
 from ..model import LaunchRequest, Server
 from ..protocol import Event, failed
-from .event_buffer import Bell, EventLog, Render
+from ..runtime.wakeup import Wakeup
+from .event_buffer import EventLog, Render
 from .runs import Run, report, start_aside
 
 BATCH = 64
@@ -111,7 +112,7 @@ class Session:
     owner: str = ""
     """`LaunchRequest.owner`."""
     stretches: list[Stretch] = field(factory=list, repr=False)
-    bell: Bell = field(factory=Bell)
+    wakeup: Wakeup = field(factory=Wakeup)
     large: LargeBatches = field(factory=LargeBatches, repr=False)
     context: Context = field(factory=_own_context, repr=False)
     """What is done for it, also when nobody is there any more, is logged with."""
@@ -150,9 +151,9 @@ class Session:
             last = self.stretches[-1]
             last.end = last.length
             offset = last.offset + last.end
-            last.log.bell.ring()  # its readers must go on to the next stretch
+            last.log.wakeup.notify_all()  # its readers must go on to the next stretch
         self.stretches.append(Stretch(log, offset, own, without_built=without_built))
-        self.bell.ring()
+        self.wakeup.notify_all()
 
     @property
     def last(self) -> int:
@@ -213,7 +214,7 @@ class Session:
             self.on_watched(self)
         try:
             while True:
-                span, bell = self._take(position, LARGE_BATCH if self.large.free > 0 else BATCH)
+                span, wakeup = self._take(position, LARGE_BATCH if self.large.free > 0 else BATCH)
                 if span is not None:
                     is_large = span.stop - span.start > BATCH
                     self.large.free -= is_large
@@ -222,12 +223,12 @@ class Session:
                     finally:
                         self.large.free += is_large
                     position = span.next
-                elif bell is None:
+                elif wakeup is None:
                     self.delivered = True
                     return
                 else:
                     given_at = loop.time()
-                    if not await bell.wait(beat):
+                    if not await wakeup.wait(beat):
                         yield None
                     elif paced:
                         await self._keep_pace(given_at)
@@ -246,19 +247,19 @@ class Session:
             # At the same moment for all readers: they get the same batches, which are made once.
             await asyncio.sleep(pace - now % pace)
 
-    def _take(self, position: int, batch: int) -> tuple[Span | None, Bell | None]:
+    def _take(self, position: int, batch: int) -> tuple[Span | None, Wakeup | None]:
         """What there is from `position` on; if nothing: where to wait, or None after the terminal event."""
         for stretch in reversed(self.stretches):
             if position >= stretch.offset:
                 break
         else:
-            return None, self.bell
+            return None, self.wakeup
         start, length = position - stretch.offset, stretch.length
         if start < length:
             kept = max(start, min(stretch.log.kept_from, length))
             stop = min(length, kept - kept % batch + batch)
             return Span(stretch.log, stretch.offset, start, stop), None
-        return None, None if self.ended else stretch.log.bell
+        return None, None if self.ended else stretch.log.wakeup
 
 
 @define

@@ -15,8 +15,8 @@ from ..errors import PluginError, Refused
 from ..model import Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
 from ..plugins.caller import HookCaller
 from ..protocol import Event, Log, SinkEvent
+from ..runtime.log import Logger
 from ..runtime.metrics import Metrics
-from ..runtime.services import Logger
 from ..runtime.silence import Silence
 from ..secret import redact, redacted
 

@@ -17,7 +17,7 @@ import pluggy
 from attrs import define, field, frozen
 
 from ..errors import PluginError, Refused, RingbinderError, TransientError, UserError
-from ..runtime.services import Logger
+from ..runtime.log import Logger
 from ..runtime.suggest import did_you_mean
 from . import hookspecs
 from .hookspecs import GUARDS

@@ -16,10 +16,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from ..config.json_schema import CORE_SECTIONS
+from ..config.options import NoOptions
 from ..errors import ConfigError, PluginError
 from ..model import Finding, ImageKind
-from ..runtime.services import Logger
-from .bases import NoOptions
+from ..runtime.log import Logger
 from .deprecation import check_api
 from .discovery import GROUPS, Found, Row, installed
 from .hookspecs import GUARDS

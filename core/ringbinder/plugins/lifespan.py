@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Final
 
-from ..runtime.services import Logger
+from ..runtime.log import Logger
 
 _GRACE: Final = 5.0
 """Seconds that a cancelled life span has to end."""

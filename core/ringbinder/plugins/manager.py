@@ -12,14 +12,16 @@ from attrs import evolve
 
 from ..config.event_settings import DeliverySettings
 from ..config.loading import Config
+from ..config.options import NoOptions
 from ..config.specs import SPECS_SECTION, SpecOptions
 from ..errors import ConfigError, PluginError, RingbinderError
 from ..model import Health, ImageKind
 from ..runtime.services import Services
 from ..runtime.suggest import did_you_mean
 from ..secret import redact
-from .bases import Application, Builder, Context, Launcher, NoOptions, Provider, Registry, Sink
+from .bases import Builder, Launcher, Provider, Registry, Sink
 from .caller import HookCaller, timeout_problems
+from .context import Application, Context
 from .deprecation import check_api, importing
 from .discovery import GENERAL, GROUPS, EntryPoints, Found, Row, installed, select
 from .hookspecs import GUARDS

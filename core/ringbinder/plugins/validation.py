@@ -13,7 +13,7 @@ import pluggy
 from attrs import frozen
 
 from ..errors import PluginError
-from ..runtime.services import Logger
+from ..runtime.log import Logger
 from ..runtime.suggest import did_you_mean
 from .deprecation import warn_of_hook
 from .hookspecs import GUARDS, PLAIN, PROJECT, Hooks

@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Final
 
-from ..runtime.services import Logger, Metrics
+from ..runtime.log import Logger
+from ..runtime.metrics import Metrics
 from .caller import hook_of
 from .lifespan import plugin_of
 

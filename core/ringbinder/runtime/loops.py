@@ -11,7 +11,8 @@ from attrs import define, field
 
 from ..errors import RingbinderError
 from ..secret import redact
-from .services import Clock, Logger
+from .clock import Clock
+from .log import Logger
 
 _FIRST_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 60.0

@@ -16,9 +16,11 @@ import structlog
 from attrs import define, evolve, field
 
 from ..model import FolderSource, Plan, Repo, Server
-from ..plugins.bases import Application, Context
+from ..plugins.context import Application, Context
 from ..protocol import Log, Phase
-from ..runtime.services import Clock, Paths, Services, SystemClock
+from ..runtime.clock import Clock, SystemClock
+from ..runtime.paths import Paths
+from ..runtime.services import Services
 
 if TYPE_CHECKING:
     import httpx

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from attrs import define, field
 
-from ..launches.event_buffer import Bell
+from ..runtime.wakeup import Wakeup
 from . import kubeobjects as known
 from .kubescript import Exit, Hold, Line, Object, Script, Stuck, Wait, Warned
 
@@ -26,7 +26,7 @@ class PodLog:
     entries: list[tuple[str, str]] = field(factory=list)
     """Time stamp, and text with its newline if it has one."""
     ended: bool = False
-    news: Bell = field(factory=Bell)
+    news: Wakeup = field(factory=Wakeup)
 
 
 @define(eq=False)
@@ -52,7 +52,7 @@ class KubeCluster:
     _version: int = 100
     _history: list[tuple[int, str, Object]] = field(factory=list)
     _forgotten: int = 100
-    _news: Bell = field(factory=Bell)
+    _news: Wakeup = field(factory=Wakeup)
     _logs: dict[str, PodLog] = field(factory=dict)
     _lives: dict[str, asyncio.Task[None]] = field(factory=dict)
 
@@ -126,7 +126,7 @@ class KubeCluster:
         if len(self._history) > self.kept_events:
             self._forgotten = self._history[-self.kept_events][0]
             del self._history[: -self.kept_events]
-        self._news.ring()
+        self._news.notify_all()
 
     async def _live(self, pod: Object) -> None:
         await asyncio.sleep(self.start_seconds)
@@ -139,7 +139,7 @@ class KubeCluster:
             match act:
                 case Line(text, end, stamp):
                     log.entries.append((stamp or known.now(), text + end))
-                    log.news.ring()
+                    log.news.notify_all()
                     await asyncio.sleep(0)
                 case Wait(seconds):
                     await asyncio.sleep(seconds)
@@ -152,7 +152,7 @@ class KubeCluster:
                     await asyncio.Event().wait()
                 case Exit(code, reason, pod_reason, message):
                     log.ended = True
-                    log.news.ring()
+                    log.news.notify_all()
                     if self.status_seconds:
                         await asyncio.sleep(self.status_seconds)
                     terminated = {"exitCode": code, "finishedAt": known.now()[:19] + "Z"}
@@ -218,4 +218,4 @@ class KubeCluster:
             life.cancel()
         if (log := self._logs.get(uid)) is not None:
             log.ended = True
-            log.news.ring()
+            log.news.notify_all()

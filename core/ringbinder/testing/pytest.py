@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..plugins.bases import Context
+from ..plugins.context import Context
 from .clock import FakeClock
 from .context import RecordingLog, make_context
 from .gitserver import GitServer

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from attrs import frozen
 from ringbinder.errors import TransientError, UserError
 from ringbinder.model import Image, Room
-from ringbinder.runtime.services import Clock
+from ringbinder.runtime.clock import Clock
 
 from ._docker_engine import BuiltImage, DockerEngine
 from ._docker_options import ImageCleanerOptions

@@ -26,7 +26,8 @@ from ringbinder.model import (
     Room,
     Target,
 )
-from ringbinder.plugins.bases import Builder, Context
+from ringbinder.plugins.bases import Builder
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log, Phase
 from ringbinder.runtime.loops import Loop
 from ringbinder.runtime.tempfolder import sweep

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ringbinder.errors import PluginError, TransientError
 from ringbinder.model import Diagnosis, Failure, Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Builder, Context
+from ringbinder.plugins.bases import Builder
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 from ringbinder.runtime.silence import Silence
 from ringbinder_cluster.client import SILENT, Cluster, Patience

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 from ringbinder.errors import TransientError
-from ringbinder.runtime.services import Logger
+from ringbinder.runtime.log import Logger
 
 from .client import ApiError, Cluster, Unreachable
 

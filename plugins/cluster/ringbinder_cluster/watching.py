@@ -16,8 +16,9 @@ from typing import Any, Final
 from attrs import define, field, frozen
 from ringbinder.errors import RingbinderError
 from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json
+from ringbinder.runtime.clock import Clock
+from ringbinder.runtime.log import Logger
 from ringbinder.runtime.loops import Loop
-from ringbinder.runtime.services import Clock, Logger
 
 from .client import ApiError, Cluster, Json, Unreachable, read_json
 

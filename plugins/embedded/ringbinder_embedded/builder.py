@@ -15,7 +15,8 @@ from attrs import frozen
 from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import BuildError, UserError
 from ringbinder.model import Diagnosis, Failure, Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Builder, Context
+from ringbinder.plugins.bases import Builder
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 

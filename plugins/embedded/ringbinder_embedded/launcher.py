@@ -16,7 +16,8 @@ from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import TransientError, UserError
 from ringbinder.launches.build_queue import WaitingLine
 from ringbinder.model import Image, ImageKind, LaunchRequest, Server, Work
-from ringbinder.plugins.bases import Context, Launcher
+from ringbinder.plugins.bases import Launcher
+from ringbinder.plugins.context import Context
 from ringbinder.plugins.hookspecs import Ticket
 from ringbinder.protocol import Log
 from ringbinder.runtime.untrusted import UntrustedError

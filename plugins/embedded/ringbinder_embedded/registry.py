@@ -11,7 +11,8 @@ from attrs import frozen
 from ringbinder.config.options import option
 from ringbinder.errors import UserError
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Context, Registry
+from ringbinder.plugins.bases import Registry
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 
 from .sandbox import Mode, Sandbox, was_sandboxed

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from attrs import define, field
 from ringbinder import process
 from ringbinder.errors import UserError
-from ringbinder.runtime.services import Paths
+from ringbinder.runtime.paths import Paths
 
 from .store import Entry
 

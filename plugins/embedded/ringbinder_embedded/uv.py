@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from attrs import frozen
 from ringbinder import process
 from ringbinder.errors import UserError
-from ringbinder.runtime.services import Paths
+from ringbinder.runtime.paths import Paths
 
 _LIST_SECONDS = 60
 _LOGIN: Final = re.compile("UV_INDEX_(.+)_(USERNAME|PASSWORD)")

@@ -7,7 +7,8 @@ from typing import ClassVar, Final
 from attrs import frozen
 from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Builder, Context
+from ringbinder.plugins.bases import Builder
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 
 from .faults import FakeOptions, Faults

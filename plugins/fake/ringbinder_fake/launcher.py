@@ -9,7 +9,8 @@ from typing import ClassVar
 from attrs import frozen
 from ringbinder.config.options import Duration, option
 from ringbinder.model import Image, ImageKind, LaunchRequest, Server
-from ringbinder.plugins.bases import Context, Launcher
+from ringbinder.plugins.bases import Launcher
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 from ringbinder.secret import Secret
 

@@ -13,7 +13,8 @@ from attrs import frozen
 from ringbinder.config.options import Duration, option
 from ringbinder.errors import UserError
 from ringbinder.model import GitSource, LaunchRequest, ProviderInfo, Repo
-from ringbinder.plugins.bases import Context, Provider
+from ringbinder.plugins.bases import Provider
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 
 from .faults import FakeOptions, Faults

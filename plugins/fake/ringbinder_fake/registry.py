@@ -10,7 +10,8 @@ import attrs
 from attrs import frozen
 from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Context, Registry
+from ringbinder.plugins.bases import Registry
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 
 from .faults import FakeOptions, Faults

@@ -20,7 +20,8 @@ from ringbinder.runtime.bounded import (
     parse_json,
     parse_json_aside,
 )
-from ringbinder.runtime.services import Clock, Http
+from ringbinder.runtime.clock import Clock
+from ringbinder.runtime.services import Http
 from ringbinder.runtime.silence import Silence
 from ringbinder.secret import Secret, redact
 

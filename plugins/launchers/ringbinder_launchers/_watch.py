@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.runtime.loops import Loop
 from ringbinder.secret import Secret
 

@@ -22,7 +22,8 @@ from ringbinder.model import (
     Server,
     User,
 )
-from ringbinder.plugins.bases import Context, Launcher
+from ringbinder.plugins.bases import Launcher
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 from ringbinder.runtime.loops import Loop
 from ringbinder.secret import Secret

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder.errors import TransientError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.runtime.loops import Loop
 from ringbinder_cluster.client import Cluster, Json, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes, finished, labels_of

@@ -13,7 +13,8 @@ from ringbinder.config.options import Duration, option
 from ringbinder.config.specs import same_repository
 from ringbinder.errors import PluginError, Refused, RingbinderError
 from ringbinder.model import Health, Repo
-from ringbinder.plugins.bases import Context, Plugin
+from ringbinder.plugins.bases import Plugin
+from ringbinder.plugins.context import Context
 from ringbinder.plugins.hookspecs import Ticket
 from ringbinder.runtime.caching import SingleFlight
 from ringbinder_cluster.client import Patience

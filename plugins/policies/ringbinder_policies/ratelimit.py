@@ -13,7 +13,8 @@ from attrs import frozen, validators
 from ringbinder.config.options import Duration, option
 from ringbinder.errors import Refused
 from ringbinder.model import Allowance, LaunchRequest
-from ringbinder.plugins.bases import Context, Plugin
+from ringbinder.plugins.bases import Plugin
+from ringbinder.plugins.context import Context
 from ringbinder.plugins.hookspecs import Ticket
 
 _MOST_CLIENTS: Final = 100_000

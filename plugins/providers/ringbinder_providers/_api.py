@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder.errors import TransientError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.runtime.bounded import MalformedError, parse_json_aside
 from ringbinder.runtime.caching import Cache, SingleFlight
 from ringbinder.secret import redact

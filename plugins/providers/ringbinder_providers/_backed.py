@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ringbinder.errors import PluginError
 from ringbinder.model import GitSource, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 
 from ._git import Access, Git

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, ref
 from attrs import define, field
 from prometheus_client import CollectorRegistry, Gauge
 from ringbinder.errors import TransientError, UserError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 
 from ._address import shown

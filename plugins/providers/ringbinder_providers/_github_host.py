@@ -9,7 +9,7 @@ from attrs import frozen
 from ringbinder.config.options import option
 from ringbinder.errors import TransientError
 from ringbinder.model import Finding
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 
 from ._credentials import lines_of

@@ -12,7 +12,7 @@ from attrs import frozen
 from ringbinder.config.options import Duration, option
 from ringbinder.errors import PluginError, TransientError, UserError
 from ringbinder.model import Finding, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 
 from ._address import shown

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from attrs import frozen
 from ringbinder.errors import TransientError
-from ringbinder.runtime.services import Clock
+from ringbinder.runtime.clock import Clock
 
 _LONGEST_WAIT: Final = 10.0
 """Seconds. Whoever is told to wait longer is told so, instead of being kept waiting."""

@@ -9,7 +9,8 @@ from attrs import frozen, validators
 from ringbinder.config.options import Duration, option
 from ringbinder.config.specs import SpecOptions
 from ringbinder.model import LaunchRequest, Repo
-from ringbinder.plugins.bases import Context, Provider
+from ringbinder.plugins.bases import Provider
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 
 from ._credentials import normalized

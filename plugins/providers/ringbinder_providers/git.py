@@ -14,7 +14,7 @@ from ringbinder import process
 from ringbinder.config.options import ByteSize, option
 from ringbinder.errors import UserError
 from ringbinder.model import Finding, FolderSource, GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.plugins.hookspecs import hookimpl
 from ringbinder.protocol import Log
 from ringbinder.secret import Secret

@@ -12,7 +12,7 @@ from attrs import frozen
 from ringbinder.config.options import option
 from ringbinder.errors import TransientError
 from ringbinder.model import Finding, GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 
 from ._address import FULL_SHA, decoded, escaped, invalid, ref_name, shown

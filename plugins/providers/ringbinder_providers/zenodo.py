@@ -14,7 +14,7 @@ from attrs import frozen
 from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import PluginError, TransientError, UserError
 from ringbinder.model import DoiSource, Finding, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 
 from ._address import decoded, invalid, shown

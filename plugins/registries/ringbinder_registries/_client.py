@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from ringbinder.errors import ConfigError
 from ringbinder.runtime.bounded import MalformedError, parse_json
 from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.runtime.services import Clock
+from ringbinder.runtime.clock import Clock
 from ringbinder.secret import Secret, redact
 
 from ._challenges import Challenge, challenges

@@ -21,7 +21,7 @@ from ringbinder import process
 from ringbinder.config.binderhub import docker_hub
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.services import Logger
+from ringbinder.runtime.log import Logger
 from ringbinder.secret import Secret
 
 HUB_KEY: Final = "https://index.docker.io/v1/"

@@ -12,7 +12,8 @@ from typing import Any, Final
 from attrs import frozen
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.services import Clock, Http
+from ringbinder.runtime.clock import Clock
+from ringbinder.runtime.services import Http
 from ringbinder.secret import redact
 
 _TOO_MANY_REQUESTS: Final = 429

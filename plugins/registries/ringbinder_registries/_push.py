@@ -11,7 +11,7 @@ from ringbinder.errors import ConfigError, PluginError, TransientError
 from ringbinder.image_reference import Reference
 from ringbinder.model import Image
 from ringbinder.protocol import Log
-from ringbinder.runtime.services import Clock
+from ringbinder.runtime.clock import Clock
 from ringbinder.secret import Secret, redact
 
 from ._credentials import IDENTITY, host_of

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 from ringbinder.config.binderhub import google
 from ringbinder.config.options import option
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.plugins.bases import Context
+from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
 
 from ._credentials import Credentials, host_of, login_name

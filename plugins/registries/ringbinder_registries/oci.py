@@ -10,7 +10,8 @@ from typing import ClassVar, Final, TypeVar
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.image_reference import Reference, split_domain
 from ringbinder.model import Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Context, Registry
+from ringbinder.plugins.bases import Registry
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import Log
 from ringbinder.runtime.caching import Cache, SingleFlight
 

@@ -19,7 +19,8 @@ from typing import Final
 from attrs import frozen, validators
 from ringbinder.config.options import ByteSize, Duration, option
 from ringbinder.errors import ConfigError
-from ringbinder.plugins.bases import Context, Sink
+from ringbinder.plugins.bases import Sink
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
 from ringbinder.runtime.private import make_private
 

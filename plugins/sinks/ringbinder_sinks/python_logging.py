@@ -15,7 +15,8 @@ from attrs import define, frozen
 from ringbinder.config.import_string import load_named
 from ringbinder.config.options import option
 from ringbinder.errors import ConfigError
-from ringbinder.plugins.bases import Context, Sink
+from ringbinder.plugins.bases import Sink
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

@@ -17,7 +17,8 @@ from attrs import frozen
 from ringbinder.config.options import Duration, option
 from ringbinder.errors import ConfigError, UserError
 from ringbinder.events.query import EventQuery, EventRow
-from ringbinder.plugins.bases import Context, Sink
+from ringbinder.plugins.bases import Sink
+from ringbinder.plugins.context import Context
 from ringbinder.protocol import SinkEvent
 from ringbinder.runtime.private import make_private
 

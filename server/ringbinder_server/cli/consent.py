@@ -12,7 +12,8 @@ from ringbinder.app import Ringbinder
 from ringbinder.errors import Refused, UserError
 from ringbinder.launches import consent
 from ringbinder.model import Link
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 
 from ..terminal import echo, echo_json, one_line
 from .exitcodes import ExitCode

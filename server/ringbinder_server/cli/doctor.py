@@ -6,7 +6,8 @@ from ringbinder.config.folders import folder_problems, sharing
 from ringbinder.errors import RingbinderError
 from ringbinder.model import Finding, Health
 from ringbinder.plugins.manager import Plugins
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder.secret import redact
 
 from ..terminal import echo, echo_json, echo_text

@@ -9,7 +9,8 @@ from ringbinder.errors import UserError
 from ringbinder.events.query import EventQuery, EventRow, Queryable
 from ringbinder.events.schema_registry import Catalogue, as_markdown
 from ringbinder.plugins.manager import Plugins
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 
 from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode

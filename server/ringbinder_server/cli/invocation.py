@@ -14,7 +14,7 @@ from ringbinder.config.folders import folder_problems
 from ringbinder.config.loading import Config, load
 from ringbinder.errors import ConfigError, PluginError, Refused, TransientError, UserError
 from ringbinder.protocol import failed
-from ringbinder.runtime.services import Logger
+from ringbinder.runtime.log import Logger
 from ringbinder.secret import redact
 
 from ..logging import form_of_log, set_up

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ringbinder.runtime.services import Paths
+from ringbinder.runtime.paths import Paths
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from ..terminal import echo, echo_json

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ringbinder.config.option_docs import described
+from ringbinder.config.options import NoOptions
 from ringbinder.config.sources import ENVIRON_PREFIX
 from ringbinder.errors import ConfigError, RingbinderError
-from ringbinder.plugins.bases import NoOptions
 from ringbinder.plugins.discovery import installed
 from ringbinder.plugins.manager import Found, Plugins, import_plugin
 from ringbinder.runtime.services import Services

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ringbinder.runtime.services import Paths
+from ringbinder.runtime.paths import Paths
 from ringbinder.secret import Secret
 
 from ..serve import ANY_ADDRESS, serve

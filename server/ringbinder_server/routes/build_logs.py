@@ -70,7 +70,7 @@ async def _lines(run: Run, form: str, follow: bool) -> AsyncGenerator[bytes, Non
         elif run.log.closed or not follow:
             return
         else:
-            await run.log.bell.wait()
+            await run.log.wakeup.wait()
 
 
 def _kept(lines: bytes, form: str) -> bytes:

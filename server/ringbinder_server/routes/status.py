@@ -18,7 +18,7 @@ from ringbinder.errors import UserError
 from ringbinder.launches.links import split_spec, v2_path
 from ringbinder.model import Health, Link
 from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.runtime.metrics_repos import WithoutRepos
+from ringbinder.runtime.metrics import WithoutRepos
 from ringbinder.secret import redact
 
 from ..request_context import Site

@@ -21,7 +21,7 @@ from attrs import field, frozen
 from quart import Quart, Response, abort, g, redirect, render_template, request
 from ringbinder.app import Ringbinder
 from ringbinder.errors import ConfigError
-from ringbinder.runtime.services import Clock
+from ringbinder.runtime.clock import Clock
 from ringbinder.secret import Secret
 from werkzeug.wrappers import Response as Redirect
 

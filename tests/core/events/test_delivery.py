@@ -19,7 +19,9 @@ from ringbinder.errors import EventsRejected
 from ringbinder.events.delivery import Delivery, Send
 from ringbinder.events.emit_rates import EmitRates
 from ringbinder.protocol import SinkEvent
-from ringbinder.runtime.services import Paths, Services, SystemClock
+from ringbinder.runtime.clock import SystemClock
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from structlog.testing import capture_logs
 
 COUNTER = "ringbinder_sink_events_total"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder import Event
-from ringbinder.launches.event_buffer import Bell, EventLog
+from ringbinder.launches.event_buffer import EventLog
+from ringbinder.runtime.wakeup import Wakeup
 
 
 def line(text: str) -> Event:
@@ -106,26 +107,26 @@ def test_an_append_takes_the_same_time_in_a_long_log() -> None:
 
 
 async def test_the_bell_wakes_all_who_wait_and_forgets_who_left() -> None:
-    bell = Bell()
-    waiting = [asyncio.create_task(bell.wait()) for _ in range(3)]
+    wakeup = Wakeup()
+    waiting = [asyncio.create_task(wakeup.wait()) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
-    bell.ring()
+    wakeup.notify_all()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert [task.cancelled() for task in waiting] == [True, False, False]
-    again = asyncio.create_task(bell.wait())
+    again = asyncio.create_task(wakeup.wait())
     await asyncio.sleep(0)
     assert not again.done()
-    bell.ring()
+    wakeup.notify_all()
     await again
 
 
 async def test_who_waits_for_the_bell_no_longer_than_some_seconds_is_told() -> None:
-    bell = Bell()
-    assert await bell.wait(0.01) is False
-    waiting = asyncio.create_task(bell.wait(60))
+    wakeup = Wakeup()
+    assert await wakeup.wait(0.01) is False
+    waiting = asyncio.create_task(wakeup.wait(60))
     await asyncio.sleep(0)
-    bell.ring()
+    wakeup.notify_all()
     assert await waiting is True
 
 

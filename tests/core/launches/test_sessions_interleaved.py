@@ -34,7 +34,8 @@ from ringbinder.launches.sessions import Session, Sessions
 from ringbinder.launches.stages import Stages
 from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.manager import Plugins
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 from ringbinder.testing.stepped import SteppedLoop
 
 from .waiting_world import ERRORS, Doorkeeper, Origin, Ramp, Reader, Shelf, Workshop, World, lines_are_whole

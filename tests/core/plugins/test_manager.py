@@ -12,7 +12,8 @@ import structlog
 from ringbinder import ConfigError, LaunchRequest, PluginError
 from ringbinder.config.loading import load
 from ringbinder.plugins.manager import Plugins
-from ringbinder.runtime.services import Paths, Services
+from ringbinder.runtime.paths import Paths
+from ringbinder.runtime.services import Services
 
 if TYPE_CHECKING:
     from tests.core.conftest import Site

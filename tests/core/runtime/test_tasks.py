@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from ringbinder.runtime.services import Tasks
+from ringbinder.runtime.tasks import Tasks
 from structlog.testing import capture_logs
 
 

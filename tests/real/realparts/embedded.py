@@ -12,8 +12,8 @@ import attrs
 import pytest
 from attrs import define, field
 from ringbinder.model import Image, LaunchRequest, Plan
-from ringbinder.plugins.bases import Context
-from ringbinder.runtime.services import Paths
+from ringbinder.plugins.context import Context
+from ringbinder.runtime.paths import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions
