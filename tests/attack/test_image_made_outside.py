@@ -100,7 +100,7 @@ def test_registry_follows_the_builder() -> None:
         (["LocalBuilder.sandbox=auto", "LocalRegistry.sandbox=required"], "required"),
     ):
         config = load((), environ={}, sets=sets)
-        assert config.fill(LocalRegistryOptions, LocalRegistry.sections).sandbox == mode
+        assert config.sections.fill(LocalRegistryOptions, LocalRegistry.sections).sandbox == mode
 
 
 async def test_jupyterlab_and_pythons_of_the_sandbox_are_apart(apart: Embedded) -> None:

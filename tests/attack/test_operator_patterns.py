@@ -49,7 +49,7 @@ def test_a_pattern_that_backtracks_is_refused_at_start(tmp_path: Path, option: s
     file = tmp_path / "config.yaml"
     file.write_text(f"{section}: {{{name}: [{item}]}}\n")
     with pytest.raises(ConfigError) as caught:
-        load([file], environ={}).fill(GitHubOptions, GitHubProvider.sections)
+        load([file], environ={}).sections.fill(GitHubOptions, GitHubProvider.sections)
     message = str(caught.value)
     assert f"{option}[0]" in message
     assert "as in ^(?!my-group/).*" in message

@@ -127,7 +127,7 @@ def test_binderhubs_options_reach_the_pod() -> None:
         "KubernetesBuildExecutor.extra_envs={CONTAINER_HOST: unix:///x}",
     ]  # fmt: skip
     config = load(environ={"BUILD_NAMESPACE": "builds"}, sets=sets)
-    options = config.fill(KubernetesBuildOptions, KubernetesBuilder.sections)
+    options = config.sections.fill(KubernetesBuildOptions, KubernetesBuilder.sections)
     assert (options.namespace, options.max_age, options.appendix) == ("builds", 3600.0, "RUN true")
     spec = made(options)["spec"]
     assert spec["containers"][0]["image"] == "r2d:old"

@@ -63,7 +63,7 @@ def test_values_of_a_large_deployment(chart: Chart, tmp_path: Path) -> None:
     file = Path(__file__).parent / "large-deployment.yaml"
     made = chart.render(file)
     config = load(made.files(tmp_path), environ={})
-    assert config.unused() == ()
+    assert config.sections.unused() == ()
     assert config.binderhub.allowed_origins == ("*",)
     given = yaml.safe_load(made.get("Secret", "binder-secret")["stringData"]["chart.yaml"])
     assert given["KubernetesBuildExecutor"]["docker_host"] == "/var/run/dind/docker.sock"

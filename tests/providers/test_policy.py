@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def github_options(tmp_path: Path, text: str, environ: Mapping[str, str] | None = None) -> GitHubOptions:
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    return load([file], environ=environ or {}).fill(GitHubOptions, GitHubProvider.sections)
+    return load([file], environ=environ or {}).sections.fill(GitHubOptions, GitHubProvider.sections)
 
 
 def test_quotas_of_specs(tmp_path: Path) -> None:
@@ -90,16 +90,16 @@ def test_a_token_is_for_the_host_that_it_was_given_for(tmp_path: Path, context: 
     file = tmp_path / "config.yaml"
     file.write_text("GitLabRepoProvider: {private_token: for-gitlab-com, hostname: gitlab.com, retries: 5}\n")
     config = load([file], environ={"GITLAB_ACCESS_TOKEN": "also-for-gitlab-com"})
-    own = config.fill(GitLabOptions, GitLabProvider.sections)
+    own = config.sections.fill(GitLabOptions, GitLabProvider.sections)
     assert (own.private_token, own.access_token) == (Secret("for-gitlab-com"), Secret("also-for-gitlab-com"))
     where = "Ringbinder.instances.lab"
     extra = {"hostname": "git.lab.example"}
-    lab = config.fill(GitLabOptions, GitLabProvider.sections, extra=extra, where=where)
+    lab = config.sections.fill(GitLabOptions, GitLabProvider.sections, extra=extra, where=where)
     assert (lab.hostname, lab.retries) == ("git.lab.example", 5)
     assert not lab.private_token
     assert not lab.access_token
     extra["private_token"] = "for-the-lab"
-    lab = config.fill(GitLabOptions, GitLabProvider.sections, extra=extra, where=where)
+    lab = config.sections.fill(GitLabOptions, GitLabProvider.sections, extra=extra, where=where)
     assert lab.private_token == Secret("for-the-lab")
     github = github_options(tmp_path, "GitHubRepoProvider: {}", {"GITHUB_ACCESS_TOKEN": "from-environment"})
     assert github.access_token == Secret("from-environment")

@@ -82,7 +82,7 @@ async def test_documented_files_work(
     config = load([DOCUMENTED / name for name in files], environ={}, sets=missing)
     assert config.choice.registry == chosen
     kind = PLUGINS[chosen]
-    registry = kind(config.fill(kind.Config, kind.sections), context)
+    registry = kind(config.sections.fill(kind.Config, kind.sections), context)
     assert config.registry_credentials is not None
     server.users = {user: config.registry_credentials.password.reveal()}
 
@@ -110,7 +110,7 @@ def test_a_stranded_password_is_told(tmp_path: Path) -> None:
         "config: {BinderHub: {image_prefix: registry.example/x-}}\n"
     )
     config = load([file], environ={})
-    options = config.fill(OciRegistry.Config, OciRegistry.sections)
+    options = config.sections.fill(OciRegistry.Config, OciRegistry.sections)
     assert not options.password
     assert options.image_prefix == "registry.example/x-"
     [warning] = [text for text in config.warnings if "are not sent to" in text]
@@ -138,6 +138,6 @@ def test_a_wrong_value_is_told_where_it_stands(tmp_path: Path, content: str, tol
     file.write_text(content)
     config = load([file], environ={})
     with pytest.raises(ConfigError) as caught:
-        config.fill(OciRegistry.Config, OciRegistry.sections)
+        config.sections.fill(OciRegistry.Config, OciRegistry.sections)
     assert f"{file}, {told}" in str(caught.value)
     assert "my-secret-word" not in str(caught.value)

@@ -157,5 +157,5 @@ def test_binderhubs_class_chooses_the_plugin(tmp_path: Path, named: str, chosen:
     config = load([file], environ={"BINDERHUB_CONTAINER_REGISTRY_HELPER_AUTH_TOKEN": TOKEN})
     assert config.choice.registry == chosen
     assert any("registry_class" in warning for warning in config.warnings) == odd
-    options = config.fill(HelperOptions, HelperRegistry.sections)
+    options = config.sections.fill(HelperOptions, HelperRegistry.sections)
     assert (options.service_url, options.auth_token.reveal()) == ("http://helper.example:8080", TOKEN)

@@ -233,7 +233,7 @@ class Plugins:
         """What the configuration says to those that keep people out, and nobody has understood."""
         for row in self._selection.wanted():
             if row.guards and row.must_work and row.found.state == "active":
-                yield from self._config.unused_near(row.found.sections, self._idle_sections)
+                yield from self._config.sections.unused_near(row.found.sections, self._idle_sections)
 
     def _idle_sections(self) -> set[str]:
         return {section for found in self.inspect() for section in found.sections}
@@ -255,11 +255,11 @@ class Plugins:
             found.sections = _sections(plugin)
             options: type[Any] = getattr(plugin, "Config", NoOptions)
             beside = SpecOptions if found.kind == "provider" else None
-            config: Any = self._config.fill(
+            config: Any = self._config.sections.fill(
                 options, found.sections, extra=row.extra, where=row.where, beside=beside
             )
             if found.kind == "provider":
-                self._specs[found.name] = self._config.fill(
+                self._specs[found.name] = self._config.sections.fill(
                     SpecOptions,
                     tuple(dict.fromkeys((SPECS_SECTION, *found.sections))),
                     extra=row.extra,
@@ -267,7 +267,7 @@ class Plugins:
                     beside=options,
                 )
             if found.kind == "sink":
-                self._delivery[found.name] = self._config.fill(
+                self._delivery[found.name] = self._config.sections.fill(
                     DeliverySettings,
                     (),
                     extra={

@@ -78,4 +78,4 @@ async def _problems(invocation: Invocation, config: Config) -> list[str]:
         if row.state == "failed":
             problems += [reason for reason in row.reason.splitlines() if reason not in problems]
     idle = {section for row in plugins.inspect() for section in row.sections}
-    return problems + [text for text in config.unused(idle) if text not in problems]
+    return problems + [text for text in config.sections.unused(idle) if text not in problems]

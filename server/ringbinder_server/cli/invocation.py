@@ -50,7 +50,7 @@ class Invocation:
         if writes and (problems := folder_problems(config)):
             raise ConfigError(problems)
         async with running(config, self.log) as app:
-            for text in (*config.risks, *config.unused()):
+            for text in (*config.risks, *config.sections.unused()):
                 echo(redact(f"ringbinder: warning: {text}"), err=True)
             yield app
 

@@ -192,7 +192,7 @@ def test_documented_files(files: tuple[str, ...], registry: str, url: str, odd: 
     assert config.settings.registry == registry
     assert config.registry_credentials is not None
     assert config.registry_credentials.url == url
-    assert config.unused() == ()
+    assert config.sections.unused() == ()
     assert len([text for text in config.warnings if "not used by this version" not in text]) == odd
 
 
@@ -284,7 +284,7 @@ prometheus: {}
     assert config.binderhub.hub_url == "https://hub.example/"
     assert config.registry_credentials is not None
     assert config.registry_credentials.username == "me"
-    assert config.unused() == ()
+    assert config.sections.unused() == ()
     assert f"{file}, line 7: BinderHub.per_repo_quota: known, but not used by this version" in config.warnings
 
 

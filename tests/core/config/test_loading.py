@@ -67,7 +67,7 @@ def problems(*files: Path, environ: dict[str, str] | None = None, sets: list[str
 def filled(
     text: str = "", *, environ: dict[str, str] | None = None, sets: list[str] | None = None
 ) -> Options:
-    return config_of(text, environ=environ, sets=sets).fill(Options, ["Base", "Example"])
+    return config_of(text, environ=environ, sets=sets).sections.fill(Options, ["Base", "Example"])
 
 
 def config_of(text: str, *, environ: dict[str, str] | None = None, sets: list[str] | None = None) -> Config:
@@ -78,7 +78,7 @@ def config_of(text: str, *, environ: dict[str, str] | None = None, sets: list[st
 
 def refusals(config: Config, cls: type[Any] = Options, *sections: str, **keywords: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        config.fill(cls, sections or ["Base", "Example"], **keywords)
+        config.sections.fill(cls, sections or ["Base", "Example"], **keywords)
     return list(caught.value.problems)
 
 
@@ -87,8 +87,8 @@ def test_nothing_at_all() -> None:
     assert (config.settings.builder, config.settings.registry, config.settings.launcher) == ("local",) * 3
     assert config.binderhub.port == 8585
     assert config.registry_credentials is None
-    assert (config.warnings, config.unused()) == ((), ())
-    assert config.fill(Options, ["Base", "Example"]) == Options()
+    assert (config.warnings, config.sections.unused()) == ((), ())
+    assert config.sections.fill(Options, ["Base", "Example"]) == Options()
 
 
 def test_later_sources_win_and_mappings_merge(write: Any) -> None:
@@ -97,26 +97,28 @@ def test_later_sources_win_and_mappings_merge(write: Any) -> None:
     )
     two = write("Example:\n  count: 2\n  labels: {b: two}\n  origins: [w]\n  ratio: 2\n", "two.yaml")
     environ = {"RINGBINDER__Example__count": "3", "RINGBINDER__Example__labels__c": "env", "OTHER": "x"}
-    options = load([one, two], environ=environ, sets=["Example.count=4", "Example.labels.d=set"]).fill(
-        Options, ["Example"]
-    )
+    options = load(
+        [one, two], environ=environ, sets=["Example.count=4", "Example.labels.d=set"]
+    ).sections.fill(Options, ["Example"])
     assert options.name == "one"
     assert options.count == 4
     assert options.labels == {"a": "one", "b": "two", "c": "env", "d": "set"}
     assert options.origins == ("w",)
     assert options.ratio == 2.0
-    assert load([one, two], environ=environ).fill(Options, ["Example"]).count == 3
+    assert load([one, two], environ=environ).sections.fill(Options, ["Example"]).count == 3
 
 
 def test_general_sections_first_then_extra() -> None:
     config = config_of("Base: {name: base, count: 5, other: 1}\nExample: {count: 6}\n")
-    assert config.fill(Options, ["Base", "Example"]).name == "base"
-    assert config.fill(Options, ["Base", "Example"]).count == 6
+    assert config.sections.fill(Options, ["Base", "Example"]).name == "base"
+    assert config.sections.fill(Options, ["Base", "Example"]).count == 6
     assert (
-        config.fill(Options, ["Base", "Example"], extra={"count": 7}, where="Ringbinder.instances.x").count
+        config.sections.fill(
+            Options, ["Base", "Example"], extra={"count": 7}, where="Ringbinder.instances.x"
+        ).count
         == 7
     )
-    assert config.fill(Options, ["Example"]).name == "x"
+    assert config.sections.fill(Options, ["Example"]).name == "x"
 
 
 def test_every_type() -> None:
@@ -306,14 +308,14 @@ def test_problems_of_an_instance_stand_where_it_stands(write: Any) -> None:
 
 def test_unknown_options_and_sections(write: Any) -> None:
     config = load([write("Base: {nmae: a, other: b}\nExmaple: {}\nGitHubRepoProvidr: {}\n")], environ={})
-    config.fill(Options, ["Base", "Example"])
+    config.sections.fill(Options, ["Base", "Example"])
 
     @frozen
     class Another:
         other: str = ""
 
-    config.fill(Another, ["Base", "Another"])
-    assert [text.rpartition("/")[2] for text in config.unused()] == [
+    config.sections.fill(Another, ["Base", "Another"])
+    assert [text.rpartition("/")[2] for text in config.sections.unused()] == [
         'config.yaml, line 2: Exmaple: unknown section. Did you mean "Example"?',
         'config.yaml, line 3: GitHubRepoProvidr: unknown section. Did you mean "GitHubRepoProvider"?',
         'config.yaml, line 1: Base.nmae: unknown option. Did you mean "name"?',
@@ -323,9 +325,9 @@ def test_unknown_options_and_sections(write: Any) -> None:
 def test_what_is_told_is_not_told_again(write: Any) -> None:
     config = load([write("Example: {nmae: a}\nFakeBuilder: {x: 1}\n")], environ={})
     assert len(refusals(config)) == 1
-    [unknown] = config.unused()
+    [unknown] = config.sections.unused()
     assert unknown.endswith("FakeBuilder: unknown section.")
-    assert config.unused({"FakeBuilder"}) == ()
+    assert config.sections.unused({"FakeBuilder"}) == ()
 
 
 def test_known_options_are_no_error_before_anything_uses_them() -> None:
@@ -335,8 +337,8 @@ def test_known_options_are_no_error_before_anything_uses_them() -> None:
     class GitHub:
         hostname: str = "github.com"
 
-    config.fill(GitHub, ["RepoProvider", "GitHubRepoProvider"])
-    assert config.unused() == ()
+    config.sections.fill(GitHub, ["RepoProvider", "GitHubRepoProvider"])
+    assert config.sections.unused() == ()
     [warning] = config.warnings
     assert "GitHubRepoProvider.access_token: known, but not used by this version" in warning
 
@@ -356,11 +358,13 @@ def test_own_environment_variable_fills_what_nothing_else_fills() -> None:
     "text", ["0123", "1e5", "yes", "null", "*", "@x", "a: b", "[1", "x #y", "", " x ", "it's"]
 )
 def test_text_from_outside_is_taken_as_it_is(text: str) -> None:
-    assert load(environ={"RINGBINDER__Example__token": text}).fill(Options, ["Example"]).token == Secret(text)
-    assert load(environ={}, sets=[f"Example.name={text}"]).fill(Options, ["Example"]).name == text
+    assert load(environ={"RINGBINDER__Example__token": text}).sections.fill(
+        Options, ["Example"]
+    ).token == Secret(text)
+    assert load(environ={}, sets=[f"Example.name={text}"]).sections.fill(Options, ["Example"]).name == text
     deep = load(environ={}, sets=[f"Ringbinder.instances.lab.name={text}"])
     extra = deep.settings.instances["lab"]
-    assert deep.fill(Options, [], extra=extra, where="Ringbinder.instances.lab").name == text
+    assert deep.sections.fill(Options, [], extra=extra, where="Ringbinder.instances.lab").name == text
 
 
 def test_yaml_from_outside() -> None:
@@ -424,8 +428,8 @@ def test_malformed_settings_from_outside(environ: dict[str, str], sets: list[str
 def test_no_secret_is_ever_printed(given: str, value: str, write: Any) -> None:
     try:
         config = load([write("Example:\n  " + given.format(value=value))], environ={})
-        config.fill(Options, ["Example"])
-        shown = repr(config) + repr(config.unused())
+        config.sections.fill(Options, ["Example"])
+        shown = repr(config) + repr(config.sections.unused())
     except ConfigError as error:
         shown = str(error)
     assert value not in shown

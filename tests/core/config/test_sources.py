@@ -161,8 +161,8 @@ def test_anchors_and_merge_keys(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("One: &x {a: 1, b: 2}\nTwo:\n  <<: *x\n  b: 3\n")
     config = load([file], environ={}, sets=["One.a=9"])
-    assert config.fill(Options, ["One"]) == Options(9, 2)
-    assert config.fill(Options, ["Two"]) == Options(1, 3)
+    assert config.sections.fill(Options, ["One"]) == Options(9, 2)
+    assert config.sections.fill(Options, ["Two"]) == Options(1, 3)
 
 
 def test_values_of_one_anchor_do_not_become_one_mapping(tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_values_of_one_anchor_do_not_become_one_mapping(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("One: {labels: &x {a: b}}\nTwo: {labels: *x}\n")
     config = load([file], environ={}, sets=["One.labels.c=d"])
-    assert config.fill(Options, ["One"]).labels == {"a": "b", "c": "d"}
-    assert config.fill(Options, ["Two"]).labels == {"a": "b"}
+    assert config.sections.fill(Options, ["One"]).labels == {"a": "b", "c": "d"}
+    assert config.sections.fill(Options, ["Two"]).labels == {"a": "b"}
 
 
 def test_problem_of_a_merged_value_stands_where_the_value_does(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def problems_of(
         config = load(files, environ=environ or {}, sets=sets or [])
     except ConfigError as error:
         return list(error.problems) or ["a ConfigError without a problem"]
-    return [] if isinstance(config.unused() + config.warnings, tuple) else ["no tuple"]
+    return [] if isinstance(config.sections.unused() + config.warnings, tuple) else ["no tuple"]
 
 
 def survives(content: bytes) -> None:
