@@ -7,7 +7,7 @@ author = "The Ringbinder developers"
 copyright = "the Ringbinder developers"
 version = release = installed("ringbinder")
 
-extensions = ["myst_parser", "sphinx.ext.doctest"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = True
@@ -18,3 +18,8 @@ myst_enable_extensions = ["colon_fence"]
 html_theme = "furo"
 html_title = "Ringbinder"
 html_copy_source = False
+
+# Docstrings are plain text with code in single backticks; the types of others have no pages to link to.
+default_role = "code"
+autodoc_typehints = "description"
+nitpick_ignore_regex = [("py:.*", ".*")]
