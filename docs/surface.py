@@ -83,15 +83,24 @@ def _arguments(function: Any) -> Iterator[str]:
 def unexplained(root: Path) -> list[str]:
     """Changed lines of the record in the repository `root` of which the changelog does not say the name.
 
-    Of what has gone, its own name; of what has come, the name of the hook, function or class that it belongs to.
+    Of what has gone, its own name, or that of the function that has gone with it; of what has come, the name of the hook, function or class that it belongs to.
     Changed since the last release; before there is one, since the record was changed last.
     """
     before = _git(root, "show", f"{_earlier(root)}:docs/surface.txt").splitlines()
     now = (root / "docs" / "surface.txt").read_text().splitlines()
     changelog = (root / "CHANGELOG.md").read_text()
-    gone = [line for line in before if line not in now and line.split()[-1] not in changelog]
+    whole = [line.partition("(")[0] for line in before]
+    gone = [
+        line
+        for line, name in zip(before, whole, strict=True)
+        if line not in now and not _named(line, changelog) and (name in now or not _named(name, changelog))
+    ]
     come = [line for line in now if line not in before and _owner(line, now) not in changelog]
     return gone + come
+
+
+def _named(line: str, changelog: str) -> bool:
+    return line.split()[-1] in changelog
 
 
 def _owner(line: str, record: list[str]) -> str:

@@ -175,10 +175,10 @@ def no_process_is_left() -> Iterator[None]:
     yield
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     _, left = psutil.wait_procs([process for process in started if not _is_ours(process)], _SECONDS_TO_VANISH)
-    told = [_described(process) for process in left]
+    reported = [_described(process) for process in left]
     for process in left:
         process.kill()
-    assert not told, "processes outlived the tests:\n" + "\n".join(told)
+    assert not reported, "processes outlived the tests:\n" + "\n".join(reported)
 
 
 def _is_ours(process: psutil.Process) -> bool:

@@ -79,7 +79,7 @@ class Leash:
                     break
                 self._end_tree(kill=overdue >= 0)
             for fd, _ in self.poller.poll(None if self.deadline is None else _LOOK_AGAIN * 1000):
-                self._hear(fd)
+                self._receive(fd)
         return -signal.SIGKILL if self.code is None else self.code
 
     def _some_left(self) -> bool:
@@ -115,7 +115,7 @@ class Leash:
             return False
         return True
 
-    def _hear(self, fd: int) -> None:
+    def _receive(self, fd: int) -> None:
         data = os.read(fd, 4096)
         if fd == self.wakeup:
             if signal.SIGTERM in data:
@@ -127,7 +127,7 @@ class Leash:
             self.end_within(_ORPHANED_GRACE)
 
 
-def _heard(number: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     """Nothing: the wake-up pipe tells. A handler, unlike SIG_IGN, is not inherited by the command."""
 
 
@@ -182,7 +182,7 @@ def main() -> None:
     os.set_blocking(wakeup_write, False)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, _heard)
+        signal.signal(number, _on_signal)
     subreaper = _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     pid, failure = _start(sys.argv[5:], nice, subreaper)
     os.write(status, b"E %d\n" % failure if failure else b"S %d\n" % pid)

@@ -49,7 +49,7 @@ class Cause:
     cause: str
     advice: str
 
-    def told(self, match: Match) -> str:
+    def describe(self, match: Match) -> str:
         """The cause in words."""
         named = match.groupdict(default="")
         return self.cause.format(**named | {"name": named.get("name") or named.get("name2", "")})
@@ -64,5 +64,5 @@ def first_known(causes: Iterable[Cause], messages: Iterable[str]) -> Diagnosis |
             continue
         for line in reversed(lines):
             if match := known.pattern.search(line):
-                return Diagnosis(known.told(match), line, known.advice, known.code)
+                return Diagnosis(known.describe(match), line, known.advice, known.code)
     return None

@@ -223,8 +223,8 @@ class Image:
 
 
 @frozen
-class Room:
-    """What `make_room` has done: the images that it removed, or would, and in words how full it was and is."""
+class PruneResult:
+    """What `prune_images` has done: the images that it removed, or would, and in words how full it was and is."""
 
     removed: tuple[Image, ...]
     summary: str

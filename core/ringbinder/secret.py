@@ -124,7 +124,7 @@ class _Values:
                 self._lock.release()
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in `text` they stand, in order; stretches may overlap."""
+        """Where in `text` they stand, in order; segments may overlap."""
         with self._lock:
             self._catch_up()
             if len(self._counts) <= _FEW:

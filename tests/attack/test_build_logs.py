@@ -41,25 +41,25 @@ BEGINNING = "The push refers to repository [registry.example/x]"
 def test_line_of_hostile_json_is_logged_and_harms_nothing(line: str) -> None:
     log = RecordingLog()
     reader = LogReader(log)
-    reader.hear(line)
-    reader.hear(json.dumps({"phase": "building", "message": "Step 1\n"}))
+    reader.receive(line)
+    reader.receive(json.dumps({"phase": "building", "message": "Step 1\n"}))
     assert [text for _, text in log.lines][1:] == ["Step 1\n"]
     assert len(reader.reason) <= 1000
 
 
 def test_message_full_of_commas_keeps_its_phase() -> None:
     log = RecordingLog()
-    LogReader(log).hear(json.dumps({"phase": "building", "message": "," * 30_000}))
+    LogReader(log).receive(json.dumps({"phase": "building", "message": "," * 30_000}))
     assert log.lines == [("building", "," * 30_000)]
 
 
 def test_push_that_a_repository_prints_is_bounded() -> None:
     text = PushText()
-    text.hear(BEGINNING)
+    text.receive(BEGINNING)
     for number in range(2_000):
-        text.hear(f"{number:012x}: Pushing {'x' * 1000}")
-        text.hear(f"#1 pushing layer sha256:{number} {'x' * 1000}")
-    layers = text.hear(f"{0:012x}: Pushed")
+        text.receive(f"{number:012x}: Pushing {'x' * 1000}")
+        text.receive(f"#1 pushing layer sha256:{number} {'x' * 1000}")
+    layers = text.receive(f"{0:012x}: Pushed")
     assert layers is not None
     assert len(layers) <= 500
     assert max(len(str(state)) for state in layers.values()) <= 200
@@ -68,15 +68,15 @@ def test_push_that_a_repository_prints_is_bounded() -> None:
 @pytest.mark.parametrize("amount", ["9" * 400, "1." * 300, ".", "1e9"])
 def test_amount_that_is_no_number_is_text(amount: str) -> None:
     text = PushText()
-    text.hear(BEGINNING)
-    assert text.hear(f"{'a' * 12}: Pushing [>] {amount}MB/{amount}GB")
+    text.receive(BEGINNING)
+    assert text.receive(f"{'a' * 12}: Pushing [>] {amount}MB/{amount}GB")
 
 
 @given(amount=st.text("0123456789.", max_size=400), unit=st.sampled_from(["B", "kB", "MB", "TiB", "GB"]))
 def test_any_amount_is_taken(amount: str, unit: str) -> None:
     text = PushText()
-    text.hear(BEGINNING)
-    text.hear(f"{'a' * 12}: Pushing [=>] {amount}{unit}/{amount}{unit}")
+    text.receive(BEGINNING)
+    text.receive(f"{'a' * 12}: Pushing [=>] {amount}{unit}/{amount}{unit}")
 
 
 @pytest.fixture

@@ -304,7 +304,7 @@ async def test_image_cleaner_outlives_any_answer(
             service.wrong = None
             await until(lambda: any(entry["event"].endswith("works again") for entry in logs))
         assert not task.done()
-        told = [entry["event"] for entry in logs if "the cleaner of images failed" in entry["event"]]
-        assert told == ["the cleaner of images failed, trying again: they may fill the engine's disk"]
+        reported = [entry["event"] for entry in logs if "the cleaner of images failed" in entry["event"]]
+        assert reported == ["the cleaner of images failed, trying again: they may fill the engine's disk"]
         with suppress(asyncio.CancelledError):
             await context.services.close()

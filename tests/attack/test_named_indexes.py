@@ -24,12 +24,12 @@ class Index:
 
     def __init__(self, stack: ExitStack) -> None:
         self.heard: list[str] = []
-        heard = self.heard
+        received = self.heard
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 sent = self.headers.get("Authorization", "")
-                heard.append(base64.b64decode(sent.removeprefix("Basic ")).decode())
+                received.append(base64.b64decode(sent.removeprefix("Basic ")).decode())
                 self.send_response(404 if sent else 401)
                 self.send_header("WWW-Authenticate", 'Basic realm="index"')
                 self.send_header("Content-Length", "0")

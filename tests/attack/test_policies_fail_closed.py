@@ -120,10 +120,10 @@ async def test_policy_that_is_broken_keeps_the_server_down(
     with pytest.raises((ConfigError, PluginError)) as caught:
         async with memory_app(tmp_path, {f"{kind}:mine": broken}):
             pytest.fail("it runs")
-    told = str(caught.value)
-    assert BROKEN[broken] in told
+    reported = str(caught.value)
+    assert BROKEN[broken] in reported
     for words in (f"{kind}:mine", "Ringbinder.disabled_plugins: [mine]", "Ringbinder.may_fail: [mine]"):
-        assert words in told
+        assert words in reported
 
 
 async def test_rate_limit_with_a_misspelt_option_keeps_the_server_down(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.real("uv", "jupyterlab")
 async def test_notebook_beyond_its_disk_is_stopped(
     embedded: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: dict[str, tuple[str, str]] = {}
+    fields: dict[str, tuple[str, str]] = {}
 
     def stopped(_: Services, id: str, reason: str, seconds: float, message: str) -> None:
-        told[id] = (reason, message)
+        fields[id] = (reason, message)
 
     monkeypatch.setattr(Services, "server_stopped", stopped)
     image = await embedded.build(embedded.plan({"data.txt": "data\n"}))
@@ -33,7 +33,7 @@ async def test_notebook_beyond_its_disk_is_stopped(
         await launcher._running[server.id].ended
         await kernel.close()
     facts = summary(embedded.state, server.id)
-    reason, message = told[server.id]
+    reason, message = fields[server.id]
     assert (reason, facts["reason"]) == ("full", "full")
     assert "more than 50000000 (LocalLauncher.disk_limit)" in message
     assert facts["changed"] == ["d/big"]

@@ -45,14 +45,14 @@ async def test_damaged_jupyterlab_is_installed_again(apart: Embedded) -> None:
         await launcher.stop(await launcher.launch(image, request(), apart.log))
         shared = launcher._shared.entry
         assert await wholeness.damage(shared, (shared.read() or {})["packages"]) == ""
-        for told, damage in DAMAGES.items():
+        for reported, damage in DAMAGES.items():
             damage(shared)
             server = await launcher.launch(image, request(), apart.log)
             async with api(server) as client, client.get("/api/status") as answer:
                 assert answer.status == 200
             await launcher.stop(server)
             [line] = [line for _, line in apart.log.lines if "is damaged" in line]
-            assert told in line
+            assert reported in line
             apart.log.lines.clear()
         shared.python.unlink()
         await launcher.stop(await launcher.launch(image, request(), apart.log))

@@ -71,7 +71,7 @@ def test_echo_writes_one_line_for_each(capsys: pytest.CaptureFixture[str]) -> No
 def test_display_shows_hostile_events_harmlessly(display: Plain, capfd: pytest.CaptureFixture[str]) -> None:
     display.show(Event("building", f"{HOSTILE}\n"))
     display.failed(Event("failed", f"{HOSTILE}\n", {"line": HOSTILE, "advice": HOSTILE, "code": HOSTILE}), ())
-    display.say(HOSTILE)
+    display.print(HOSTILE)
     display.ready(f"http://127.0.0.1/{HOSTILE}", 1.0)
     display.built(HOSTILE)
     shown = "".join(capfd.readouterr())

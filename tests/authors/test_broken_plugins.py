@@ -101,8 +101,8 @@ async def test_it_is_left_out(row: str, tmp_path: Path) -> None:
         async with memory_app(tmp_path, {"provider:shelf": plugin}) as app:
             await healthy(app)
             assert "shelf" not in app.app.providers()
-    (told,) = [entry for entry in logs if entry.get("plugin") == "provider:shelf"]
-    assert words in told["reason"]
+    (reported,) = [entry for entry in logs if entry.get("plugin") == "provider:shelf"]
+    assert words in reported["reason"]
 
 
 @pytest.mark.parametrize("row", FAILING)
@@ -116,16 +116,19 @@ async def test_its_own_launches_fail_and_say_whose_bug_it_is(row: str, tmp_path:
             assert events[-1].phase == "failed"
             assert len([event for event in events if event.phase == "failed"]) == 1
             await healthy(app)
-    told = [f"{entry} {getattr(entry.get('exc_info'), '__notes__', '')}" for entry in logs]
-    assert words in events[-1].message or any(words in text for text in told), (events[-1].message, told)
+    reported = [f"{entry} {getattr(entry.get('exc_info'), '__notes__', '')}" for entry in logs]
+    assert words in events[-1].message or any(words in text for text in reported), (
+        events[-1].message,
+        reported,
+    )
 
 
 async def test_a_task_in_the_background_that_fails_is_named(tmp_path: Path) -> None:
     with capture_logs() as logs:
         async with memory_app(tmp_path, {"plugin:shelf": FailingTask}) as app:
             await healthy(app)
-    told = [entry for entry in logs if entry["event"] == "background task failed"]
-    assert {entry["task"] for entry in told} == {"shelf: tidy up"}
+    reported = [entry for entry in logs if entry["event"] == "background task failed"]
+    assert {entry["task"] for entry in reported} == {"shelf: tidy up"}
 
 
 async def test_a_sink_that_fails_costs_no_launch(tmp_path: Path) -> None:

@@ -86,9 +86,9 @@ def test_a_new_plugin_works_as_it_is(kind: str, fresh: Environment, tmp_path: Pa
     fresh("ringbinder", "plugins", "new", kind, NAME, cwd=tmp_path)
     project = tmp_path / Project(kind, NAME).distribution
     fresh.install("--editable", project)
-    told = fresh("pytest", "-q", cwd=project)
-    assert "passed" in told
-    assert "failed" not in told
+    reported = fresh("pytest", "-q", cwd=project)
+    assert "passed" in reported
+    assert "failed" not in reported
     with web() as (address, posted):
         link, sets = options(kind, address)
         events = fresh.launch(link, *[part for text in sets for part in ("--set", text)])

@@ -126,8 +126,8 @@ class Shell:
 
     async def _listen(self) -> None:
         assert self.process.stdout is not None
-        while heard := await self.process.stdout.read(65536):
-            self.said += heard.decode(errors="replace")
+        while received := await self.process.stdout.read(65536):
+            self.said += received.decode(errors="replace")
             self._news.set()
         self._news.set()
 
@@ -148,12 +148,12 @@ class Shell:
         assert address is not None, self.said[since:]
         kernel = await open_kernel(Server("tutorial", address[1], Secret(address[2])))
         try:
-            said = await kernel.run(
+            reason = await kernel.run(
                 "import json; exec(json.load(open('lesson.ipynb'))['cells'][0]['source'])"
             )
         finally:
             await kernel.close()
-        assert said == "45\n"
+        assert reason == "45\n"
 
 
 @pytest.fixture

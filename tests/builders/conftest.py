@@ -12,7 +12,7 @@ from ringbinder.model import GitSource, Plan, Repo, Target
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.kubeapi import KubeApi
-from ringbinder_builders._build_world import BuildTimes
+from ringbinder_builders._build_cluster import BuildTimes
 from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
 from ringbinder_builders.kubernetes import KubernetesBuilder
 from ringbinder_cluster.client import Patience

@@ -118,8 +118,8 @@ def test_what_says_only_that_it_failed_is_no_reason() -> None:
 
 def test_colours_are_no_part_of_a_reason() -> None:
     # As docker's older builder prints what a command writes to its standard error.
-    told = ["\x1b[91m/tmp/x: line 30: /srv/mamba: No such file or directory\n\x1b[0m"]
-    assert causes.telling_line(told) == "/tmp/x: line 30: /srv/mamba: No such file or directory"
+    reported = ["\x1b[91m/tmp/x: line 30: /srv/mamba: No such file or directory\n\x1b[0m"]
+    assert causes.telling_line(reported) == "/tmp/x: line 30: /srv/mamba: No such file or directory"
 
 
 @given(st.lists(st.text()))

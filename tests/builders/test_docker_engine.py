@@ -81,11 +81,11 @@ async def test_a_socket_that_nobody_listens_at(context: Context, tmp_path: Path)
 
 
 async def test_what_no_build_can_do_without_is_told_at_the_start(context: Context, tmp_path: Path) -> None:
-    for options, told in (
+    for options, reported in (
         ({"repo2docker": "no-such-program"}, "pip install jupyter-repo2docker"),
         ({"repo2docker": "/bin/true", "repo2docker_config": tmp_path / "none.py"}, "none.py"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=reported):
             await anext(aiter(make(context, **options).lifespan()))
 
 
@@ -184,13 +184,13 @@ async def test_room_is_made_and_what_is_used_stays(
     options = {"docker_host": docker_engine.address, "threshold_type": "absolute", "threshold_low": 0.0}
     try:
         calm = make(context, threshold_high=1e15, **options)
-        assert (await calm.make_room(dry_run=False)).removed == ()
+        assert (await calm.prune_images(dry_run=False)).removed == ()
         young = make(context, threshold_high=1.0, **options)
-        assert (await young.make_room(dry_run=False)).removed == (), (
+        assert (await young.prune_images(dry_run=False)).removed == (), (
             "an image may be on its way to the registry"
         )
         full = make(context, threshold_high=1.0, min_age=0.0, **options)
-        would = [image.name for image in (await full.make_room(dry_run=True)).removed]
+        would = [image.name for image in (await full.prune_images(dry_run=True)).removed]
         assert f"{tag}/old:1" in would
         assert {f"{tag}/used:1", f"{tag}/other:1", base_image}.isdisjoint(would)
         used = {image.name: image.in_use for image in await full.images()}
@@ -200,7 +200,7 @@ async def test_room_is_made_and_what_is_used_stays(
         with pytest.raises(UserError) as caught:
             await full.delete(image)
         assert caught.value.code == "image-in-use"
-        room = await full.make_room(dry_run=False)
+        room = await full.prune_images(dry_run=False)
         assert f"{tag}/old:1" in [image.name for image in room.removed]
         assert {f"{tag}/used:1", f"{tag}/other:1"} <= docker_engine.tags()
         assert f"{tag}/old:1" not in docker_engine.tags()
@@ -211,7 +211,7 @@ async def test_room_is_made_and_what_is_used_stays(
 
 @pytest.mark.real("dockerd")
 async def test_how_full_the_disk_is_counts_by_default(context: Context, docker_engine: RealEngine) -> None:
-    room = await make(context, docker_host=docker_engine.address, threshold_high=100.0).make_room(
+    room = await make(context, docker_host=docker_engine.address, threshold_high=100.0).prune_images(
         dry_run=True
     )
     assert room.removed == ()

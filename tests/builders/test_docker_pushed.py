@@ -59,12 +59,12 @@ async def test_an_image_is_built_pushed_and_found_again(
     installed = request.getfixturevalue(version)
     config = configuration(tmp_path, docker_engine, installed, password_registry, PASSWORD)
     async with running(config, structlog.get_logger()) as app:
-        told = await build(app, git_server, "small")
-        assert told[-1].phase == "ready", told[-1].message
-        phases = {event.phase for event in told}
+        reported = await build(app, git_server, "small")
+        assert reported[-1].phase == "ready", reported[-1].message
+        phases = {event.phase for event in reported}
         assert {"fetching", "building", "pushing", "ready"} <= phases
-        assert [event for event in told if event.phase == "pushing" and "progress" in event.data]
-        assert PASSWORD not in "".join(event.message for event in told)
+        assert [event for event in reported if event.phase == "pushing" and "progress" in event.data]
+        assert PASSWORD not in "".join(event.message for event in reported)
         again = await build(app, git_server, "small")
         assert again[-1].phase == "ready"
         assert not {"building", "pushing"} & {event.phase for event in again}
@@ -80,8 +80,8 @@ async def test_a_registry_that_takes_nothing_is_told_and_the_image_is_not_truste
         config = configuration(tmp_path, docker_engine, repo2docker_2024, refusing)
         async with running(config, structlog.get_logger()) as app:
             for _ in range(2):  # the engine has the image by then, and the registry still has not
-                told = await build(app, git_server, "small")
-                assert told[-1].phase == "failed"
-                assert refusing.host in told[-1].message
-                assert "ushing" in told[-1].message
-                assert "building" in {event.phase for event in told}
+                reported = await build(app, git_server, "small")
+                assert reported[-1].phase == "failed"
+                assert refusing.host in reported[-1].message
+                assert "ushing" in reported[-1].message
+                assert "building" in {event.phase for event in reported}

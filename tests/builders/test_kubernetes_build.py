@@ -15,7 +15,7 @@ from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Exit, Hold, Line, Stuck, Wait, Warned
-from ringbinder_builders._build_world import BuildTimes
+from ringbinder_builders._build_cluster import BuildTimes
 from ringbinder_cluster.client import Patience
 
 from .conftest import QuickBuilder, Replica, make_plan, target
@@ -382,11 +382,11 @@ async def test_ringbinder_stops_and_its_next_start_goes_on_with_the_build(
     assert "shutting down" in first.terminal.message
     async with application(api, tmp_path / "second") as app:
         second = app.launch(request)
-        told = []
+        reported = []
         async for batch in second.read():
-            told += [event for _, event in batch]
-            if any(event.message == "begun\n" for event in told):
+            reported += [event for _, event in batch]
+            if any(event.message == "begun\n" for event in reported):
                 go_on.set()
-    assert [event.message for event in told if event.phase == "building"] == ["begun\n", "ended\n"]
-    assert told[-1].phase == "ready"
+    assert [event.message for event in reported if event.phase == "building"] == ["begun\n", "ended\n"]
+    assert reported[-1].phase == "ready"
     assert len(api.created) == 1

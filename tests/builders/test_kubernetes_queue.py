@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Exit, Hold, Line
-from ringbinder_builders._build_world import World
+from ringbinder_builders._build_cluster import BuildCluster
 from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
 from ringbinder_cluster.client import Cluster
 from ringbinder_cluster.watching import PodWatch
@@ -19,12 +19,12 @@ from ringbinder_cluster.watching import PodWatch
 from .conftest import Replica, make_plan, target
 
 
-def world(folder: Path, limit: int) -> World:
+def world(folder: Path, limit: int) -> BuildCluster:
     """One whose cache is told of pods by hand."""
     context, nobody = make_context(folder, "kubernetes"), cast("Cluster", None)
     watch = PodWatch(nobody, "binder", "", context.clock, context.log)
     options = KubernetesBuildOptions(concurrent_build_limit=limit)
-    return World(nobody, watch, options, context.log, context.clock)
+    return BuildCluster(nobody, watch, options, context.log, context.clock)
 
 
 def pod(number: int, phase: str, version: int) -> dict[str, Any]:

@@ -53,8 +53,8 @@ async def test_a_thousand_watchers_of_two_replicas(api: KubeApi, tmp_path: Path)
         late = [asyncio.create_task(watch((a, b)[number % 2])) for number in range(WATCHERS // 2)]
         await asyncio.sleep(0.2)
         go_on.set()
-        told = await asyncio.gather(*early, *late)
+        reported = await asyncio.gather(*early, *late)
         assert api.requests["get pods/log"] == 4  # each replica followed it once, and looked for the end
     whole = [f"line {number}\n" for number in range(LINES)]
-    assert sum(lines == whole and last == "ready" for lines, last in told) == WATCHERS
+    assert sum(lines == whole and last == "ready" for lines, last in reported) == WATCHERS
     assert len(api.created) == 1

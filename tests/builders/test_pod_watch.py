@@ -115,7 +115,7 @@ def test_half_an_event_is_a_broken_connection(line: bytes) -> None:
 
 
 def test_an_error_event_is_an_answer_of_the_api_server() -> None:
-    told: dict[str, Any] = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+    fields: dict[str, Any] = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
     with pytest.raises(ApiError, match="too old") as caught:
-        watch()._take(json.dumps({"type": "ERROR", "object": told}).encode())
+        watch()._take(json.dumps({"type": "ERROR", "object": fields}).encode())
     assert caught.value.status == 410

@@ -29,7 +29,7 @@ def read(name: str) -> tuple[RecordingLog, LogReader]:
     log = RecordingLog()
     reader = LogReader(log)
     for line in (SAMPLES / name).read_text().splitlines(keepends=True):
-        reader.hear(line)
+        reader.receive(line)
     return log, reader
 
 
@@ -93,9 +93,9 @@ def test_the_text_of_a_push_becomes_the_state_of_its_layers() -> None:
 def test_of_a_large_image_every_layer_ends_well() -> None:
     log = RecordingLog()
     reader = LogReader(log)
-    reader.hear('{"message": "#26 DONE 3.6s\\n", "phase": "building"}')
+    reader.receive('{"message": "#26 DONE 3.6s\\n", "phase": "building"}')
     for line in (SAMPLES / "2026-push.jsonl").read_text().splitlines():
-        reader.hear(line)
+        reader.receive(line)
     assert len(log.layers[-1]) > 20
     assert {state.partition(" ")[0] for state in log.layers[-1].values()} == {"Pushed", "Mounted"}
 
@@ -117,7 +117,7 @@ def test_the_reason_of_a_failure_is_kept_and_its_traceback_is_not_shown() -> Non
 def test_a_failure_record_is_a_line_and_the_reason(record: dict[str, str]) -> None:
     log = RecordingLog()
     reader = LogReader(log)
-    reader.hear(json.dumps(record))
+    reader.receive(json.dumps(record))
     assert reader.reason == "no space left"
     assert log.text == record["message"].strip()
 
@@ -133,7 +133,7 @@ def test_lines_of_any_form_belong_to_the_phase_before_them() -> None:
         "[1]",
         "",
     ]:
-        reader.hear(line)
+        reader.receive(line)
     assert [phase for phase, _ in log.lines] == ["fetching"] + ["building"] * 5
     assert log.lines[1][1] == "12%\r"
 
@@ -145,25 +145,25 @@ def test_it_takes_any_line_and_loses_none(lines: list[str | dict[str, Any]]) -> 
     log = RecordingLog()
     reader = LogReader(log)
     for line in lines:
-        reader.hear(line if isinstance(line, str) else json.dumps(line))
+        reader.receive(line if isinstance(line, str) else json.dumps(line))
     assert len(log.lines) + len(log.layers) == len(lines)
     assert isinstance(reader.reason, str)
 
 
 def test_buildx_with_dockers_own_driver() -> None:
     push = PushText()
-    assert push.hear(f"#9 pushing layer {LAYER} 1.05MB / 10.5MB 0.2s\n") == {
+    assert push.receive(f"#9 pushing layer {LAYER} 1.05MB / 10.5MB 0.2s\n") == {
         LAYER: {"current": 1_050_000, "total": 10_500_000}
     }
-    assert push.hear(f"#9 pushing layer {LAYER} 10.5MB / 10.5MB 1.2s done\n") == {LAYER: "Pushed"}
-    assert push.hear("#9 DONE 1.3s\n") == {LAYER: "Pushed"}
-    assert push.hear("#10 DONE 1.3s\n") is None
+    assert push.receive(f"#9 pushing layer {LAYER} 10.5MB / 10.5MB 1.2s done\n") == {LAYER: "Pushed"}
+    assert push.receive("#9 DONE 1.3s\n") == {LAYER: "Pushed"}
+    assert push.receive("#10 DONE 1.3s\n") is None
 
 
 def test_buildkit_says_no_layers() -> None:
     push = PushText()
-    assert push.hear("#12 pushing layers 3.1s done\n") == {}
-    assert push.hear(f"#12 pushing manifest for registry.example/a:1@{DIGEST} 0.1s done\n") == {}
+    assert push.receive("#12 pushing layers 3.1s done\n") == {}
+    assert push.receive(f"#12 pushing manifest for registry.example/a:1@{DIGEST} 0.1s done\n") == {}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_buildkit_says_no_layers() -> None:
     ],
 )
 def test_what_a_repository_prints_is_no_push(text: str) -> None:
-    assert PushText().hear(text) is None
+    assert PushText().receive(text) is None
 
 
 states = st.sampled_from(["Preparing", "Waiting", "Pushed", "Layer already exists", "Mounted from a/b"])
@@ -186,24 +186,24 @@ amounts = st.integers(0, 10**12).flatmap(lambda total: st.tuples(st.integers(0, 
 @given(st.lists(st.tuples(st.from_regex(r"[0-9a-f]{12}", fullmatch=True), states | amounts), min_size=1))
 def test_every_layer_has_its_last_state(said: list[tuple[str, Any]]) -> None:
     push = PushText()
-    assert push.hear("The push refers to repository [registry.example/a]\n") == {}
+    assert push.receive("The push refers to repository [registry.example/a]\n") == {}
     expected: dict[str, Any] = {}
-    heard: Any = None
+    received: Any = None
     for layer, state in said:
         if isinstance(state, tuple):
             expected[layer] = {"current": state[0], "total": state[1]}
-            heard = push.hear(f"{layer}: Pushing [==>   ]  {state[0]}B/{state[1]}B\r")
+            received = push.receive(f"{layer}: Pushing [==>   ]  {state[0]}B/{state[1]}B\r")
         else:
             expected[layer] = state
-            heard = push.hear(f"{layer}: {state}\n")
-    assert heard == expected
-    push.hear(f"1a2b3c: digest: {DIGEST} size: 2201\n")
+            received = push.receive(f"{layer}: {state}\n")
+    assert received == expected
+    push.receive(f"1a2b3c: digest: {DIGEST} size: 2201\n")
     assert push.digest == DIGEST
 
 
 @given(st.lists(st.text()))
 def test_any_text_is_heard(lines: list[str]) -> None:
     push = PushText()
-    push.hear("The push refers to repository [registry.example/a]\n")
+    push.receive("The push refers to repository [registry.example/a]\n")
     for line in lines:
-        assert push.hear(line) is None or isinstance(push.hear(line), dict)
+        assert push.receive(line) is None or isinstance(push.receive(line), dict)

@@ -43,9 +43,9 @@ def test_every_manifest_is_right(version: str, builder: str, sets: list[str], ch
 
 
 def test_helm_finds_nothing_to_complain_of(chart: Chart) -> None:
-    told = chart.run("lint", "--strict", str(chart.folder), "--set", COMPLETE)
-    assert "1 chart(s) linted, 0 chart(s) failed" in told
-    assert "[WARNING]" not in told
+    reported = chart.run("lint", "--strict", str(chart.folder), "--set", COMPLETE)
+    assert "1 chart(s) linted, 0 chart(s) failed" in reported
+    assert "[WARNING]" not in reported
 
 
 def test_a_pod_may_do_little(chart: Chart) -> None:

@@ -121,20 +121,23 @@ binderhub: {config: {}}
 """)
     with pytest.raises(HelmError) as caught:
         chart.render(file)
-    told = str(caught.value)
-    assert "6 value(s) that cannot be used" in told
-    assert "github: use config.GitHubRepoProvider" in told
-    assert "config.BinderHub.google_analytics_code: " in told
+    reported = str(caught.value)
+    assert "6 value(s) that cannot be used" in reported
+    assert "github: use config.GitHubRepoProvider" in reported
+    assert "config.BinderHub.google_analytics_code: " in reported
     assert (
         "extraConfig.01-eventlog: Python snippets are not run here. Instead, EventLog.handlers_maker: "
-        in told
+        in reported
     )
-    assert "Launcher.pre_launch_hook: " in told
-    assert "BinderHub.badge_base_url: " in told
-    assert "extraFiles puts the module into /etc/binderhub/python" in told
-    assert f"extraConfig.03-other: Python snippets are not run here. Instead, {compat.OTHER_SNIPPETS}" in told
-    assert "alias: binderhub" in told
-    assert "00-off" not in told
+    assert "Launcher.pre_launch_hook: " in reported
+    assert "BinderHub.badge_base_url: " in reported
+    assert "extraFiles puts the module into /etc/binderhub/python" in reported
+    assert (
+        f"extraConfig.03-other: Python snippets are not run here. Instead, {compat.OTHER_SNIPPETS}"
+        in reported
+    )
+    assert "alias: binderhub" in reported
+    assert "00-off" not in reported
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def test_a_command_imports_only_what_it_needs(fakes: Sets) -> None:
 
 
 def test_help_tells_every_exit_code(ringbinder: Program) -> None:
-    told = ringbinder("--help").stdout
+    reported = ringbinder("--help").stdout
     assert set(MEANINGS) == set(ExitCode)
     for code, meaning in MEANINGS.items():
-        assert f"{code:>3}  {meaning}" in told
+        assert f"{code:>3}  {meaning}" in reported
 
 
 def test_version(ringbinder: Program) -> None:
@@ -312,16 +312,16 @@ def test_config_check_takes_the_documented_files_as_they_are(
     }  # fmt: skip
     assert verdict["choice"]["registry"]["reason"] == reason
     assert all(chosen["reason"] for chosen in verdict["choice"].values())
-    for warning, told in zip(verdict["warnings"], odd, strict=True):
-        assert warning.startswith(told)
+    for warning, reported in zip(verdict["warnings"], odd, strict=True):
+        assert warning.startswith(reported)
     there = {row.found.key for row in installed()}
     missing = [
         f'Ringbinder.{kind}: no {kind} "{chosen["name"]}" is installed.'
         for kind, chosen in verdict["choice"].items()
         if f"{kind}:{chosen['name']}" not in there
     ]
-    for problem, told in zip(verdict["problems"], missing, strict=True):
-        assert problem.startswith(told)
+    for problem, reported in zip(verdict["problems"], missing, strict=True):
+        assert problem.startswith(reported)
     assert (verdict["ok"], done.returncode) == (not missing, ExitCode.CONFIG if missing else ExitCode.OK)
     printed = ringbinder("config", "check", *values).stdout
     assert f"builder:  kubernetes  ({verdict['choice']['builder']['reason']})\n" in printed
@@ -345,8 +345,8 @@ def test_config_check_finds_every_problem_and_shows_no_secret(ringbinder: Progra
     file.write_text(file.read_text().replace("many", "8080"))
     then = ringbinder("config", "check", file)
     assert then.returncode == ExitCode.CONFIG
-    for told in ("hostnam", "build_timeout", "GitHubRepoProvidr"):
-        assert told in then.stdout
+    for reported in ("hostnam", "build_timeout", "GitHubRepoProvidr"):
+        assert reported in then.stdout
     assert "hunter2secret" not in first.stdout + first.stderr + then.stdout + then.stderr
     assert then.stdout.count("GitHubRepoProvidr") == 1
 

@@ -46,8 +46,8 @@ def test_config_schema_has_the_options_of_a_strangers_plugin(ringbinder: Program
 
 def test_show_tells_origin_hooks_options_and_variables(ringbinder: Program) -> None:
     stranger = ringbinder.plugin("stranger", OPTIONS)
-    told = ringbinder("plugins", "show", "stranger", **stranger)
-    assert told.returncode == 0, told.stderr
+    reported = ringbinder("plugins", "show", "stranger", **stranger)
+    assert reported.returncode == 0, reported.stderr
     for words in (
         "plugin stranger, of stranger 1.0",
         "state:    active",
@@ -56,7 +56,7 @@ def test_show_tells_origin_hooks_options_and_variables(ringbinder: Program) -> N
         "How it tastes.",
         "RINGBINDER__Strangers__flavour or FLAVOUR",
     ):
-        assert words in told.stdout
+        assert words in reported.stdout
     (record,) = json.loads(ringbinder("plugins", "show", "stranger", "--json", **stranger).stdout)
     assert record["options"][0]["variables"] == ["RINGBINDER__Strangers__flavour", "FLAVOUR"]
 
@@ -130,10 +130,10 @@ def test_check_outlives_a_plugin_that_ends_the_process(ringbinder: Program, sour
     )
     done = ringbinder("plugins", "check", "project")
     assert done.returncode == 6, done.stderr
-    told = done.stdout.splitlines()
-    assert told[0] == "plugin:bad (both 1.0):"
-    assert ENDS[source] in told[1]
-    assert told[2] == "plugin:good (both 1.0): right"
+    reported = done.stdout.splitlines()
+    assert reported[0] == "plugin:bad (both 1.0):"
+    assert ENDS[source] in reported[1]
+    assert reported[2] == "plugin:good (both 1.0): right"
     assert "no newline" in done.stderr
 
 
@@ -147,6 +147,6 @@ def test_check_tells_of_a_plugin_that_hangs_at_import(ringbinder: Program) -> No
 def test_list_names_the_section_of_each_plugin(ringbinder: Program) -> None:
     stranger = ringbinder.plugin("stranger", OPTIONS)
     heading, *rows = ringbinder("plugins", "list", **stranger).stdout.splitlines()
-    told = {row.split()[0]: row[heading.index("SECTION") :].split()[0] for row in rows if " active " in row}
-    assert told["stranger"] == "Strangers"
-    assert told["gh"] == "GitHubRepoProvider"
+    fields = {row.split()[0]: row[heading.index("SECTION") :].split()[0] for row in rows if " active " in row}
+    assert fields["stranger"] == "Strangers"
+    assert fields["gh"] == "GitHubRepoProvider"

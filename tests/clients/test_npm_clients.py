@@ -56,9 +56,9 @@ async def test_eventsource_launches_once(packages: Packages, fake: Callable[...,
     fault = {} if closes else {"FakeBuilder.fail_at": "build"}
     with fake(**fault) as address:
         events = await packages.eventsource(f"{address}build/{LINK}", closes=closes)
-        told = [event for event in events if "phase" in event]
-        assert [event["phase"] for event in told].count("ready" if closes else "failed") == 1
-        assert [int(event["id"].split(".")[1]) for event in told] == list(range(len(told)))
+        reported = [event for event in events if "phase" in event]
+        assert [event["phase"] for event in reported].count("ready" if closes else "failed") == 1
+        assert [int(event["id"].split(".")[1]) for event in reported] == list(range(len(reported)))
         if not closes:
             assert events[-1] == {"error": True, "state": 2, "code": 204}
         metrics = httpx.get(f"{address}metrics", trust_env=False).text

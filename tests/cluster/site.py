@@ -75,5 +75,5 @@ async def in_pods(
 
 def steps(told: list[dict[str, Any]]) -> list[int]:
     """The steps of the build that one session told, in its order."""
-    said = "".join(event.get("message", "") for event in told if event["phase"] == "building")
-    return [int(number) for number in re.findall(r"step (\d+)$", said, re.MULTILINE)]
+    reason = "".join(event.get("message", "") for event in told if event["phase"] == "building")
+    return [int(number) for number in re.findall(r"step (\d+)$", reason, re.MULTILINE)]

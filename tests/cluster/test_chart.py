@@ -92,15 +92,15 @@ async def _built_pushed_launched(site: Installation, git: GitServer, store: str,
         if "serve" in words and "/etc/binderhub/config/chart.yaml" in words:
             process.kill()
     await site.until(lambda pod: ready(pod) and pod["status"]["containerStatuses"][0]["restartCount"] == 1)
-    told = [event async for event in site.launch(link)]
-    said = "".join(event.get("message", "") for event in told if event["phase"] == "building")
-    assert [f"step {number}\n" in said for number in range(1, 11)] == [True] * 10, said
-    assert told[-1]["phase"] == "ready", told[-5:]
-    assert told[-1]["url"].startswith(hub_url)
+    reported = [event async for event in site.launch(link)]
+    reason = "".join(event.get("message", "") for event in reported if event["phase"] == "building")
+    assert [f"step {number}\n" in reason for number in range(1, 11)] == [True] * 10, reason
+    assert reported[-1]["phase"] == "ready", reported[-5:]
+    assert reported[-1]["url"].startswith(hub_url)
     assert {uid(pod) for pod in await site.pods("binderhub-build")} <= {uid(running)}
-    pushed = [event for event in told if event["phase"] == "pushing"]
+    pushed = [event for event in reported if event["phase"] == "pushing"]
     assert any(event.get("progress") for event in pushed), pushed
-    name, _, tag = told[-1]["image"].partition("/")[2].rpartition(":")
+    name, _, tag = reported[-1]["image"].partition("/")[2].rpartition(":")
     manifest = f"{store}/v2/{name}/manifests/{tag}"
     types = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     login = {"Authorization": aiohttp.encode_basic_auth("some-docker-id", "some-password")}

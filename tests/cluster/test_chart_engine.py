@@ -84,10 +84,10 @@ async def test_a_build_in_the_engine_of_the_chart_and_the_removal_of_its_images(
         await asyncio.to_thread(_give, base_image, parts.engine, engine)
         await site.service.until(1)
         link = site.link("group/course", 3)
-        told = [event async for event in site.release.launch(link)]
-        assert steps(told) == [1, 2, 3], told
-        assert told[-1]["phase"] == "ready", told[-3:]
-        assert told[-1]["image"] in engine.tags()
+        reported = [event async for event in site.release.launch(link)]
+        assert steps(reported) == [1, 2, 3], reported
+        assert reported[-1]["phase"] == "ready", reported[-3:]
+        assert reported[-1]["image"] in engine.tags()
         cordoned = asyncio.create_task(_cordoned(parts.cluster))
         await site.release.upgrade("imageCleaner.imageGCThresholdHigh=1")
         async with asyncio.timeout(LONG):

@@ -83,12 +83,12 @@ async def _one_pod_for_the_watchers_of_both(site: Site) -> None:
         ]
 
     async with build_pods(release, "group/shared") as made:
-        told = await asyncio.gather(*(watch(replica) for replica in (first, second) for _ in range(3)))
-    for each in told:
+        reported = await asyncio.gather(*(watch(replica) for replica in (first, second) for _ in range(3)))
+    for each in reported:
         assert steps(each) == list(range(1, 11)), each
         assert each[-1]["phase"] == "ready", each[-3:]
     assert len(made) == 1
-    assert len({each[-1]["url"] for each in told}) == len(told)
+    assert len({each[-1]["url"] for each in reported}) == len(reported)
 
 
 async def _who_comes_back_to_the_other_replica_gets_one_server(site: Site) -> None:
@@ -101,13 +101,13 @@ async def _who_comes_back_to_the_other_replica_gets_one_server(site: Site) -> No
             last = event["id"]
             if "step 4\n" in event.get("message", ""):
                 break
-        told = [event async for event in release.launch(link, second, headers={"Last-Event-ID": last})]
-    assert told[0]["id"].endswith(".0")
-    assert last.partition(".")[0] not in told[0]["id"]
-    assert steps(told) == list(range(1, 6)), told
-    assert told[-1]["phase"] == "ready", told[-3:]
+        reported = [event async for event in release.launch(link, second, headers={"Last-Event-ID": last})]
+    assert reported[0]["id"].endswith(".0")
+    assert last.partition(".")[0] not in reported[0]["id"]
+    assert steps(reported) == list(range(1, 6)), reported
+    assert reported[-1]["phase"] == "ready", reported[-3:]
     assert len(made) == 1
-    [user] = re.findall("/user/([^/]+)/", told[-1]["url"])
+    [user] = re.findall("/user/([^/]+)/", reported[-1]["url"])
     async with asyncio.timeout(3 * GRACE):
         while set(await asyncio.to_thread(site.parts.hub.users)) - before != {user}:
             await asyncio.sleep(0.5)

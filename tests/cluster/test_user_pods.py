@@ -43,9 +43,9 @@ async def test_server_that_does_not_start_says_why(tmp_path: Path, namespace: st
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(300):
-        said, trouble = await process.communicate(json.dumps(cases).encode())
+        reason, trouble = await process.communicate(json.dumps(cases).encode())
     assert process.returncode == 0, trouble.decode()
-    outcomes = json.loads(said)
+    outcomes = json.loads(reason)
     assert {outcome["refused"] for outcome in outcomes.values()} == {422}
     assert outcomes["ends"]["why"] == (
         "The server ended with exit code 3 before it answered\nstarting\nNo module named jupyter ***"

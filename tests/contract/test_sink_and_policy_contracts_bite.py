@@ -215,7 +215,7 @@ class Door(Plugin[NoOptions]):
     @asynccontextmanager
     async def inside(self, ticket: Ticket) -> AsyncIterator[None]:
         if self.place.locked():
-            ticket.say("Waiting")
+            ticket.notify("Waiting")
         async with self.place:
             yield
 

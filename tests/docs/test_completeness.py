@@ -33,15 +33,17 @@ def page(name: str) -> str:
 
 
 def test_every_hook() -> None:
-    told = page("hooks")
+    reported = page("hooks")
     hooks = {name: hook for name, hook in vars(Hooks).items() if not name.startswith("_")}
-    assert [name for name, hook in hooks.items() if f"{name}(" not in told or not inspect.getdoc(hook)] == []
+    assert [
+        name for name, hook in hooks.items() if f"{name}(" not in reported or not inspect.getdoc(hook)
+    ] == []
 
 
 def test_every_event_and_field() -> None:
-    told = page("events")
+    reported = page("events")
     for schema in Catalogue():
-        part = told.partition(f"## `{schema.name}`, version {schema.version}\n")[2].partition("\n## ")[0]
+        part = reported.partition(f"## `{schema.name}`, version {schema.version}\n")[2].partition("\n## ")[0]
         assert schema.document["question"] in part
         assert schema.document["description"] in part
         for name, rule in schema.fields.items():
@@ -79,7 +81,7 @@ def test_every_option_of_a_delivery() -> None:
 
 
 def test_every_metric() -> None:
-    told = page("metrics")
+    reported = page("metrics")
     made = {
         f"{one.name}_total" if one.type == "counter" else one.name for one in Metrics().registry.collect()
     }
@@ -89,11 +91,11 @@ def test_every_metric() -> None:
         for name in re.findall(r"\b(?:Gauge|Histogram)\(\s*\"(\w+)\"", file.read_text())
     }
     assert len(made) > 10
-    assert [name for name in sorted(made | written) if f"| `{name}` |" not in told] == []
+    assert [name for name in sorted(made | written) if f"| `{name}` |" not in reported] == []
 
 
 def test_every_code_of_an_error() -> None:
-    told = page("errors")
+    reported = page("errors")
     raised = {
         code
         for file in SOURCES
@@ -101,7 +103,7 @@ def test_every_code_of_an_error() -> None:
         for code in re.findall(r"\bUserError\(\s*\"([a-z-]+)\"", file.read_text())
     }
     assert len(raised) > 20
-    assert [code for code in sorted(raised) if f"| `{code}` |" not in told] == []
+    assert [code for code in sorted(raised) if f"| `{code}` |" not in reported] == []
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -113,9 +115,9 @@ def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 def test_every_command_and_its_options() -> None:
-    told = page("commands")
+    reported = page("commands")
     for name, command in commands(main):
-        assert f"## `ringbinder {name}`\n" in told
+        assert f"## `ringbinder {name}`\n" in reported
         assert command.help, name
         options = [option for option in command.params if isinstance(option, click.Option)]
         assert [option.name for option in options if not option.help] == [], name

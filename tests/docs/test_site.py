@@ -32,8 +32,8 @@ def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
 
 def test_the_surface_is_the_recorded_one() -> None:
     done = run(DOCS / "surface.py", "--check")
-    told = "write a line into CHANGELOG.md, then run `python docs/surface.py`"
-    assert done.returncode == 0, f"the public surface has changed; {told}:\n{done.stdout}{done.stderr}"
+    message = "write a line into CHANGELOG.md, then run `python docs/surface.py`"
+    assert done.returncode == 0, f"the public surface has changed; {message}:\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -96,9 +96,9 @@ async def test_a_notebook_from_start_to_stop(embedded: Embedded, monkeypatch: py
         assert await kernel.run("print(6*7)") == "42\n"
         assert await kernel.run("import os; print(os.getcwd())") == f"{work}\n"
         assert await kernel.run("print(open(os.path.expanduser('~/notes.txt')).read())") == "\n"
-        told = await kernel.run("print(dict(os.environ))")
-        assert "'BINDER_LAUNCH_HOST': 'http://127.0.0.1:8585/'" in told
-        assert "planted" not in told
+        reported = await kernel.run("print(dict(os.environ))")
+        assert "'BINDER_LAUNCH_HOST': 'http://127.0.0.1:8585/'" in reported
+        assert "planted" not in reported
         assert os.environ["HOME"] not in (await kernel.run("print(os.environ['HOME'])")).splitlines()
         await kernel.close()
         assert await launcher.stop(server)
@@ -119,9 +119,9 @@ async def test_what_is_installed_in_a_notebook_stays_in_it(embedded: Embedded) -
         server = await launcher.launch(image, request(), embedded.log)
         kernel = await open_kernel(server)
         assert await kernel.run("import six; print(six.__version__)") == "1.16.0\n"
-        said = await kernel.run("!pip install -q 'six==1.17.0' 'iniconfig' && which pip python ipython")
+        reason = await kernel.run("!pip install -q 'six==1.17.0' 'iniconfig' && which pip python ipython")
         overlay = Path(server.extra["work_folder"]).parent / "overlay" / "bin"
-        assert said.split()[-3:] == [str(overlay / name) for name in ("pip", "python", "ipython")], said
+        assert reason.split()[-3:] == [str(overlay / name) for name in ("pip", "python", "ipython")], reason
         code = "import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', %r], text=True))"
         new = "import six, iniconfig; print(six.__version__)"
         assert await kernel.run(code % new) == "1.17.0\n\n"

@@ -312,8 +312,8 @@ async def test_a_repository_of_this_shape(
             code, *named = shape.fails
             assert end.phase == "failed", log
             assert end.data["code"] in code.split("|"), (end, log)
-            told = end.json.decode()
-            assert all(word in told for word in named), told
+            reported = end.json.decode()
+            assert all(word in reported for word in named), reported
             return
         assert end.phase == "ready", log
         assert server is not None

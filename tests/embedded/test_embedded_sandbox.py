@@ -168,17 +168,17 @@ async def test_a_process_that_takes_too_much_memory_fails_alone(
         server = await launcher.launch(image, request(), embedded.log)
         greedy, modest = await open_kernel(server), await open_kernel(server)
         if grouped:
-            said = await greedy.run(
+            reason = await greedy.run(
                 "import subprocess\nprint(subprocess.run(['python', '-c', 'x = b\"x\" * 10**9']).returncode)"
             )
-            assert said == "-9\n"
+            assert reason == "-9\n"
         else:
             assert "MemoryError" in await greedy.run("x = bytearray(4 * 1024**3)")
         assert await modest.run("print(len(bytearray(1024**2)))") == "1048576\n"
         await greedy.close()
         await modest.close()
-    told = "All processes of the notebook together" if grouped else "Each process of the notebook"
-    assert f"{told} may take {limit} bytes" in embedded.log.text
+    message = "All processes of the notebook together" if grouped else "Each process of the notebook"
+    assert f"{message} may take {limit} bytes" in embedded.log.text
     assert not list(Path("/sys/fs/cgroup").glob(f"**/ringbinder-{server.id}"))
 
 

@@ -68,4 +68,4 @@ async def test_notebook_that_cannot_be_measured_is_ended(error: Exception) -> No
     async with asyncio.timeout(30):
         ending = await watch(Notebook(size_error=error), idle_timeout=0.0, disk_limit=1).until_end()
     assert ending.reason == "full"
-    assert "cannot be counted" in ending.told
+    assert "cannot be counted" in ending.why

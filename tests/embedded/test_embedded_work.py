@@ -94,12 +94,12 @@ async def test_listed_taken_away_and_discarded(apart: Embedded, tmp_path: Path) 
             assert tar.getmember(f"{server.id}/work/link").linkname == "data.txt"
             assert archive.read(f"{server.id}/work/bytes.bin") == (work / "bytes.bin").read_bytes()
 
-        for name, told in (
+        for name, reported in (
             ("all.zip", "exists already"),
             ("x.rar", "ends in"),
             ("no/folder.zip", "cannot be written"),
         ):
-            with pytest.raises(UserError, match=told):
+            with pytest.raises(UserError, match=reported):
                 await launcher.export_work(server.id, tmp_path / name)
         assert not list(tmp_path.glob(".*-*")), "nothing half written is left"
 

@@ -47,8 +47,8 @@ class Site:
         headers |= {"Last-Event-ID": last_id} if last_id else {}
         timeout = aiohttp.ClientTimeout(total=LONG)
         async with self.http.get(f"{self.address}build/{link}", headers=headers, timeout=timeout) as answer:
-            async for told in events_of(answer):
-                yield told
+            async for reported in events_of(answer):
+                yield reported
 
     async def until(self, link: str, phase: str, *, last_id: str = "") -> list[tuple[str, dict[str, Any]]]:
         """What is told up to the first event of `phase`; then the client leaves."""

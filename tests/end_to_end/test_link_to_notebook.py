@@ -39,11 +39,13 @@ async def test_a_click_runs_a_cell(place: Place, repository: Repository, link: s
 async def test_ten_clients_of_one_link_share_a_build(place: Place, repository: Repository, link: str) -> None:
     repository.commit(FILES | {"postBuild": "#!/bin/sh\necho built once, at $(date +%s%N)\nsleep 2\n"})
     async with place.serve() as site:
-        told = await asyncio.gather(*(site.until(link, "ready") for _ in range(10)))
-        logs = [[event["message"] for _, event in client if event["phase"] == "building"] for client in told]
+        reported = await asyncio.gather(*(site.until(link, "ready") for _ in range(10)))
+        logs = [
+            [event["message"] for _, event in client if event["phase"] == "building"] for client in reported
+        ]
         assert all(log == logs[0] for log in logs)
         assert sum("built once" in line for line in logs[0]) == 1
-        ready = [client[-1][1] for client in told]
+        ready = [client[-1][1] for client in reported]
         assert len({event["url"] for event in ready}) == 10
         assert len({event["token"] for event in ready}) == 10
         assert len(_sessions(place)) == 10
@@ -84,9 +86,9 @@ async def test_a_server_that_is_killed_in_a_build_leaves_nothing_that_is_trusted
     await _gone(children)
     marker.touch()
     async with place.serve() as site:
-        told = await site.until(link, "ready")
-        assert any("begun" in event["message"] for _, event in told), "the half-built image was trusted"
-        assert await _has(site, told[-1][1], "complete")
+        reported = await site.until(link, "ready")
+        assert any("begun" in event["message"] for _, event in reported), "the half-built image was trusted"
+        assert await _has(site, reported[-1][1], "complete")
 
 
 async def test_a_server_that_is_killed_takes_its_notebooks_along(
@@ -103,9 +105,9 @@ async def test_a_server_that_is_killed_takes_its_notebooks_along(
         await site.kill()
     await _gone(children)
     async with place.serve() as site:
-        told = await site.until(link, "ready")
-        assert [event["phase"] for _, event in told if event["phase"] == "building"] == []
-        await _answers(site, told[-1][1])
+        reported = await site.until(link, "ready")
+        assert [event["phase"] for _, event in reported if event["phase"] == "building"] == []
+        await _answers(site, reported[-1][1])
 
 
 def _sessions(place: Place) -> list[Path]:

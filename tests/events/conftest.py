@@ -64,18 +64,18 @@ def hear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hear:
         }
         config = load((), environ={}, sets=[f"{name}={value}" for name, value in given.items()])
         log = structlog.wrap_logger(None, processors=[structlog.testing.LogCapture()])
-        heard: list[SinkEvent] = []
+        received: list[SinkEvent] = []
         async with running(config, log) as app:
             for number, plugin in enumerate(plugins):
                 app.plugins.hooks.register(plugin, f"plugin:test{number}", general=True)
             deliver = app.delivery.emit
 
             def listen(event: SinkEvent) -> None:
-                heard.append(event)
+                received.append(event)
                 deliver(event)
 
             monkeypatch.setattr(app.emitter, "_deliver", listen)
-            yield Heard(app, heard)
+            yield Heard(app, received)
         metrics = app.services.metrics.registry
         for schema in app.emitter.catalogue:
             labels = {"schema": schema.name, "outcome": "invalid"}

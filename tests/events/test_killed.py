@@ -155,16 +155,16 @@ async def test_nothing_stored_is_missing_and_duplicates_bear_the_same_id(tmp_pat
     assert emitter.drained
     stored |= set(range(KILLS * 1_000_000, emitter.stored + 1))
 
-    told = f"seed {seed}"
-    assert stored - set(receiver.numbers) == set(), told
-    assert len(receiver.bodies) == len(receiver.numbers), told
-    assert receiver.numbers == sorted(receiver.numbers), told
-    assert len(stored) > KILLS * 50, told
-    assert receiver.seen > len(receiver.numbers), f"no duplicate was sent, {told}"
+    message = f"seed {seed}"
+    assert stored - set(receiver.numbers) == set(), message
+    assert len(receiver.bodies) == len(receiver.numbers), message
+    assert receiver.numbers == sorted(receiver.numbers), message
+    assert len(stored) > KILLS * 50, message
+    assert receiver.seen > len(receiver.numbers), f"no duplicate was sent, {message}"
     print(
         f"{KILLS} kills at {RATE} events/s: {len(stored)} stored, 0 missing, "
         f"{receiver.seen - len(receiver.numbers)} duplicates, {receiver.batches} requests, "
-        f"{receiver.answers} answered well ({told})"
+        f"{receiver.answers} answered well ({message})"
     )
     leftovers = [path.name for path in (tmp_path / "spool" / "webhook").rglob("*.events")]
     assert len(leftovers) <= 1

@@ -45,66 +45,66 @@ class Policy:
 
 
 async def test_a_launch_with_a_build_and_its_servers_end(hear: Hear) -> None:
-    async with hear() as heard:
-        session = await heard.launch()
-        assert heard.names() == [*STARTED, "push", "build-finished", "launch"]
-        (server,) = await heard.app.servers.running()
-        await heard.app.servers.stop(server)
-    run = heard.one("build-started")["run"]
-    assert {heard.one(name)["run"] for name in ("push", "build-finished")} == {run}
+    async with hear() as received:
+        session = await received.launch()
+        assert received.names() == [*STARTED, "push", "build-finished", "launch"]
+        (server,) = await received.app.servers.running()
+        await received.app.servers.stop(server)
+    run = received.one("build-started")["run"]
+    assert {received.one(name)["run"] for name in ("push", "build-finished")} == {run}
     assert session.run is not None
-    assert session.run.id not in str(heard.events)  # it opens the log
-    assert session.id not in str(heard.events)
-    assert heard.one("launch") == {
-        "provider": "Fake", "spec": "a/b/main", "ref": heard.one("resolve")["ref"], "status": "success",
+    assert session.run.id not in str(received.events)  # it opens the log
+    assert session.id not in str(received.events)
+    assert received.one("launch") == {
+        "provider": "Fake", "spec": "a/b/main", "ref": received.one("resolve")["ref"], "status": "success",
         "build_token": False, "origin": "binder.example", "request_origin": "https://origin.example",
     }  # fmt: skip
-    stopped = heard.one("server-stopped")
+    stopped = received.one("server-stopped")
     assert (stopped["reason"], stopped["session"]) == ("stopped", session.name)
     assert stopped["seconds"] >= 0
-    assert "192.0.2.55" not in str(heard.events)
-    assert {event.repo for event in heard.events if event.schema.endswith("/launch")} == {
+    assert "192.0.2.55" not in str(received.events)
+    assert {event.repo for event in received.events if event.schema.endswith("/launch")} == {
         "https://fake.invalid/a/b"
     }
 
 
 async def test_a_second_launch_builds_nothing(hear: Hear) -> None:
-    async with hear() as heard:
-        await heard.launch()
-        heard.events.clear()
-        await heard.launch()
-        assert heard.names() == ["launch-requested", "resolve", "launch"]
+    async with hear() as received:
+        await received.launch()
+        received.events.clear()
+        await received.launch()
+        assert received.names() == ["launch-requested", "resolve", "launch"]
 
 
 async def test_a_failed_build_says_why(hear: Hear) -> None:
-    async with hear(None, Builds(BuildError("a broken pin"))) as heard:
-        await heard.launch()
-        assert heard.names() == [*STARTED, "build-failed", "launch-failed"]
-    failed = heard.one("build-failed")
+    async with hear(None, Builds(BuildError("a broken pin"))) as received:
+        await received.launch()
+        assert received.names() == [*STARTED, "build-failed", "launch-failed"]
+    failed = received.one("build-failed")
     assert (failed["code"], failed["cause"]) == ("build-failed", "a broken pin")
-    launch = heard.one("launch-failed")
+    launch = received.one("launch-failed")
     assert (launch["stage"], launch["code"], launch["cause"]) == ("build", "build-failed", "a broken pin")
     assert launch["repo"] == "https://fake.invalid/a/b"
 
 
 async def test_a_client_that_leaves_and_a_build_that_is_cancelled(hear: Hear) -> None:
     builds = Builds(hang=True)
-    async with hear(None, builds) as heard:
-        launching = asyncio.create_task(heard.launch())
+    async with hear(None, builds) as received:
+        launching = asyncio.create_task(received.launch())
         await builds.began.wait()
-        heard.app.sessions.cancel(next(iter(heard.app.sessions.known.values())), "gone")
+        received.app.sessions.cancel(next(iter(received.app.sessions.known.values())), "gone")
         await asyncio.wait({launching})
-        assert heard.one("launch-failed")["code"] == "cancelled"
-        assert "build-failed" not in heard.names()
-    assert heard.one("build-failed")["code"] == "cancelled"
+        assert received.one("launch-failed")["code"] == "cancelled"
+        assert "build-failed" not in received.names()
+    assert received.one("build-failed")["code"] == "cancelled"
 
 
 async def test_links_that_do_not_resolve(hear: Hear) -> None:
-    async with hear() as heard:
-        await heard.launch("x", "nobody")
-        assert heard.names() == ["launch-requested", "launch-failed"]
-        assert heard.one("launch-failed")["code"] == "provider-unknown"
-        assert heard.one("launch-failed")["provider"] == "nobody"
+    async with hear() as received:
+        await received.launch("x", "nobody")
+        assert received.names() == ["launch-requested", "launch-failed"]
+        assert received.one("launch-failed")["code"] == "provider-unknown"
+        assert received.one("launch-failed")["provider"] == "nobody"
 
 
 async def test_a_refusal_names_the_policy(hear: Hear) -> None:
@@ -113,41 +113,41 @@ async def test_a_refusal_names_the_policy(hear: Hear) -> None:
         ("build", ["launch-requested", "resolve"]),
         ("launch", ["launch-requested", "resolve"]),
     ):
-        async with hear(None, Policy(stage)) as heard:
-            await heard.launch()
-            assert heard.names() == [*before, "refusal", "launch-failed"]
-        refusal = heard.one("refusal")
+        async with hear(None, Policy(stage)) as received:
+            await received.launch()
+            assert received.names() == [*before, "refusal", "launch-failed"]
+        refusal = received.one("refusal")
         assert (refusal["policy"], refusal["stage"]) == ("plugin:test0", stage)
         assert (refusal["status"], refusal["reason"]) == (429, "not today")
-        assert heard.one("launch-failed")["code"] == "refused"
+        assert received.one("launch-failed")["code"] == "refused"
 
 
 async def test_only_an_image_is_no_launch(hear: Hear) -> None:
-    async with hear() as heard:
-        await heard.launch(build_only=True)
-        assert heard.names() == [*STARTED, "push", "build-finished"]
-        assert heard.one("launch-requested")["build_only"] is True
+    async with hear() as received:
+        await received.launch(build_only=True)
+        assert received.names() == [*STARTED, "push", "build-finished"]
+        assert received.one("launch-requested")["build_only"] is True
 
 
 async def test_a_launcher_tells_of_a_server_that_ended_by_itself(hear: Hear) -> None:
-    async with hear() as heard:
-        await heard.launch()
-        (server,) = await heard.app.servers.running()
-        heard.app.servers.stopped(server.id, "idle", 12.5, "nobody used it")
-        await heard.app.servers.stop(server)
-        assert heard.app.why_stopped(server) == "nobody used it"
-        heard.app.servers.stopped("of an earlier run", "exited", 3.0)
-    ended = [event.fields for event in heard.events if event.schema == "ringbinder/server-stopped"]
+    async with hear() as received:
+        await received.launch()
+        (server,) = await received.app.servers.running()
+        received.app.servers.stopped(server.id, "idle", 12.5, "nobody used it")
+        await received.app.servers.stop(server)
+        assert received.app.why_stopped(server) == "nobody used it"
+        received.app.servers.stopped("of an earlier run", "exited", 3.0)
+    ended = [event.fields for event in received.events if event.schema == "ringbinder/server-stopped"]
     assert [(fields["reason"], fields["seconds"]) for fields in ended] == [("idle", 12.5), ("exited", 3.0)]
     assert ended[0]["repo"] == "https://fake.invalid/a/b"
     assert "repo" not in ended[1]
 
 
 async def test_stages_are_timed(hear: Hear) -> None:
-    async with hear() as heard:
+    async with hear() as received:
         for name in [*["a/common"] * 9, "a/rare1", "a/rare2", "a/rare3"]:
-            await heard.launch(f"{name}/main")
-        registry = heard.app.services.metrics.registry
+            await received.launch(f"{name}/main")
+        registry = received.app.services.metrics.registry
         for stage, count in (("resolve", 12), ("check", 20), ("build", 4), ("push", 4), ("launch", 12)):
             labels = {"stage": stage, "status": "success"}
             assert registry.get_sample_value("ringbinder_stage_seconds_count", labels) == count
@@ -162,11 +162,11 @@ def launches(heard: Heard) -> dict[str, float]:
 
 
 async def test_named_repositories_stay_and_no_count_moves(hear: Hear) -> None:
-    async with hear({"Ringbinder.metrics_repos": "2"}) as heard:
+    async with hear({"Ringbinder.metrics_repos": "2"}) as received:
         before: dict[str, float] = {}
         for name in ["common", "rare1", "common", "rare2", "rare2", "rare2", "rare3", "rare1", "common"]:
-            await heard.launch(f"a/{name}/main")
-            after = launches(heard)
+            await received.launch(f"a/{name}/main")
+            after = launches(received)
             repo = f"https://fake.invalid/a/{name}" if name in ("common", "rare1") else "(other)"
             # One launch more is one more in one series: what `increase()` shows of each.
             assert after == {**before, repo: before.get(repo, 0) + 1}

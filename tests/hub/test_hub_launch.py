@@ -38,10 +38,10 @@ async def test_from_a_launch_to_an_executed_cell(each_hub: Hub, make: Make) -> N
     try:
         assert await kernel.run("print(6 * 7)") == "42\n"
         names = ["REPO_URL", "REF_URL", "LAUNCH_HOST", "REQUEST", "PERSISTENT_REQUEST", "CLIENT_IP"]
-        said = await kernel.run(f"import os; print([os.environ['BINDER_' + n] for n in {names}])")
+        reason = await kernel.run(f"import os; print([os.environ['BINDER_' + n] for n in {names}])")
     finally:
         await kernel.close()
-    assert said == str([
+    assert reason == str([
         REPO.url, REPO.ref_url, "http://127.0.0.1:8585/", "v2/gh/some/course/HEAD", f"v2/gh/some/course/{REF}", "",
     ]) + "\n"  # fmt: skip
     assert "Server ready" in log.text

@@ -44,11 +44,11 @@ async def test_a_login_a_launch_and_a_logout(
         assert session.has_nonstandard_attr("HttpOnly")
 
         headers = {"Cookie": f"ringbinder-session={session.value}"}
-        told = await live.build(LINK, **headers)
-        assert "pages of this server only" in told[-1]["message"]
-        told = await live.build(LINK, **headers, **{"X-Xsrftoken": "page"})
-        assert (told[-1]["phase"], told[-1]["token"]) == ("ready", ""), told[-1]
-        assert told[-1]["url"] == f"{at.hub.url}user/ada/"
+        reported = await live.build(LINK, **headers)
+        assert "pages of this server only" in reported[-1]["message"]
+        reported = await live.build(LINK, **headers, **{"X-Xsrftoken": "page"})
+        assert (reported[-1]["phase"], reported[-1]["token"]) == ("ready", ""), reported[-1]
+        assert reported[-1]["url"] == f"{at.hub.url}user/ada/"
         assert list(at.hub.users()["ada"]) == [""]
         (server,) = await live.binder.servers.running()
         assert await live.binder.servers.stop(server)
@@ -82,8 +82,10 @@ async def test_who_is_answered_and_who_is_not(serve: Serve, at: LoginHub) -> Non
                 assert answer.status_code == status, (path, headers)
             answer = await live.client.get(live.address + path)
             assert answer.status_code == (401 if path.startswith("api") else 302), path
-        told = await live.client.get(f"{live.address}api/v1/link", headers={"Authorization": f"token {weak}"})
-        assert ACCESS in told.json()["message"]
+        reported = await live.client.get(
+            f"{live.address}api/v1/link", headers={"Authorization": f"token {weak}"}
+        )
+        assert ACCESS in reported.json()["message"]
         for token in ("", weak, "nobody-knows-this-one"):
             (event,) = await live.build(LINK, token)
             assert (event["phase"], event["status_code"]) == ("failed", 403)
@@ -100,11 +102,11 @@ async def test_two_users_see_nothing_of_each_other(serve: Serve, at: LoginHub) -
         async def ask(token: str) -> dict[str, Any]:
             wish = {"provider": "fake", "spec": "a/b/c"}
             made = await live.api("POST", "launches", token, json=wish, headers={"Idempotency-Key": "k"})
-            told: dict[str, Any] = made.json()
+            fields: dict[str, Any] = made.json()
             async with asyncio.timeout(60):
-                while not told["log_url"]:
-                    told = (await live.api("GET", f"launches/{told['id']}", token)).json()
-            return told
+                while not fields["log_url"]:
+                    fields = (await live.api("GET", f"launches/{fields['id']}", token)).json()
+            return fields
 
         mine, theirs = await ask(ada), await ask(bo)
         assert (await ask(ada))["id"] == mine["id"] != theirs["id"]
@@ -121,10 +123,10 @@ async def test_two_users_see_nothing_of_each_other(serve: Serve, at: LoginHub) -
             assert (await live.api(method, path, cy)).status_code == 404, path
         assert (await live.api("DELETE", f"launches/{mine['id']}", bo)).status_code == 404
         # Somebody else's id brings back nothing: it is as if there were none.
-        told = await live.build(
+        fields = await live.build(
             "fake/a/b/c", cy, **{"Last-Event-ID": f"{mine['id']}.0", "Accept": "text/html"}
         )
-        assert "Accept" in told[-1]["message"]
+        assert "Accept" in fields[-1]["message"]
         for token, launch in ((ada, mine), (bo, theirs)):
             assert (await live.api("DELETE", f"launches/{launch['id']}", token)).status_code == 202
 
@@ -143,9 +145,9 @@ async def test_one_server_each_and_it_is_not_ours_to_take(serve: Serve, at: Logi
         cy = at.token("cy")
         status, _ = at.hub.ask("POST", "users/cy/server")
         assert status in (201, 202)
-        told = await live.build(LINK, cy)
-        assert "User cy already has a running server." in told[-1]["message"]
-        assert told[-1]["status_code"] == 409
+        reported = await live.build(LINK, cy)
+        assert "User cy already has a running server." in reported[-1]["message"]
+        assert reported[-1]["status_code"] == 409
         assert list(at.hub.users()["cy"]) == [""]
         assert at.hub.ask("DELETE", "users/cy/server")[0] in (202, 204)
 
@@ -153,9 +155,9 @@ async def test_one_server_each_and_it_is_not_ours_to_take(serve: Serve, at: Logi
 async def test_what_fails_leaves_the_user_alone(serve: Serve, at: LoginHub) -> None:
     di = at.token("di")
     async with serve("unlucky") as live:
-        told = await live.build(LINK, di)
-        assert "could not start the server" in told[-1]["message"]
-        assert [event["message"] for event in told if "retrying" in event["message"]]
+        reported = await live.build(LINK, di)
+        assert "could not start the server" in reported[-1]["message"]
+        assert [event["message"] for event in reported if "retrying" in event["message"]]
         assert at.hub.users()["di"] == {}
 
 
@@ -166,9 +168,9 @@ async def test_named_servers_and_their_limit(serve: Serve, at: LoginHub) -> None
         urls = {(await live.build(LINK, ed))[-1].get("url") for _ in range(2)}
         servers = at.hub.users()["ed"]
         assert urls == {f"{at.hub.url}user/ed/{name}/" for name in servers}
-        told = (await live.build(LINK, ed))[-1]
-        assert "User ed already has the maximum of 2 named servers." in told["message"]
-        assert told["status_code"] == 409
+        reported = (await live.build(LINK, ed))[-1]
+        assert "User ed already has the maximum of 2 named servers." in reported["message"]
+        assert reported["status_code"] == 409
         for server in await live.binder.servers.running():
             assert await live.binder.servers.stop(server)
         assert at.hub.users()["ed"] == {}
@@ -188,13 +190,13 @@ async def test_the_doctor_knows_what_keeps_people_out(at: LoginHub, make: Make) 
         "oauth_redirect_uri": f"{at.binder}oauth_callback",
     }  # fmt: skip
     assert [line.level for line in await make(at.hub.url, **good).doctor()] == ["ok", "ok", "ok"]
-    for wrong, told in (
+    for wrong, reported in (
         ({"oauth_client_id": ""}, "JUPYTERHUB_CLIENT_ID"),
         ({"oauth_client_id": "service-bindre"}, "does not take us for its OAuth client 'service-bindre'"),
         ({"oauth_redirect_uri": at.binder + "callback"}, "whose path is not /binder/oauth_callback"),
     ):
         *_, last = await make(at.hub.url, **(good | wrong)).doctor()
-        assert (last.level, told in last.message) == ("error", True), last
+        assert (last.level, reported in last.message) == ("error", True), last
     without = make(at.hub.url, token=IMAGES_TOKEN, **good)
     assert "lacks the scopes" in (await without.doctor())[-1].message
 
@@ -204,18 +206,18 @@ async def test_programs_build_only(serve: Serve, at: LoginHub, packages: Package
         ada = at.token("ada")
         # fancy-profiles bears the user's token, tljh-repo2docker a service's.
         for token, accept in ((ada, "text/event-stream"), (IMAGES_TOKEN, "*/*")):
-            told = await live.build(f"{LINK}?build_only=true", token, Accept=accept)
-            assert told[-1]["phase"] == "ready", told[-1]
-            assert "url" not in told[-1]
-            assert told[-1]["imageName"].startswith("light/")
+            reported = await live.build(f"{LINK}?build_only=true", token, Accept=accept)
+            assert reported[-1]["phase"] == "ready", reported[-1]
+            assert "url" not in reported[-1]
+            assert reported[-1]["imageName"].startswith("light/")
         (refused,) = await live.build(f"{LINK}?build_only=true")
         assert refused["status_code"] == 403
         events = await packages.binderhub_client(live.address, LINK, apiToken=ada, buildOnly=True)
-        assert (events[-1]["phase"], events[-1]["imageName"]) == ("ready", told[-1]["imageName"])
+        assert (events[-1]["phase"], events[-1]["imageName"]) == ("ready", reported[-1]["imageName"])
         (event,) = await packages.binderhub_client(live.address, LINK, apiToken="nobodys", buildOnly=True)
         assert (event["phase"], "not logged in here" in event["message"]) == ("failed", True)
-        told = await live.build(LINK, IMAGES_TOKEN)
-        assert "images is a service" in told[-1]["message"]
+        reported = await live.build(LINK, IMAGES_TOKEN)
+        assert "images is a service" in reported[-1]["message"]
         assert "images" not in at.hub.users()
         assert (await live.client.get(live.address)).status_code == 404
 

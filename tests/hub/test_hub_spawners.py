@@ -114,9 +114,9 @@ async def run(installed: Installed, folder: Path) -> dict[str, Any]:
         )  # fmt: skip
         async with asyncio.timeout(200):
             given = json.dumps(cases(installed, folder)).encode()
-            said, trouble = await process.communicate(given)
+            reason, trouble = await process.communicate(given)
         assert process.returncode == 0, trouble.decode()
-        return {**json.loads(said), "created": api.created}
+        return {**json.loads(reason), "created": api.created}
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -80,7 +80,7 @@ class World:
     launcher: JupyterHubLauncher
     ended: list[tuple[str, str, float | None]] = field(factory=list)
 
-    def hear(self, server: str, reason: str, seconds: float | None = None, told: str = "") -> None:
+    def receive(self, server: str, reason: str, seconds: float | None = None, told: str = "") -> None:
         assert "JupyterHub" in told
         self.ended.append((server, reason, seconds))
 
@@ -94,7 +94,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     context = make_context(tmp_path, "jupyterhub", clock=clock, answer=hub)
     config = LauncherOptions(hub_url="http://hub/", hub_api_token=Secret("token-4719"), retries=1)
     made = World(hub, clock, JupyterHubLauncher(config, context))
-    monkeypatch.setattr(context.servers, "stopped", made.hear)
+    monkeypatch.setattr(context.servers, "stopped", made.receive)
     async with made.launcher.lifespan():
         yield made
     await context.services.close()

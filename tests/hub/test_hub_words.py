@@ -51,8 +51,8 @@ def refusing(message: str) -> Answer:
 
 
 async def test_last_lines_of_a_server_are_read(launch: Any) -> None:
-    said = "The server ended with exit code 3 before it answered\nline 1\nNo module named jupyter"
-    log, launching = await launch(refusing(said), FakeClock(jumps=True))
+    reason = "The server ended with exit code 3 before it answered\nline 1\nNo module named jupyter"
+    log, launching = await launch(refusing(reason), FakeClock(jumps=True))
     with pytest.raises(UserError) as caught:
         await launching
     assert caught.value.code == "launch-failed"
@@ -63,8 +63,8 @@ async def test_last_lines_of_a_server_are_read(launch: Any) -> None:
 
 
 async def test_last_lines_of_a_server_are_bounded(launch: Any) -> None:
-    said = "x" * 5000 + "\n" + "y\x1b[2J" * 100_000
-    log, launching = await launch(refusing(said), FakeClock(jumps=True))
+    reason = "x" * 5000 + "\n" + "y\x1b[2J" * 100_000
+    log, launching = await launch(refusing(reason), FakeClock(jumps=True))
     with pytest.raises(UserError) as caught:
         await launching
     assert len(str(caught.value)) < 1200

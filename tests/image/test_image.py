@@ -33,8 +33,8 @@ def test_it_holds_the_program_and_not_its_source(
     [base] = json.loads(docker("image", "inspect", base_image))
     added = image["Size"] - base["Size"]
     assert added < 400 * 1024**2, f"{added / 1024**2:.0f} MiB on top of the base"
-    told = docker("run", "--rm", *LIKE_A_POD, ringbinder_image, "--version")
-    assert version("ringbinder") in told
+    reported = docker("run", "--rm", *LIKE_A_POD, ringbinder_image, "--version")
+    assert version("ringbinder") in reported
     left = docker(
         "run",
         "--rm",
@@ -74,10 +74,10 @@ def serving(docker: Docker, image: str, *options: str) -> Iterator[str]:
     ).strip()  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while "listens at" not in (told := docker("logs", started)):
-            assert time.monotonic() < deadline, told
+        while "listens at" not in (reported := docker("logs", started)):
+            assert time.monotonic() < deadline, reported
             time.sleep(0.2)
-        yield told.partition("listens at ")[2].split()[0]
+        yield reported.partition("listens at ")[2].split()[0]
     finally:
         docker("rm", "--force", started)
 
@@ -99,11 +99,11 @@ def test_a_plugin_is_installed_as_the_chart_does_it(
     template = (ROOT / "charts" / "ringbinder" / "templates" / "_pod.tpl").read_text()
     [script] = re.findall(r"command:\n +- sh\n +- -ec\n +- \|\n(.*?)\n +- plugins\n", template, re.DOTALL)
     example = ROOT / "examples" / "plugins" / "ringbinder-sink-google-cloud"
-    told = docker(
+    reported = docker(
         "run", "--rm", *LIKE_A_POD, f"--volume={example}:/example:ro", f"--volume={tmp_path}:/opt/plugins",
         "--entrypoint=sh", ringbinder_image, "-ec",
         f"cp -r /example /tmp/example; set -- /tmp/example; ({script}); ringbinder plugins list --json",
     )  # fmt: skip
-    found = [one for one in json.loads(told) if one["distribution"] == "ringbinder-sink-google-cloud"]
+    found = [one for one in json.loads(reported) if one["distribution"] == "ringbinder-sink-google-cloud"]
     assert [one["name"] for one in found] == ["google_cloud"]
-    assert not [one for one in json.loads(told) if one["state"] == "failed"]
+    assert not [one for one in json.loads(reported) if one["state"] == "failed"]

@@ -242,13 +242,13 @@ def _running(env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _wait_for_the_word(process: subprocess.Popen[str]) -> str:
-    said = []
+    reason = []
     assert process.stdout is not None
     for line in process.stdout:
-        said.append(line)
+        reason.append(line)
         if "Ringbinder is at" in line:
-            return "".join(said)
-    raise AssertionError(f"one-host run has ended:\n{''.join(said)}")
+            return "".join(reason)
+    raise AssertionError(f"one-host run has ended:\n{''.join(reason)}")
 
 
 async def until(done: Callable[[], Awaitable[bool]], seconds: float = 120) -> None:

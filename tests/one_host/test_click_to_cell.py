@@ -53,10 +53,10 @@ async def test_a_click_runs_a_cell_and_the_second_launch_builds_nothing(
     async with chromium() as browser:
         answer = "42" if kind == "Dockerfile" else "1.17.0"
         await click(browser, binder, link(git_server, name), answer)
-    told = await binder.launch(link(git_server, name))
-    assert told[-1]["phase"] == "ready", told[-1]
-    assert not {"building", "pushing", "fetching"} & {event["phase"] for event in told}
-    assert await answers(told[-1])
+    reported = await binder.launch(link(git_server, name))
+    assert reported[-1]["phase"] == "ready", reported[-1]
+    assert not {"building", "pushing", "fetching"} & {event["phase"] for event in reported}
+    assert await answers(reported[-1])
 
 
 def test_install_shows_its_commands_and_how_to_undo_them(binder: OneHost) -> None:
@@ -91,11 +91,11 @@ async def test_a_build_that_fails_says_why(binder: OneHost, git_server: GitServe
     git_server.repository("failing").commit(
         {"Dockerfile": dockerfile(f"RUN python3 -m pip install {missing}")}
     )
-    told = await binder.launch(link(git_server, "failing"))
-    assert told[-1]["phase"] == "failed"
-    assert missing in told[-1]["message"]
-    assert told[-1]["code"] == "package-not-found"
-    assert any(event["phase"] != "pushing" for event in told)
+    reported = await binder.launch(link(git_server, "failing"))
+    assert reported[-1]["phase"] == "failed"
+    assert missing in reported[-1]["message"]
+    assert reported[-1]["code"] == "package-not-found"
+    assert any(event["phase"] != "pushing" for event in reported)
 
 
 async def test_a_client_that_leaves_before_ready_leaves_nothing(
@@ -115,9 +115,9 @@ async def test_code_is_in_containers_without_the_engine(binder: OneHost, git_ser
     )
     git_server.repository("contained").commit({"Dockerfile": dockerfile(look)})
     before = set(binder.engine.containers())
-    told = await binder.launch(link(git_server, "contained"))
-    assert told[-1]["phase"] == "ready", told[-1]
-    log = "\n".join(event["message"] for event in told)
+    reported = await binder.launch(link(git_server, "contained"))
+    assert reported[-1]["phase"] == "ready", reported[-1]
+    log = "\n".join(event["message"] for event in reported)
     assert re.search(r"^0$", log, re.MULTILINE), "the code of a build is root in its container"
     assert "no socket" in log
     assert not any(binder.secret(name) in log for name in ("JUPYTERHUB_API_TOKEN", "CONFIGPROXY_AUTH_TOKEN"))
@@ -133,8 +133,8 @@ async def test_code_is_in_containers_without_the_engine(binder: OneHost, git_ser
 async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: GitServer) -> None:
     git_server.repository("idle").commit({"Dockerfile": dockerfile()})
     before = await binder.users()
-    told = await binder.launch(link(git_server, "idle"))
-    assert told[-1]["phase"] == "ready", told[-1]
+    reported = await binder.launch(link(git_server, "idle"))
+    assert reported[-1]["phase"] == "ready", reported[-1]
     mine = set(await binder.users()) - set(before)
     assert mine
 
@@ -142,14 +142,17 @@ async def test_who_is_idle_loses_server_and_user(binder: OneHost, git_server: Gi
         return not mine & set(await binder.users())
 
     await until(culled, seconds=180)
-    assert not await answers(told[-1])
-    async with aiohttp.ClientSession() as client, client.get(f"{told[-1]['url']}lab/tree/a.ipynb") as answer:
+    assert not await answers(reported[-1])
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"{reported[-1]['url']}lab/tree/a.ipynb") as answer,
+    ):
         page = await answer.text()
     assert answer.status == 424
     assert "This notebook has ended" in page
     async with aiohttp.ClientSession() as client, client.get(f"{binder.hub}other/doesntexist") as answer:
         assert (answer.status, "Binder not found" in await answer.text()) == (404, True)
-    launched = f"{told[-1]['binder_launch_host']}{told[-1]['binder_request']}"
+    launched = f"{reported[-1]['binder_launch_host']}{reported[-1]['binder_request']}"
     assert f'href="{launched}?urlpath=lab%2Ftree%2Fa.ipynb"' in page
 
     async def heard() -> bool:

@@ -31,10 +31,10 @@ async def test_binderhub_client_thebe_core_and_thebe(
 ) -> None:
     """One after the other, since the first builds the image for all."""
     git_server.repository("clients").commit({"Dockerfile": dockerfile(), "answer.py": "ANSWER = 6 * 7\n"})
-    told = await packages.binderhub_client(binder.address, link(git_server, "clients"))
-    assert told[-1]["phase"] == "ready", told[-1]
-    assert {"building", "pushing", "built", "launching"} <= {event["phase"] for event in told}
-    assert await answers(told[-1])
+    reported = await packages.binderhub_client(binder.address, link(git_server, "clients"))
+    assert reported[-1]["phase"] == "ready", reported[-1]
+    assert {"building", "pushing", "built", "launching"} <= {event["phase"] for event in reported}
+    assert await answers(reported[-1])
 
     before = await binder.users()
     where = binder.address, git_server.url("clients.git")
@@ -76,22 +76,22 @@ async def test_what_binderhubs_remote_tests_check(binder: OneHost, forge: Forge)
         f"{at_git}/HEAD", f"{at_git}/{sha}", "gh/ci/minimal/HEAD", f"gh/ci/minimal/{sha}", "gh/ci/minimal/master",
         "gl/ci%2Fminimal/HEAD", f"gl/ci%2Fminimal/{sha}",
     ):  # fmt: skip
-        told = await binder.launch(spec)
-        assert told[-1]["phase"] == "ready", (spec, told[-1])
-        assert all("message" in event for event in told)
+        reported = await binder.launch(spec)
+        assert reported[-1]["phase"] == "ready", (spec, reported[-1])
+        assert all("message" in event for event in reported)
         usual = ("Launching server...", "Launch attempt ")
         assert any(
-            event["phase"] == "launching" and not event["message"].startswith(usual) for event in told
+            event["phase"] == "launching" and not event["message"].startswith(usual) for event in reported
         ), "what the hub tells of its server"
-        url, token = told[-1]["url"], {"token": told[-1]["token"]}
+        url, token = reported[-1]["url"], {"token": reported[-1]["token"]}
         async with aiohttp.ClientSession() as client:
             async with client.get(url, params=token) as page:
                 assert (page.status, str(page.url).startswith(url)) == (200, True)
             async with client.post(f"{url}api/shutdown", params=token) as ended:
                 assert ended.status == 200
-    told = await binder.launch("gh/ci/minimal/failed")
-    assert told[-1]["phase"] == "failed"
-    assert not {"launching", "ready"} & {event["phase"] for event in told}
+    reported = await binder.launch("gh/ci/minimal/failed")
+    assert reported[-1]["phase"] == "failed"
+    assert not {"launching", "ready"} & {event["phase"] for event in reported}
     async with aiohttp.ClientSession(binder.address) as client:
         async with client.get("versions") as answer:
             versions = await answer.json()

@@ -28,10 +28,10 @@ async def test_a_push_that_the_registry_refuses_is_told(binder: OneHost, git_ser
     git_server.repository("refused").commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "a.txt": "refused"})
     before = await binder.left()
     async with binder.read_only():
-        told = await binder.launch(link(git_server, "refused"))
-        assert told[-1]["phase"] == "failed", told[-1]
-        assert "ushing" in told[-1]["message"]
-        assert binder.registry in told[-1]["message"]
+        reported = await binder.launch(link(git_server, "refused"))
+        assert reported[-1]["phase"] == "failed", reported[-1]
+        assert "ushing" in reported[-1]["message"]
+        assert binder.registry in reported[-1]["message"]
         async with chromium() as browser:
             page = await browser.new_page()
             await page.goto(f"{binder.address}v2/{link(git_server, 'refused')}")
@@ -45,12 +45,12 @@ async def test_a_container_that_ends_at_once_says_why(binder: OneHost, git_serve
     git_server.repository("nothing").commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "a.txt": "nothing"})
     before = await binder.left()
     for name, word in (("ends", "ended with exit code 3 before it answered"), ("nothing", "python3")):
-        told = await binder.launch(link(git_server, name))
-        assert (told[-1]["phase"], told[-1]["code"]) == ("failed", "launch-failed"), told[-1]
-        assert word in told[-1]["message"]
-        assert not any("retrying" in event["message"] for event in told)
+        reported = await binder.launch(link(git_server, name))
+        assert (reported[-1]["phase"], reported[-1]["code"]) == ("failed", "launch-failed"), reported[-1]
+        assert word in reported[-1]["message"]
+        assert not any("retrying" in event["message"] for event in reported)
         if name == "ends":
-            assert "no notebook for you" in told[-1]["message"]
+            assert "no notebook for you" in reported[-1]["message"]
     await binder.nothing_but(before)
 
 
@@ -128,6 +128,6 @@ async def test_the_engine_is_killed_in_the_middle_of_a_build(binder: OneHost, gi
     assert binder.engine.address in last["message"]
     await asyncio.to_thread(binder.engine.start)
     git_server.repository("after").commit({"Dockerfile": dockerfile("RUN echo after")})
-    told = await binder.launch(link(git_server, "after"))
-    assert told[-1]["phase"] == "ready", told[-1]
-    assert await answers(told[-1])
+    reported = await binder.launch(link(git_server, "after"))
+    assert reported[-1]["phase"] == "ready", reported[-1]
+    assert await answers(reported[-1])

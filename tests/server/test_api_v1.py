@@ -112,8 +112,8 @@ async def test_the_same_key_is_the_same_launch(serve: Serve) -> None:
 )  # fmt: skip
 async def test_what_is_malformed_starts_nothing(serve: Serve, body: Any, status: int) -> None:
     async with serve(CACHED, gate=True) as live:
-        code, told = await post(live, body)
-        assert (code, set(told)) == (status, {"code", "message"})
+        code, reported = await post(live, body)
+        assert (code, set(reported)) == (status, {"code", "message"})
         assert live.gate.requests == []
 
 

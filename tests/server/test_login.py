@@ -175,8 +175,8 @@ async def test_another_page_starts_nothing_by_a_cookie(
 ) -> None:
     sets = SETS | {"BinderHub.cors_allow_origin": "*"}
     async with serve(sets, plugin=Desk(), gate=True) as live:
-        told = await live.events(LINK, COOKIE | headers)
-        assert told[-1]["phase"] == ("ready" if good else "failed"), told
+        reported = await live.events(LINK, COOKIE | headers)
+        assert reported[-1]["phase"] == ("ready" if good else "failed"), reported
         assert [wish.user for wish in live.gate.requests] == [User("ada")] * good
         assert (await live.events(LINK, ADA | headers))[-1]["phase"] == "ready"
         answer = await live.client.get(live.address, headers=COOKIE | {"Origin": "https://friend.example"})
@@ -220,9 +220,9 @@ def test_a_service_of_a_hub_is_told_where_it_is() -> None:
         "JUPYTERHUB_SERVICE_URL": "http://127.0.0.1:10101/services/binder/",
     }
     sets = ["BinderHub.auth_enabled=true", "BinderHub.hub_url=https://hub.example/"]
-    told = load((), environ=environ, sets=sets)
-    assert (told.binderhub.base_url, told.binderhub.port) == ("/services/binder/", 10101)
-    assert "hub.example" in Guard.of(told, "127.0.0.1").hosts
+    reported = load((), environ=environ, sets=sets)
+    assert (reported.binderhub.base_url, reported.binderhub.port) == ("/services/binder/", 10101)
+    assert "hub.example" in Guard.of(reported, "127.0.0.1").hosts
     given = load((), environ=environ, sets=[*sets, "BinderHub.base_url=/mine/"]).binderhub
     assert (given.base_url, given.port) == ("/mine/", 10101)
     # A notebook server has these variables too, and `ringbinder` in its terminal is no service.

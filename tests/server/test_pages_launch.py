@@ -36,9 +36,9 @@ class Queue:
 
     async def admit(self, ticket: Any) -> Any:
         if ticket.stage == "build":
-            ticket.say("Waiting for a free place", queue={"position": 3, "eta_s": 240.0})
+            ticket.notify("Waiting for a free place", queue={"position": 3, "eta_s": 240.0})
             await self.moved.wait()
-            ticket.say("Waiting for a free place", queue={"position": 1, "eta_s": None})
+            ticket.notify("Waiting for a free place", queue={"position": 1, "eta_s": None})
             await self.open.wait()
         return nothing()
 
@@ -382,11 +382,11 @@ async def test_sentences_of_an_estimate(serve: Serve, browser: Browser) -> None:
             "page.css", "estimate.js", await page.locator("link[rel=stylesheet]").get_attribute("href") or ""
         )
         for name, elapsed, known, sentence in sentences:
-            said = await page.evaluate(
+            reason = await page.evaluate(
                 "async ([module, ...given]) => (await import(module)).during(...given)",
                 [module, name, elapsed, known],
             )
-            assert said == sentence
+            assert reason == sentence
 
 
 async def test_an_odd_path_to_open_is_refused(serve: Serve, browser: Browser) -> None:

@@ -129,19 +129,19 @@ async def test_scripts_of_an_operator_run_and_no_others(serve: Serve, browser: B
             "BinderHub.banner_message": "<img src=x onerror=\"document.title = 'owned'\">"
             "<script>document.title = 'owned'</script>",
         }
-        said: list[ConsoleMessage] = []
+        reason: list[ConsoleMessage] = []
         for allowed in (False, True):
             given = {**sets, "Ringbinder.page_sources": json.dumps([theirs.rstrip("/")] if allowed else [])}
             async with serve(given) as live:
                 context = await browser.new_context()
                 page = await context.new_page()
-                said.clear()
-                page.on("console", lambda message: said.append(message))
+                reason.clear()
+                page.on("console", lambda message: reason.append(message))
                 await page.goto(live.address, wait_until="networkidle")
                 assert await page.evaluate("window.order") == "ab"
                 await expect(page.locator(".lead")).to_have_css("color", "rgb(1, 2, 3)")
                 await expect(page).to_have_title("Ringbinder: a link opens a notebook")
-                refused = [message.text for message in said if "Policy" in message.text]
+                refused = [message.text for message in reason if "Policy" in message.text]
                 assert any("fetch API" in text or "connect" in text for text in refused) != allowed
                 await context.close()
         assert asked == ["/count"]

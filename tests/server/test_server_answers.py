@@ -266,9 +266,9 @@ async def test_without_javascript_the_pages_say_what_to_do(serve: Serve) -> None
             ("v2/fake/a/b/c", f"curl -N {live.address}build/fake/a/b/c"),
         ):
             page = (await live.client.get(live.address + path)).text
-            told = re.search(r"<noscript>(.*)</noscript>", page, re.DOTALL)
-            assert told is not None
-            assert words in told[1]
+            reported = re.search(r"<noscript>(.*)</noscript>", page, re.DOTALL)
+            assert reported is not None
+            assert words in reported[1]
 
 
 async def test_a_link_is_text_in_the_page(serve: Serve) -> None:

@@ -95,8 +95,8 @@ async def test_a_thousand_clients_that_leave_at_random_leave_nothing(serve: Serv
             text = (await live.client.get(live.address + "metrics")).text
             for gauge in GAUGES:
                 assert f"\n{gauge} 0.0" in text, gauge
-            told = ends.count("the end")
-            assert len(await live.binder.servers.running()) >= told > 0, "who was told of a server has it"
+            reported = ends.count("the end")
+            assert len(await live.binder.servers.running()) >= reported > 0, "who was told of a server has it"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -61,8 +61,8 @@ async def test_a_build_token_is_for_one_link_one_host_and_a_while(
         if good:
             assert [events[-1]["phase"], live.gate.requests[0].build_token] == ["ready", True]
         else:
-            said = {"message": "Invalid build token\n", "code": "forbidden", "status_code": 403}
-            assert events == [{"phase": "failed", **said}]
+            reason = {"message": "Invalid build token\n", "code": "forbidden", "status_code": 403}
+            assert events == [{"phase": "failed", **reason}]
             assert live.gate.requests == []
         assert not [entry for entry in live.logged if sent in str(entry)]
 
@@ -249,11 +249,11 @@ async def test_a_launch_over_quota_waits_for_its_turn_and_is_told_its_place(serv
         for _ in range(2):
             assert (await live.events(LINK))[-1]["phase"] == "ready"
         async with live.stream(LINK) as first, live.stream("build/fake/owner/other/main") as second:
-            [told] = await first.until("waiting")
-            assert told == {
+            [reported] = await first.until("waiting")
+            assert reported == {
                 "phase": "waiting",
                 "message": "Waiting for a free place: number 1 in the queue\n",
-                "queue": {"position": 1, "eta_s": told["queue"]["eta_s"]},
+                "queue": {"position": 1, "eta_s": reported["queue"]["eta_s"]},
             }
             assert (await second.next())["queue"]["position"] == 2
             await stop_one(live)
@@ -274,9 +274,9 @@ async def test_of_many_at_once_no_more_than_the_quota_get_in(serve: Serve, quota
     async with serve(sets) as live:
         ends = [events[-1] for events in await asyncio.gather(*(live.events(LINK) for _ in range(20)))]
         assert sorted(end["phase"] for end in ends) == ["failed"] * 15 + ["ready"] * 5
-        told = {end["message"] for end in ends if end["phase"] == "failed"}
+        reported = {end["message"] for end in ends if end["phase"] == "failed"}
         whom = "on this BinderHub" if quota == "total_quota" else "running https://fake.invalid/owner/name"
-        assert told == {f"Too many users {whom}! Try again soon.\n"}
+        assert reported == {f"Too many users {whom}! Try again soon.\n"}
         metrics = (await live.client.get(live.address + "metrics")).text
         status = "pod_quota" if quota == "total_quota" else "repo_quota"
         assert f'status="{status}"}} 15.0' in metrics

@@ -359,8 +359,10 @@ def disagreements(sections: Sections, registry_url: str = "") -> list[str]:
     found: list[str] = []
     named = _registry_class(sections)
     if named and named not in REGISTRY_CLASSES and not sections.get("Ringbinder", {}).get("registry"):
-        told = "is no class of BinderHub's own, so it is not used; choose a plugin with Ringbinder.registry"
-        found.append(f"BinderHub.registry_class: {named} {told}")
+        message = (
+            "is no class of BinderHub's own, so it is not used; choose a plugin with Ringbinder.registry"
+        )
+        found.append(f"BinderHub.registry_class: {named} {message}")
     hosts = registry_hosts(sections, registry_url)
     if len({"docker.io" if docker_hub(host) else host for host in hosts.values()}) > 1:
         named = ", ".join(f"{source} names {host}" for source, host in hosts.items())

@@ -198,13 +198,13 @@ def _union(kind: Any, converter: Converter) -> Hook:
                 return inner(value, member)
             except Exception as error:
                 failures.append(error)
-        told = [e for (m, _), e in zip(members, failures, strict=True) if m is not type(None)]
-        if len(told) == 1:
-            raise told[0]
-        deeper = [e for e in told if not isinstance(e, Mismatch)]
+        reported = [e for (m, _), e in zip(members, failures, strict=True) if m is not type(None)]
+        if len(reported) == 1:
+            raise reported[0]
+        deeper = [e for e in reported if not isinstance(e, Mismatch)]
         if len(deeper) == 1:
             raise deeper[0]
-        words = " or ".join(str(e).removeprefix("expected ") for e in told if isinstance(e, Mismatch))
+        words = " or ".join(str(e).removeprefix("expected ") for e in reported if isinstance(e, Mismatch))
         raise Mismatch(words or "another kind of value", value, hidden=any(m is Secret for m, _ in members))
 
     return hook

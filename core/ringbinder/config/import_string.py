@@ -28,5 +28,5 @@ def load_named(option: str, text: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:
-        told = f"{option}: {text!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise ConfigError([told]) from error
+        message = f"{option}: {text!r} cannot be loaded: {type(error).__name__}: {error}"
+        raise ConfigError([message]) from error

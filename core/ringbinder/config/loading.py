@@ -76,7 +76,7 @@ class Config:
         found += [text for text in (stranded, lone) if text]
         for section, option in self.sections.idle():
             if compat.known(section, option):
-                found.append(self.sections.told((section, option), "known, but not used by this version"))
+                found.append(self.sections.located((section, option), "known, but not used by this version"))
         return tuple(found)
 
 
@@ -114,7 +114,7 @@ def load(
     sections, found = Sections(tree, dict(environ)), list(tree.problems)
     for (section, option), why in compat.GONE.items():
         if option in tree.sections.get(section, {}):
-            found.append(sections.told((section, option), f"cannot be used: {why}"))
+            found.append(sections.located((section, option), f"cannot be used: {why}"))
 
     def filled(cls: type[T], section: str) -> T:
         try:
@@ -129,13 +129,13 @@ def load(
         of_hub = compat.of_hubs_service(environ, tree.sections.get("BinderHub", {}))
         binderhub = attrs.evolve(binderhub, **of_hub)
     if not found and (why := _federation_problem(settings, binderhub)):
-        found.append(sections.told(("Ringbinder", "federation_members"), why))
+        found.append(sections.located(("Ringbinder", "federation_members"), why))
     if "registry" in tree.chart:
         try:
             credentials = structure(RegistryCredentials, tree.registry)
         except BaseValidationError as error:
             found += [
-                sections.told(("registry", *problem.where), problem.text) for problem in problems(error)
+                sections.located(("registry", *problem.where), problem.text) for problem in problems(error)
             ]
     if found:
         raise ConfigError(found)

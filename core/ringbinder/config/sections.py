@@ -69,7 +69,7 @@ class Sections:
             given.append(((section,), self.tree.sections.get(section, {})))
         given.append((base, extra or {}))
 
-        told: list[str] = []
+        reported: list[str] = []
         stands: dict[str, Where] = {}
         values: dict[str, Any] = {}
         for place, options in given:
@@ -79,7 +79,7 @@ class Sections:
                 if name in fields:
                     stands[name], values[name] = (*place, name), value
                 elif name not in others and place in (base, (sections[-1],) if sections else base):
-                    told += self._unknown((*place, name), {*fields, *others})
+                    reported += self._unknown((*place, name), {*fields, *others})
         for name, attribute in fields.items():
             if name not in withheld:
                 self._from_elsewhere(name, attribute, stands, values)
@@ -88,11 +88,11 @@ class Sections:
             made = cast(T, structure(cls, values))
         except BaseValidationError as error:
             own = base or tuple(sections[-1:])
-            told += [
-                self.told(_placed(problem.where, stands, own), problem.text) for problem in problems(error)
+            reported += [
+                self.located(_placed(problem.where, stands, own), problem.text) for problem in problems(error)
             ]
-        if told:
-            raise ConfigError(told)
+        if reported:
+            raise ConfigError(reported)
         return made
 
     def _from_elsewhere(
@@ -131,7 +131,7 @@ class Sections:
                 for pattern in patterns if isinstance(patterns, list) else ():
                     with suppress(ValueError, TypeError):  # `fill` reports these
                         if host := unended_host(pattern):
-                            yield self.told(
+                            yield self.located(
                                 (section, option),
                                 f'"{pattern}" also matches hosts such as {host}.evil.example. End the host with %2F.',
                             )
@@ -158,12 +158,15 @@ class Sections:
         sections = {*self._asked, *compat.OPTIONS, *idle}
         for section in self.tree.sections:
             if section not in sections:
-                yield section, self.told((section,), "unknown section." + did_you_mean(section, sections))
+                yield section, self.located((section,), "unknown section." + did_you_mean(section, sections))
         for section, option in self.idle():
             judged = (section, option) in self._judged or compat.known(section, option)
             if section in sections and not judged and not (section in idle and section not in self._asked):
                 names = {*self._asked.get(section, ()), *compat.OPTIONS.get(section, ())}
-                yield section, self.told((section, option), "unknown option." + did_you_mean(option, names))
+                yield (
+                    section,
+                    self.located((section, option), "unknown option." + did_you_mean(option, names)),
+                )
 
     def idle(self) -> Iterator[tuple[str, str]]:
         """Sections and options that nothing has asked for so far."""
@@ -179,9 +182,9 @@ class Sections:
             hint = did_you_mean(
                 name, fields, f" Known: {', '.join(sorted(fields))}." if len(fields) < 20 else ""
             )
-            yield self.told(where, f"unknown option.{hint}")
+            yield self.located(where, f"unknown option.{hint}")
 
-    def told(self, where: Where, text: str) -> str:
+    def located(self, where: Where, text: str) -> str:
         """`text` with the place in the configuration that it is about."""
         origin = self.tree.origin(where)
         return f"{origin.place}: {spelled(where)}: {text}" if origin else f"{spelled(where)}: {text}"

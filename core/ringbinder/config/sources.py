@@ -169,8 +169,8 @@ class _File:
             return
         for name, code in content.items():
             if code:
-                told = answer_snippet(str(code))
-                self._problem((*where, str(name)), f"Python snippets are not run here. Instead, {told}")
+                message = answer_snippet(str(code))
+                self._problem((*where, str(name)), f"Python snippets are not run here. Instead, {message}")
 
     def _config(self, content: Any, where: Where) -> None:
         if content is not None and not isinstance(content, dict):
@@ -215,13 +215,13 @@ class _File:
         }
 
     def _problem(self, where: Where, text: str) -> None:
-        self.tree.problems.append(self._told(where, text))
+        self.tree.problems.append(self._located(where, text))
 
     def _stranger(self, where: Where, text: str) -> None:
         # Beside a chart that holds BinderHub's, other charts have values of their own.
-        self.tree._strangers.append((self.file, self._told(where, text)))
+        self.tree._strangers.append((self.file, self._located(where, text)))
 
-    def _told(self, where: Where, text: str) -> str:
+    def _located(self, where: Where, text: str) -> str:
         place = next(
             (self.origins[where[:n]].place for n in range(len(where), 0, -1) if where[:n] in self.origins),
             self.file,

@@ -12,9 +12,9 @@ from ..config.event_settings import DeliverySettings
 from ..model import Health
 from ..protocol import SinkEvent
 from ..runtime.services import Services
-from .disk_queue import SpooledLane
+from .disk_queue import DiskQueue
 from .emit_rates import EmitRates
-from .queues import Lane, MemoryLane, Send
+from .queues import MemoryQueue, Send, SinkQueue
 
 __all__ = ["Delivery", "Send"]
 
@@ -22,9 +22,9 @@ _LAST_WORD_SECONDS: Final = 1.0
 
 
 class Delivery:
-    """Gives every event to every sink that wants it, in order; each sink has a lane of its own.
+    """Gives every event to every sink that wants it, in order; each sink has a queue of its own.
 
-    A lane is `at_most_once` (from memory) or `at_least_once` (from a spool in the state folder). What became
+    A queue is `at_most_once` (from memory) or `at_least_once` (from a spool in the state folder). What became
     of the events is counted in `Metrics.sink_events`: each that is ``queued``, or ``replayed`` from the spool
     after a restart, ends as one of ``sent``, ``dropped`` (never offered), ``failed`` (offered and not taken)
     and ``rejected`` (the receiver will never take it), or stays in the spool; ``retried`` counts further
@@ -39,29 +39,29 @@ class Delivery:
         self._services = services
         self._rates = rates
         self._flush_timeout = flush_timeout
-        self._lanes: list[Lane] = []
+        self._queues: list[SinkQueue] = []
 
     def add(self, sink: str, settings: DeliverySettings) -> None:
-        """Gives a sink its lane; to be called before `running`."""
+        """Gives a sink its queue; to be called before `running`."""
         services, rates = self._services, self._rates
         if settings.mode == "at_least_once":
             folder = services.paths.state / "spool" / quote(sink, safe="")
-            self._lanes.append(SpooledLane(sink, settings, self._send, services, rates, folder=folder))
+            self._queues.append(DiskQueue(sink, settings, self._send, services, rates, folder=folder))
         else:
-            self._lanes.append(MemoryLane(sink, settings, self._send, services, rates))
+            self._queues.append(MemoryQueue(sink, settings, self._send, services, rates))
 
     def emit(self, event: SinkEvent) -> None:
         """Queues `event`. Returns at once, never raises; only for the event loop's thread."""
-        for lane in self._lanes:
-            lane.put(event)
+        for queue in self._queues:
+            queue.put(event)
 
     async def stored(self) -> None:
         """Returns when every event emitted so far is in the spool of each sink that has one."""
-        await asyncio.gather(*(lane.stored() for lane in self._lanes))
+        await asyncio.gather(*(queue.stored() for queue in self._queues))
 
     def health(self) -> list[Health]:
         """One line for each sink; a sink that is unwell does not make the whole unhealthy."""
-        return [lane.health() for lane in self._lanes]
+        return [queue.health() for queue in self._queues]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -69,12 +69,12 @@ class Delivery:
 
         What is in a spool by then is kept for the next start.
         """
-        for lane in self._lanes:
-            await lane.open()
+        for queue in self._queues:
+            await queue.open()
         workers = [
-            self._services.tasks.start(work, f"delivery to sink {lane.name}")
-            for lane in self._lanes
-            for work in lane.work()
+            self._services.tasks.start(work, f"delivery to sink {queue.name}")
+            for queue in self._queues
+            for work in queue.work()
         ]
         try:
             yield
@@ -82,12 +82,12 @@ class Delivery:
             try:
                 await self._flush(workers)
             finally:
-                for lane in self._lanes:
-                    await asyncio.shield(lane.finish())
+                for queue in self._queues:
+                    await asyncio.shield(queue.finish())
 
     async def _flush(self, workers: list[asyncio.Task[None]]) -> None:
-        for lane in self._lanes:
-            lane.close()
+        for queue in self._queues:
+            queue.close()
         if not workers:
             return
         try:

@@ -18,7 +18,7 @@ from ..runtime.loops import Loop
 from ..runtime.services import Services
 from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates
-from .queues import Lane, Send
+from .queues import Send, SinkQueue
 from .spool import Read, Spool
 
 _DISK_PAUSE: Final = 1.0
@@ -28,7 +28,7 @@ _LINES_AT_ONCE: Final = 1000
 T = TypeVar("T")
 
 
-class SpooledLane(Lane):
+class DiskQueue(SinkQueue):
     """`at_least_once`: events go to disk at once, and from there to the sink until it takes them.
 
     While the disk takes nothing, they wait in memory, and go to the sink from there once the spool is empty.
@@ -108,8 +108,8 @@ class SpooledLane(Lane):
         health = super().health()
         if not self._disk_trouble:
             return health
-        told = "; ".join(filter(None, [str(health.detail.get("message", "")), self._disk_trouble]))
-        return Health(health.service, False, {**health.detail, "message": told}, ignore_failure=True)
+        message = "; ".join(filter(None, [str(health.detail.get("message", "")), self._disk_trouble]))
+        return Health(health.service, False, {**health.detail, "message": message}, ignore_failure=True)
 
     async def _on_disk(self, work: Callable[..., T], *arguments: Any) -> T:
         # A thread of its own: a disk that hangs holds up this sink, and nobody else.

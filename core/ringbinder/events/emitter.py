@@ -82,11 +82,11 @@ class Events:
         schema = self.catalogue.get(name, version)
         if schema is None:
             return f"no schema of this name{f' and version {version}' if version else ''} is registered"
-        told = {key: _public(value) for key, value in redacted(fields).items()}
-        if problem := schema.problem(told):
+        shown = {key: _public(value) for key, value in redacted(fields).items()}
+        if problem := schema.problem(shown):
             return problem
-        told = self._thinned(schema.name, told)
-        return SinkEvent(schema.name, schema.version, told, level=schema.level, repo=redact_encoded(repo))
+        shown = self._thinned(schema.name, shown)
+        return SinkEvent(schema.name, schema.version, shown, level=schema.level, repo=redact_encoded(repo))
 
     def _thinned(self, schema: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         settings = self._settings

@@ -1,4 +1,4 @@
-"""How one sink gets its events: what all lanes share, and the one from memory. See `spooled_lane` for the other."""
+"""How one sink gets its events: what all queues share, and the one from memory. See `spooled_lane` for the other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SLOW_SECONDS: Final = 5.0
 _RECENT_SECONDS: Final = 60.0
 
 
-class Lane(ABC):
+class SinkQueue(ABC):
     """One sink's queue in memory, which drops its oldest events, and what is known of the sink's health."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Lane(ABC):
 
     @abstractmethod
     def work(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """What delivers, until the lane is closed and empty."""
+        """What delivers, until the queue is closed and empty."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -115,13 +115,13 @@ class Lane(ABC):
         now = time.monotonic()
         calling = now - self._calling if self._calling is not None else 0.0
         flooding = self._rates.flooding.get(self.name)
-        told = [
+        reported = [
             (self._trouble, self._trouble),
             (f"it has not answered for {calling:.0f} seconds", calling > _SLOW_SECONDS),
             ("events were dropped", _recent(self._dropped_at, now)),
             ("it emits too many events itself", _recent(flooding, now)),
         ]
-        words = "; ".join(text for text, true in told if true)
+        words = "; ".join(text for text, true in reported if true)
         detail: dict[str, Any] = {"mode": self.settings.mode, "waiting": self.waiting}
         if words:
             detail["message"] = words
@@ -186,7 +186,7 @@ class Lane(ABC):
         self._services.log.error("a sink's receiver rejects an event", sink=self.name, exc_info=error)
 
 
-class MemoryLane(Lane):
+class MemoryQueue(SinkQueue):
     """`at_most_once`: each event is offered in one call, and never again."""
 
     def __init__(

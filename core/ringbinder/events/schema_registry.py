@@ -93,8 +93,8 @@ class Catalogue:
 
     def register(self, document: Mapping[str, Any]) -> Schema:
         """Takes in the schema of a plugin; the same one twice is no error. Raises SchemaError."""
-        if told := _problems(document):
-            raise SchemaError(f"schema {document.get('$id', '(without $id)')!r}: {'; '.join(told)}")
+        if message := _problems(document):
+            raise SchemaError(f"schema {document.get('$id', '(without $id)')!r}: {'; '.join(message)}")
         name, version = document["$id"], document["version"]
         known = self.get(name, version)
         if known is not None:
@@ -125,26 +125,26 @@ def _problems(document: Mapping[str, Any]) -> list[str]:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError as Malformed
 
-    told: list[str] = []
+    reported: list[str] = []
     for key, kind in (("$id", str), ("version", int), ("question", str)):
         if not isinstance(document.get(key), kind) or not document[key]:
-            told.append(f"{key} is missing or not of type {kind.__name__}")
+            reported.append(f"{key} is missing or not of type {kind.__name__}")
     if document.get("type") != "object" or document.get("additionalProperties") is not False:
-        told.append("it must say type: object and additionalProperties: false")
+        reported.append("it must say type: object and additionalProperties: false")
     if document.get("level", "info") not in get_args(Level):
-        told.append(f"level must be one of {', '.join(get_args(Level))}")
+        reported.append(f"level must be one of {', '.join(get_args(Level))}")
     try:
         Draft202012Validator.check_schema(dict(document))
     except Malformed as error:
-        return [*told, f"it is no JSON Schema: {error.message}"]
+        return [*reported, f"it is no JSON Schema: {error.message}"]
     for name, rule in document.get("properties", {}).items():
         if name in RESERVED:
-            told.append(f"{name} is a key of the capsule")
+            reported.append(f"{name} is a key of the capsule")
         if not isinstance(rule, Mapping):
             continue
         if _PRIVATE_NAME.search(name) and rule.get("type") != "boolean" and rule.get("private") is not True:
-            told.append(f"{name} looks private: rename it, or say private: true if it must be told")
-    return told
+            reported.append(f"{name} looks private: rename it, or say private: true if it must be told")
+    return reported
 
 
 def as_markdown(catalogue: Catalogue) -> str:

@@ -92,7 +92,7 @@ class EventLog:
     def rendered(self, start: int, stop: int, offset: int, render: Render) -> bytes:
         """Events in [start, stop) as `render` writes them, numbered from `offset` for position 0.
 
-        Made once for all who read the same stretch.
+        Made once for all who read the same segment.
         """
         key = start, stop, offset, render
         if (text := self._rendered.pop(key, None)) is not None:

@@ -60,14 +60,14 @@ class Explainer:
                     data["retry_after"] = error.retry_after
                 again = f"in {_words(error.retry_after)}" if error.retry_after else "in a moment"
                 self.log.warning("something outside failed", stage=stage, error=redact(str(error)))
-                told = f"{str(error).rstrip('.')}. Please try again {again}."
-                return failed(told, **{"code": "try-again", "status_code": 503, **data})
+                message = f"{str(error).rstrip('.')}. Please try again {again}."
+                return failed(message, **{"code": "try-again", "status_code": 503, **data})
         error_id = secrets.token_hex(4)
         self.log.error("internal error", error_id=error_id, stage=stage, exc_info=error)
         if isinstance(error, PluginError):
             self.metrics.plugin_errors.labels(error.plugin, error.hook or "").inc()
-        told = f"Internal error, id {error_id}: this is not your fault. The log tells the operator why."
-        return failed(told, **{"code": "internal-error", "status_code": 500, **data, "error_id": error_id})
+        message = f"Internal error, id {error_id}: this is not your fault. The log tells the operator why."
+        return failed(message, **{"code": "internal-error", "status_code": 500, **data, "error_id": error_id})
 
     async def _diagnosis(self, failure: Failure) -> dict[str, Any]:
         """What the plugins say, as keys of the event."""
@@ -75,8 +75,8 @@ class Explainer:
             answer = await self.hooks.first("diagnose", failure=failure)
             if answer is None:
                 return {}
-            said = {key: getattr(answer, key) for key in ("cause", "line", "advice", "code")}
-            return {key: redact(value) for key, value in said.items() if value}
+            reason = {key: getattr(answer, key) for key in ("cause", "line", "advice", "code")}
+            return {key: redact(value) for key, value in reason.items() if value}
         except Exception:
             self.log.exception("diagnose failed")
             return {}

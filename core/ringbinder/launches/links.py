@@ -119,8 +119,8 @@ def safe_urlpath(urlpath: str) -> str:
     """
     path = urlpath.strip(" /")
     if len(path) > _LONGEST_URLPATH:
-        told = f"The path to open (urlpath) has more than {_LONGEST_URLPATH} characters."
-        raise UserError("urlpath-not-allowed", told)
+        message = f"The path to open (urlpath) has more than {_LONGEST_URLPATH} characters."
+        raise UserError("urlpath-not-allowed", message)
     depth = 0
     for step in _QUERY.split(path, maxsplit=1)[0].split("/"):
         # Browsers take %2e for a dot; some servers take // for one slash.

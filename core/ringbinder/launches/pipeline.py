@@ -52,19 +52,19 @@ class Pipeline:
         """One client's launch, from its request to `ready` or `failed`."""
         stage: Stage = "resolve"
         plan: Plan | None = None
-        request, say = session.request, session.say
+        request, notify = session.request, session.notify
         started, done = time.monotonic(), False
         bind_contextvars(session=session.name)
-        speaker.set(lambda text: say(Event("launching" if stage == "launch" else "waiting", text)))
+        speaker.set(lambda text: notify(Event("launching" if stage == "launch" else "waiting", text)))
         self.reporter.requested(request)
         try:
-            repo = await self.resolve(request, say)
+            repo = await self.resolve(request, notify)
             for notice in repo.notices:
-                say(waiting(notice))
+                notify(waiting(notice))
             stage, plan = "check", self.plan(repo)
             image = await self.stages.check(plan, fresh=False)
             stage = "check" if request.build_only else "launch"
-            ticket = Ticket("launch", request, say, repo, plan)
+            ticket = Ticket("launch", request, notify, repo, plan)
             async with nullcontext() if request.build_only else await self.stages.admitted(ticket):
                 done_with = "Found built image" if image is not None else "Image built"
                 if image is None:
@@ -73,20 +73,20 @@ class Pipeline:
                     if image is None:
                         return
                 elif not request.build_only:
-                    say(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
+                    notify(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
                 if request.build_only:
-                    say(Event("ready", f"Done! {done_with}\n", {"imageName": image.name}))
+                    notify(Event("ready", f"Done! {done_with}\n", {"imageName": image.name}))
                     done = True
                     return
                 stage = "launch"
                 server = await self._launch(session, plan, image)
-            say(_ready(request, repo, image, server, public=self.services.public))
+            notify(_ready(request, repo, image, server, public=self.services.public))
             self.reporter.launched(request, repo)
             done = True
         except Exception as error:
             if isinstance(error, Refused):
                 self.reporter.refused(request, stage, error, plan.repo if plan else None)
-            say(session.cancel_event or await self.explainer.event(stage, error, plan))
+            notify(session.cancel_event or await self.explainer.event(stage, error, plan))
         finally:
             if not done:
                 seconds, cancelled = time.monotonic() - started, session.cancel_event is not None
@@ -143,7 +143,7 @@ class Pipeline:
 
     async def _follow_build(self, session: Session, plan: Plan) -> Image | None:
         """The built image; None if the build failed: that event is then the session's last."""
-        session.say(_BUILD_TO_START)
+        session.notify(_BUILD_TO_START)
         run = self.runs.join(plan, session.request)
         if session.request.user is not None:
             run.users.add(session.request.user.key)
@@ -156,8 +156,8 @@ class Pipeline:
     async def _launch(self, session: Session, plan: Plan, image: Image) -> Server:
         request = session.request
         started = time.monotonic()
-        session.say(_LAUNCHING)
-        log = LogWriter(session.say, "launching", self.stages.log_of("launcher"))
+        session.notify(_LAUNCHING)
+        log = LogWriter(session.notify, "launching", self.stages.log_of("launcher"))
         with self.services.metrics.launching(request.provider, plan.repo.url):
             server: Server = await self.stages.ask(
                 "launcher", "launch", image=image, request=request, plan=plan, log=log

@@ -105,8 +105,8 @@ class StageEvents:
         self._events.emit("ringbinder/launch-failed", fields, repo=repo.url if repo else "")
 
     def refused(self, request: LaunchRequest, stage: Stage, error: Refused, repo: Repo | None) -> None:
-        told = {"stage": stage, "policy": error.policy, "status": error.status, "reason": error.reason}
-        fields = {**self._asked(request), **told}
+        shown = {"stage": stage, "policy": error.policy, "status": error.status, "reason": error.reason}
+        fields = {**self._asked(request), **shown}
         if repo is not None:
             fields["repo"] = repo.url
         self._events.emit("ringbinder/refusal", fields, repo=repo.url if repo else "")
@@ -120,11 +120,11 @@ class StageEvents:
         """What its launcher said of the end of a server that was launched here; empty if nothing."""
         return self._ends.get(server, "")
 
-    def server_stopped(self, server: str, reason: str, seconds: float | None = None, told: str = "") -> None:
-        """A server has ended; told once. Without `seconds`, only of one that was launched here."""
+    def server_stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
+        """A server has ended; why once. Without `seconds`, only of one that was launched here."""
         known = self._servers.pop(server, None)
-        if known is not None and told:
-            _remember(self._ends, server, told)
+        if known is not None and why:
+            _remember(self._ends, server, why)
         if known is None and seconds is None:
             return
         fields: dict[str, Any] = {"reason": reason}

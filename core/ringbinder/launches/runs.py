@@ -175,8 +175,8 @@ class Runs:
 
     def _left(self, run: Run) -> None:
         if run.followers == 0 and self.cancel_unwatched is not None and not run.log.closed:
-            loop, told = asyncio.get_running_loop(), "Nobody waits for this build any more."
-            run.unwatched = loop.call_later(self.cancel_unwatched, run.cancel, told)
+            loop, message = asyncio.get_running_loop(), "Nobody waits for this build any more."
+            run.unwatched = loop.call_later(self.cancel_unwatched, run.cancel, message)
 
     async def _drive(self, run: Run, former: Sequence[asyncio.Task[None]]) -> None:
         if former:

@@ -1,6 +1,6 @@
 """Sessions: one client's launch each, that a client may leave and come back to.
 
-A session is read as a chain of stretches: its own events, the run that it followed, its own events again.
+A session is read as a chain of segments: its own events, the run that it followed, its own events again.
 Numbers count along that chain, hence a client that comes back goes on where it was.
 """
 
@@ -42,8 +42,8 @@ take all the time for writing a few lines to each."""
 
 
 @define
-class Stretch:
-    """A part of a session: `log` up to `end` (None: this is the last stretch), numbered from `offset`."""
+class Segment:
+    """A part of a session: `log` up to `end` (None: this is the last segment), numbered from `offset`."""
 
     log: EventLog
     offset: int
@@ -111,7 +111,7 @@ class Session:
     """Derived from `id` and safe to show."""
     owner: str = ""
     """`LaunchRequest.owner`."""
-    stretches: list[Stretch] = field(factory=list, repr=False)
+    segments: list[Segment] = field(factory=list, repr=False)
     wakeup: Wakeup = field(factory=Wakeup)
     large: LargeBatches = field(factory=LargeBatches, repr=False)
     context: Context = field(factory=_own_context, repr=False)
@@ -128,13 +128,13 @@ class Session:
     on_idle: Callable[[Session], None] | None = field(default=None, repr=False)
     on_watched: Callable[[Session], None] | None = field(default=None, repr=False)
 
-    def say(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Adds an event of the session itself; ignored after the terminal one."""
         if self.ended:
             return
-        if not self.stretches or not self.stretches[-1].own:
+        if not self.segments or not self.segments[-1].own:
             self._next(EventLog(), own=True)
-        self.stretches[-1].log.append(event)
+        self.segments[-1].log.append(event)
 
     def follow(self, run: Run) -> None:
         """Goes on with the events of `run` from its first one, until the session says something itself.
@@ -147,23 +147,23 @@ class Session:
 
     def _next(self, log: EventLog, own: bool, *, without_built: bool = False) -> None:
         offset = 0
-        if self.stretches:
-            last = self.stretches[-1]
+        if self.segments:
+            last = self.segments[-1]
             last.end = last.length
             offset = last.offset + last.end
-            last.log.wakeup.notify_all()  # its readers must go on to the next stretch
-        self.stretches.append(Stretch(log, offset, own, without_built=without_built))
+            last.log.wakeup.notify_all()  # its readers must go on to the next segment
+        self.segments.append(Segment(log, offset, own, without_built=without_built))
         self.wakeup.notify_all()
 
     @property
     def last(self) -> int:
         """Number of the newest event; -1 before the first."""
-        return self.stretches[-1].offset + self.stretches[-1].length - 1 if self.stretches else -1
+        return self.segments[-1].offset + self.segments[-1].length - 1 if self.segments else -1
 
     @property
     def newest(self) -> Event | None:
         """The newest event, of its own or of the build that it follows."""
-        return self.stretches[-1].log.newest if self.stretches else None
+        return self.segments[-1].log.newest if self.segments else None
 
     @property
     def terminal(self) -> Event | None:
@@ -239,7 +239,7 @@ class Session:
 
     async def _keep_pace(self, given_at: float) -> None:
         """Lets more lines of a build come together, if the last ones were given only just now."""
-        if self.run is None or self.stretches[-1].own or self.run.log.closed:
+        if self.run is None or self.segments[-1].own or self.run.log.closed:
             return
         pace = min(max(_PACE, _PACE_PER_READER * self.run.followers), _LONGEST_PACE)
         now = asyncio.get_running_loop().time()
@@ -249,17 +249,17 @@ class Session:
 
     def _take(self, position: int, batch: int) -> tuple[Span | None, Wakeup | None]:
         """What there is from `position` on; if nothing: where to wait, or None after the terminal event."""
-        for stretch in reversed(self.stretches):
-            if position >= stretch.offset:
+        for segment in reversed(self.segments):
+            if position >= segment.offset:
                 break
         else:
             return None, self.wakeup
-        start, length = position - stretch.offset, stretch.length
+        start, length = position - segment.offset, segment.length
         if start < length:
-            kept = max(start, min(stretch.log.kept_from, length))
+            kept = max(start, min(segment.log.kept_from, length))
             stop = min(length, kept - kept % batch + batch)
-            return Span(stretch.log, stretch.offset, start, stop), None
-        return None, None if self.ended else stretch.log.wakeup
+            return Span(segment.log, segment.offset, start, stop), None
+        return None, None if self.ended else segment.log.wakeup
 
 
 @define
@@ -304,7 +304,7 @@ class Sessions:
         self.known[id] = session
         self._of_owner[owner] += 1
         if self._closing is not None:
-            session.say(failed(self._closing, code="shutting-down"))
+            session.notify(failed(self._closing, code="shutting-down"))
         else:
             session.task = asyncio.create_task(
                 self.work(session), name=f"session {name}", context=session.context
@@ -326,8 +326,8 @@ class Sessions:
             self.forget(done)
             return
         wait = self._seconds_to_room(sessions)
-        told = f"{who} {len(sessions)} launches here, under way or of the last minutes, {why}."
-        raise Refused(f"{told} Try again in {wait} seconds.", retry_after=wait, status=status)
+        message = f"{who} {len(sessions)} launches here, under way or of the last minutes, {why}."
+        raise Refused(f"{message} Try again in {wait} seconds.", retry_after=wait, status=status)
 
     def _seconds_to_room(self, sessions: Sequence[Session]) -> int:
         """Until the first of them is forgotten; of one that is read now, that is known only to be `memory` or more."""
@@ -341,7 +341,7 @@ class Sessions:
 
     def _ended(self, session: Session, task: asyncio.Task[None]) -> None:
         report(task, "a session failed")
-        session.say(session.cancel_event or failed("The launch ended without a result. Please try again."))
+        session.notify(session.cancel_event or failed("The launch ended without a result. Please try again."))
         if session.terminal is not None and session.terminal.phase != "ready":
             self._take_down(session)
         if session.readers == 0:

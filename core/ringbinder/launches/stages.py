@@ -40,7 +40,7 @@ class Ticket:
     plan: Plan | None = None
     admitted: bool = False
 
-    def say(self, message: str, **data: Any) -> None:
+    def notify(self, message: str, **data: Any) -> None:
         if not self.admitted:  # the stage speaks now
             self.tell(waiting(message, data))
 

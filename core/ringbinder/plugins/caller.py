@@ -27,7 +27,7 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "resolve": 60, "fetch": 600, "check": 60, "target": 60, "build": None, "push": 1800, "launch": 1800,
     "admit": None, "authenticate": 30, "log_in": 30, "log_out": 30, "emit": 60, "diagnose": 10, "stop": 60,
     "servers": 60, "images": 60, "delete": 120, "health": 10, "doctor": 60, "allowance": 5, "work": 60, "keep_work": 60,
-    "export_work": 600, "discard_work": 120, "make_room": None,
+    "export_work": 600, "discard_work": 120, "prune_images": None,
 }  # fmt: skip
 """Seconds that one call of one implementation may take; None is no limit: a builder has its own."""
 

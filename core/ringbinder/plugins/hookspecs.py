@@ -30,9 +30,9 @@ from ..model import (
     Link,
     Plan,
     ProviderInfo,
+    PruneResult,
     Redirect,
     Repo,
-    Room,
     Server,
     Stage,
     Target,
@@ -55,7 +55,7 @@ class Ticket(Protocol):
     repo: Repo | None
     plan: Plan | None
 
-    def say(self, message: str, **data: Any) -> None:
+    def notify(self, message: str, **data: Any) -> None:
         """Tells the waiting client something, as an event of phase ``waiting``."""
 
 
@@ -216,7 +216,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    async def make_room(self, dry_run: bool) -> Room | None:
+    async def prune_images(self, dry_run: bool) -> PruneResult | None:
         """The builder: where it keeps images of its own, removes by its own limits those that nothing uses.
 
         None if it keeps none. `dry_run`: only says what it would remove.

@@ -330,12 +330,12 @@ class Plugins:
         kinds = [getattr(plugin, attribute) for plugin, attribute in zip(chosen, FIT.values(), strict=True)]
         if len(set(kinds)) == 1:
             return
-        told = ", ".join(
+        message = ", ".join(
             f'{kind} "{getattr(self, kind)}" {attribute} {image}'
             for (kind, attribute), image in zip(FIT.items(), kinds, strict=True)
         )
         fitting = [f"for images of kind {image}: {self._that_fit(image)}" for image in get_args(ImageKind)]
-        problem = f"Ringbinder: builder, registry and launcher do not fit: {told}."
+        problem = f"Ringbinder: builder, registry and launcher do not fit: {message}."
         raise ConfigError([f"{problem} Installed are {'; '.join(fitting)}."])
 
     def _that_fit(self, image: str) -> str:
@@ -386,8 +386,8 @@ def import_plugin(row: Row) -> Any:
     """The plugin class that a row names. Raises PluginError, in words for an operator."""
     found = row.found
     if (group := row.entry_point.group) != GROUPS[found.kind]:
-        told = f"its entry-point group {group!r}, of {found.origin}, does not exist; call it {GROUPS[found.kind]!r}"
-        raise PluginError(found.key, told)
+        problem = f"its entry-point group {group!r}, of {found.origin}, does not exist; call it {GROUPS[found.kind]!r}"
+        raise PluginError(found.key, problem)
     try:
         with importing(found.key):
             plugin = row.entry_point.load()
@@ -449,7 +449,7 @@ def _raise(problems: Sequence[str], errors: Sequence[RingbinderError]) -> None:
         return
     if not problems and len(errors) == 1:
         raise errors[0]
-    told = list(problems)
+    message = list(problems)
     for error in errors:
-        told += error.problems if isinstance(error, ConfigError) else [str(error)]
-    raise ConfigError(told) from (ExceptionGroup("plugins failed", errors) if errors else None)
+        message += error.problems if isinstance(error, ConfigError) else [str(error)]
+    raise ConfigError(message) from (ExceptionGroup("plugins failed", errors) if errors else None)

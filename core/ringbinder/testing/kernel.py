@@ -44,19 +44,19 @@ class Kernel:
         }
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
         await self.socket.send_json({**message, "channel": "shell", "buffers": []})
-        said = ""
+        reason = ""
         async for answer in self.socket:
             data = json.loads(answer.data)
             if data["parent_header"].get("msg_id") != name:
                 continue
             match data["msg_type"]:
                 case "stream":
-                    said += data["content"]["text"]
+                    reason += data["content"]["text"]
                 case "error":
-                    said += f"{data['content']['ename']}: {data['content']['evalue']}"
+                    reason += f"{data['content']['ename']}: {data['content']['evalue']}"
                 case "status" if data["content"]["execution_state"] == "idle":
-                    return said
-        raise AssertionError(f"the kernel went away; it had said: {said}")
+                    return reason
+        raise AssertionError(f"the kernel went away; it had said: {reason}")
 
     async def close(self) -> None:
         await self.socket.close()

@@ -113,11 +113,11 @@ class KubeApi(KubeCluster):
             return known.status(404, "NotFound", "the server could not find the requested resource")
         namespace, resource, rest = parts[3], parts[4], parts[5:]
         verb = known.verb(request, rest)
-        told = "/".join([resource, *rest[1:]])
-        self.requests[f"{verb} {told}"] += 1
-        if (verb, told) in self.forbidden:
+        message = "/".join([resource, *rest[1:]])
+        self.requests[f"{verb} {message}"] += 1
+        if (verb, message) in self.forbidden:
             return known.status(
-                403, "Forbidden", f'{told} is forbidden: User "test" cannot {verb} resource "{told}"'
+                403, "Forbidden", f'{message} is forbidden: User "test" cannot {verb} resource "{message}"'
             )
         if namespace not in self.namespaces:
             if verb in ("list", "watch"):
@@ -251,8 +251,8 @@ class KubeApi(KubeCluster):
         container = pod["spec"]["containers"][0]["name"]
         for status in statuses:
             if reason := status["state"].get("waiting", {}).get("reason"):
-                told = f'container "{container}" in pod "{name}" is waiting to start: {reason}'
-                return known.status(400, "BadRequest", told)
+                message = f'container "{container}" in pod "{name}" is waiting to start: {reason}'
+                return known.status(400, "BadRequest", message)
         log = self._logs.get(pod["metadata"]["uid"], PodLog(ended=True))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)

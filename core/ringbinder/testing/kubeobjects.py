@@ -71,8 +71,8 @@ def invalid(name: str, labels: Mapping[str, str]) -> str:
 
 
 def status_object(code: int, reason: str, message: str) -> Object:
-    told = {"status": "Failure", "message": message, "reason": reason, "code": code}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **told}
+    fields = {"status": "Failure", "message": message, "reason": reason, "code": code}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **fields}
 
 
 def status(code: int, reason: str, message: str) -> web.Response:

@@ -119,9 +119,9 @@ class LauncherContract:
         before, processes = await case.found(), descendants()
         with pytest.raises(RingbinderError) as caught:
             await case.launch(30, case.broken)
-        told = caught.value.message if isinstance(caught.value, UserError) else str(caught.value)
-        assert told.strip(), "Rule: the error says what happened."
-        assert redact(told) == told, "Rule: no secret shows in a message."
+        message = caught.value.message if isinstance(caught.value, UserError) else str(caught.value)
+        assert message.strip(), "Rule: the error says what happened."
+        assert redact(message) == message, "Rule: no secret shows in a message."
         assert not await _more_than(before, case), "Rule: a failed launch leaves nothing behind."
         assert not await left_over(processes), "Rule: a failed launch leaves no process."
 

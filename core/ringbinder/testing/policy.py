@@ -38,7 +38,7 @@ class RecordingTicket:
     plan: Plan | None = None
     said: list[tuple[str, Mapping[str, Any]]] = field(factory=list)
 
-    def say(self, message: str, **data: Any) -> None:
+    def notify(self, message: str, **data: Any) -> None:
         self.said.append((message, data))
 
 

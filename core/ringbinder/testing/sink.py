@@ -103,8 +103,8 @@ class SinkContract:
         async with case.started():
             async with case.down():
                 error = await self._failure(case, [event(1)])
-            told = "Rule: who cannot be reached now may take the events later; that is no EventsRejected."
-            assert not isinstance(error, EventsRejected), told
+            message = "Rule: who cannot be reached now may take the events later; that is no EventsRejected."
+            assert not isinstance(error, EventsRejected), message
             await case.sink.emit(events=[event(2)])
         assert (await case.numbers())[-1:] == [2], "Rule: after an outage, events arrive again."
 
@@ -113,8 +113,8 @@ class SinkContract:
             pytest.skip("the case has no other side that rejects events")
         async with case.started(), case.rejecting():
             error = await self._failure(case, [event(1)])
-        told = f"Rule: what will never be taken raises EventsRejected, not {type(error).__name__}."
-        assert isinstance(error, EventsRejected), told
+        message = f"Rule: what will never be taken raises EventsRejected, not {type(error).__name__}."
+        assert isinstance(error, EventsRejected), message
 
     async def test_it_can_be_cancelled(self, case: SinkCase) -> None:
         if case.stalled is None:

@@ -36,12 +36,12 @@ async def examine(
         why, _, advice = str(error).partition("): ")
         findings.append(Finding("error", f"{why})" if advice else why, advice))
 
-    told = await version(repo2docker, env)
-    year = told.partition(".")[0]
+    response = await version(repo2docker, env)
+    year = response.partition(".")[0]
     if not year.isdecimal():
-        said = f"{repo2docker[0]} does not say its version: {told or 'nothing'}"
-        return [*findings, Finding("error", said, "pip install jupyter-repo2docker")]
-    findings.append(Finding("ok", f"repo2docker is version {told}"))
+        reason = f"{repo2docker[0]} does not say its version: {response or 'nothing'}"
+        return [*findings, Finding("error", reason, "pip install jupyter-repo2docker")]
+    findings.append(Finding("ok", f"repo2docker is version {response}"))
     if not shutil.which("git", path=env.get("PATH")):
         findings.append(
             Finding("error", "git is not there, with which repositories are fetched", "install git")
@@ -52,9 +52,9 @@ async def examine(
 
 
 async def _buildx(env: Mapping[str, str]) -> Finding:
-    told = await _first_line(["docker", "buildx", "version"], env, succeeded=True)
-    if told:
-        return Finding("ok", f"docker's buildx plugin is there ({told})")
+    response = await _first_line(["docker", "buildx", "version"], env, succeeded=True)
+    if response:
+        return Finding("ok", f"docker's buildx plugin is there ({response})")
     return Finding(
         "error",
         "this repo2docker builds with docker's client and its buildx plugin, and `docker buildx version` fails",

@@ -89,8 +89,8 @@ class DockerEngine:
     async def bytes_of_images(self) -> int:
         """What all images take together, what they share counted once."""
         async with self._client() as client:
-            told = await client._query_json("system/df")
-        return int(told["LayersSize"])
+            response = await client._query_json("system/df")
+        return int(response["LayersSize"])
 
     async def remove(self, image: BuiltImage) -> bool:
         """Removes it under all its names; False if the engine keeps it, since something uses it."""
@@ -109,8 +109,8 @@ class DockerEngine:
     async def drop_build_cache(self) -> int:
         """Removes what builds have left for later ones; returns the bytes that it took."""
         async with self._client() as client:
-            told = await client._query_json("build/prune", "POST", params={"all": "true"})
-        return int((told or {}).get("SpaceReclaimed") or 0)
+            response = await client._query_json("build/prune", "POST", params={"all": "true"})
+        return int((response or {}).get("SpaceReclaimed") or 0)
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
@@ -118,8 +118,8 @@ class DockerEngine:
             import aiodocker
             import aiohttp
         except ImportError:
-            told = "the builder `docker` needs aiodocker: pip install 'ringbinder[docker]'"
-            raise PluginError(self.plugin, told) from None
+            message = "the builder `docker` needs aiodocker: pip install 'ringbinder[docker]'"
+            raise PluginError(self.plugin, message) from None
         try:
             limit = aiohttp.ClientTimeout(total=_SECONDS)
             async with aiodocker.Docker(self.address, timeout=limit) as client:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 from ringbinder.errors import TransientError, UserError
-from ringbinder.model import Image, Room
+from ringbinder.model import Image, PruneResult
 from ringbinder.runtime.clock import Clock
 
 from ._docker_engine import BuiltImage, DockerEngine
@@ -43,7 +43,7 @@ class ImageCleaner:
                 )
         return False
 
-    async def make_room(self, *, dry_run: bool) -> Room:
+    async def prune_images(self, *, dry_run: bool) -> PruneResult:
         """If more is taken than the high threshold, removes what nothing uses until it is less than the low one.
 
         The nameless first, then the oldest. With `dry_run` it says what would go first, and removes nothing.
@@ -51,7 +51,7 @@ class ImageCleaner:
         before = taken = await self._taken()
         removed: list[Image] = []
         if before <= self.options.threshold_high:
-            return Room((), f"{self._said(before)}: nothing is to be done")
+            return PruneResult((), f"{self._said(before)}: nothing is to be done")
         used, latest = await self.engine.used(), self.clock.time() - self.options.min_age
         unused = [image for image in await self._ours() if image.id not in used and image.created <= latest]
         for image in sorted(unused, key=lambda image: (bool(image.names), image.created)):
@@ -64,7 +64,7 @@ class ImageCleaner:
                 taken = await self._taken()
             removed.append(_as_image(image, (*image.names, image.id)[0], used))
         after = self._said(before) if dry_run else f"{self._said(before)} before, {self._said(taken)} now"
-        return Room(tuple(removed), after)
+        return PruneResult(tuple(removed), after)
 
     async def _ours(self) -> Sequence[BuiltImage]:
         images = await self.engine.images()
@@ -80,11 +80,11 @@ class ImageCleaner:
         try:
             disk = os.statvfs(folder)
         except OSError as error:
-            told = (
+            message = (
                 f"{folder}, where the engine at {self.engine.address} keeps its images, cannot be looked at"
             )
             raise TransientError(
-                f"{told} ({error.strerror}); from another machine use ImageCleaner.threshold_type: absolute"
+                f"{message} ({error.strerror}); from another machine use ImageCleaner.threshold_type: absolute"
             ) from None
         blocks = (disk.f_blocks - disk.f_bavail) / disk.f_blocks if disk.f_blocks else 0.0
         inodes = (disk.f_files - disk.f_favail) / disk.f_files if disk.f_files else 0.0

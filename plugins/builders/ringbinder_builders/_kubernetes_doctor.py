@@ -51,17 +51,17 @@ async def _push_secret(cluster: Cluster, namespace: str, name: str) -> Finding:
         secret = await cluster.ask("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
     except ApiError as error:
         if error.status == 404:
-            told = f"{what} is not there: build pods that need it never start"
+            message = f"{what} is not there: build pods that need it never start"
             return Finding(
-                "error", told, f"{_LOGIN}, or KubernetesBuildExecutor.push_secret to its name or nothing"
+                "error", message, f"{_LOGIN}, or KubernetesBuildExecutor.push_secret to its name or nothing"
             )
         fix = f"allow `get` of this one Secret, or look yourself: kubectl -n {namespace} get secret {name}"
         return Finding("warning", f"{what} cannot be looked at: {error.message}", fix)
     try:
         hosts = _hosts(secret["data"]["config.json"])
     except (LookupError, ValueError, TypeError, AttributeError) as error:
-        told = f"{what} holds no docker configuration under config.json: {error or type(error).__name__}"
-        return Finding("error", told, _LOGIN)
+        message = f"{what} holds no docker configuration under config.json: {error or type(error).__name__}"
+        return Finding("error", message, _LOGIN)
     if not hosts:
         return Finding("error", f"{what} has no credentials in it", _LOGIN)
     return Finding("ok", f"{what} has credentials for {', '.join(hosts)}")

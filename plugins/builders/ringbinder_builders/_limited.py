@@ -27,25 +27,25 @@ async def run(
     Either way everything that the command has started has ended by then.
     """
     now = asyncio.get_running_loop().time
-    began = heard = now()
+    began = received = now()
 
-    def hear(line: str) -> None:
-        nonlocal heard
-        heard = now()
+    def receive(line: str) -> None:
+        nonlocal received
+        received = now()
         on_line(line)
 
-    command = await process.start(argv, cwd=cwd, env=env, on_line=hear)
+    command = await process.start(argv, cwd=cwd, env=env, on_line=receive)
     ended = asyncio.ensure_future(command.wait())
     try:
         while True:
             ends = [began + timeout] if timeout else []
-            ends += [heard + idle_timeout] if idle_timeout else []
+            ends += [received + idle_timeout] if idle_timeout else []
             await asyncio.wait({ended}, timeout=max(min(ends) - now(), 0.0) if ends else None)
             if ended.done():
                 return ended.result()
             if timeout and now() >= began + timeout:
                 raise _passed(f"took longer than {timeout:g} seconds", "build_timeout")
-            if idle_timeout and now() >= heard + idle_timeout:
+            if idle_timeout and now() >= received + idle_timeout:
                 raise _passed(f"was silent for {idle_timeout:g} seconds", "idle_timeout")
     finally:
         if not ended.done():

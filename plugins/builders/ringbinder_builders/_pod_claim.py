@@ -17,7 +17,7 @@ from ringbinder_cluster.watching import POD, finished, uid_of
 
 from . import _pod_manifest as manifest
 from . import _pod_state as state
-from ._build_world import World
+from ._build_cluster import BuildCluster
 from .repo2docker import command
 
 
@@ -25,40 +25,40 @@ from .repo2docker import command
 class Claim:
     """One build's claim to the name of its pod."""
 
-    world: World
+    cluster: BuildCluster
     plan: Plan
     target: Target
     log: Log
     _attempt: str = field(factory=lambda: secrets.token_hex(5))
     _private: str = field(factory=lambda: secrets.token_hex(16))
-    _told: str = ""
+    _reported: str = ""
 
     async def pod(self) -> Json:
         """The pod, which runs or has just succeeded. Raises TransientError, and ConfigError for missing rights."""
-        world = self.world
-        with world.watch.listening(self.plan.build) as news:
+        cluster = self.cluster
+        with cluster.watch.listening(self.plan.build) as news:
             try:
                 while True:
                     news.clear()
-                    found = world.watch.pods.get(self.plan.build)
+                    found = cluster.watch.pods.get(self.plan.build)
                     if found is None:
                         pod = await self._take_turn(news)
                     else:
-                        world.leave(self)  # whatever we wait for now, it is not a place
+                        cluster.leave(self)  # whatever we wait for now, it is not a place
                         pod = found if await self._fits(found) else None
                     if pod is not None:
                         return pod
-                    await world.moment(news)
+                    await cluster.moment(news)
             finally:
-                world.leave(self)
+                cluster.leave(self)
 
     async def _fits(self, found: Json) -> bool:
         """Whether a pod of our name builds our image; one that has ended otherwise makes way."""
         ours = state.makes(found) == self.plan.image
         if finished(found):
-            if ours and state.succeeded(found) and uid_of(found) not in self.world.used:
+            if ours and state.succeeded(found) and uid_of(found) not in self.cluster.used:
                 return True
-            await self.world.remove(found)
+            await self.cluster.remove(found)
             return False
         if state.being_deleted(found):
             self._tell("Waiting for an earlier build of this to be gone...")
@@ -74,67 +74,67 @@ class Claim:
 
     async def _take_turn(self, news: asyncio.Event) -> Json | None:
         """A new pod, if it is our turn and there is a place."""
-        world = self.world
-        world.queue.setdefault(self, news)
-        ahead, limit = list(world.queue).index(self), world.options.concurrent_build_limit
-        if ahead < world.turns:
+        cluster = self.cluster
+        cluster.queue.setdefault(self, news)
+        ahead, limit = list(cluster.queue).index(self), cluster.options.concurrent_build_limit
+        if ahead < cluster.turns:
             return await self._create()
         others = f", and {ahead} wait longer than this one" if ahead else ""
         self._tell(f"Waiting for another build to end: {limit} may run at a time{others}.")
         return None
 
     async def _create(self) -> Json | None:
-        world, plan, options = self.world, self.plan, self.world.options
+        cluster, plan, options = self.cluster, self.plan, self.cluster.options
         content = manifest.credentials(plan, self.target.credentials, options)
         words = command(plan, options, push=options.use_registry)
         body = manifest.pod(
-            plan, options, words, self._attempt, self._private, keys=content, nodes=world.nodes
+            plan, options, words, self._attempt, self._private, keys=content, nodes=cluster.nodes
         )
         try:
-            pod = await world.cluster.ask("POST", world.watch.path, body=body, shape=POD)
+            pod = await cluster.cluster.ask("POST", cluster.watch.path, body=body, shape=POD)
         except ApiError as error:
             if error.status != 409:
-                raise world.refused("create the build pod", error) from None
+                raise cluster.refused("create the build pod", error) from None
             existing = await self._existing()
             if existing is None:
                 return None
-            world.watch.note(existing)
+            cluster.watch.note(existing)
             if state.attempt(existing) != self._attempt:
                 return None  # another replica was quicker; the next look finds its pod
             pod = existing  # the answer to our first request had got lost
         else:
-            world.watch.note(pod)
+            cluster.watch.note(pod)
         try:
             await self._create_secret(pod, self._attempt, content)
         except BaseException:
-            await world.remove(pod)
+            await cluster.remove(pod)
             raise
         return pod
 
     async def _existing(self) -> Json | None:
         try:
-            return await self.world.cluster.ask(
-                "GET", f"{self.world.watch.path}/{self.plan.build}", shape=POD
+            return await self.cluster.cluster.ask(
+                "GET", f"{self.cluster.watch.path}/{self.plan.build}", shape=POD
             )
         except ApiError as error:
             if error.status == 404:
                 return None
-            raise self.world.refused("read the build pod", error) from None
+            raise self.cluster.refused("read the build pod", error) from None
 
     async def _create_secret(self, pod: Json, attempt: str, content: Mapping[str, str] | None = None) -> None:
         """The Secret of the pod, which the cluster removes together with it."""
         if content is None:
-            content = manifest.credentials(self.plan, self.target.credentials, self.world.options)
+            content = manifest.credentials(self.plan, self.target.credentials, self.cluster.options)
         if not content or not attempt:
             return
-        path = f"/api/v1/namespaces/{self.world.watch.namespace}/secrets"
+        path = f"/api/v1/namespaces/{self.cluster.watch.namespace}/secrets"
         try:
-            await self.world.cluster.ask("POST", path, body=manifest.secret(content, pod, attempt))
+            await self.cluster.cluster.ask("POST", path, body=manifest.secret(content, pod, attempt))
         except ApiError as error:
             if error.status != 409:
-                raise self.world.refused("create the build's Secret", error) from None
+                raise self.cluster.refused("create the build's Secret", error) from None
 
     def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
+        if text != self._reported:
+            self._reported = text
             self.log.line(f"{text}\n", "waiting")

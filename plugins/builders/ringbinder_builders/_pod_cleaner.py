@@ -15,7 +15,7 @@ from ringbinder_cluster.client import ApiError
 from ringbinder_cluster.watching import finished
 
 from . import _pod_state as state
-from ._build_world import World
+from ._build_cluster import BuildCluster
 from ._kubernetes_options import KubernetesBuildOptions
 
 
@@ -28,25 +28,27 @@ def superfluous(pod: Mapping[str, Any], now: float, options: KubernetesBuildOpti
     return bool(options.max_age) and now - _created(pod) >= options.max_age
 
 
-async def clean(world: World) -> None:
+async def clean(cluster: BuildCluster) -> None:
     """Removes until it is cancelled."""
 
     async def step() -> None:
-        await world.clock.sleep(world.options.cleanup_interval)
-        for pod in world.builds:
-            if superfluous(pod, world.clock.time(), world.options):
-                await _remove(world, pod)
+        await cluster.clock.sleep(cluster.options.cleanup_interval)
+        for pod in cluster.builds:
+            if superfluous(pod, cluster.clock.time(), cluster.options):
+                await _remove(cluster, pod)
 
-    await Loop("the cleaner of build pods", "old ones stay on the cluster", world.log, world.clock).run(step)
+    await Loop("the cleaner of build pods", "old ones stay on the cluster", cluster.log, cluster.clock).run(
+        step
+    )
 
 
-async def _remove(world: World, pod: Mapping[str, Any]) -> None:
+async def _remove(cluster: BuildCluster, pod: Mapping[str, Any]) -> None:
     name = pod["metadata"]["name"]
     try:
-        await world.delete(pod)
-        world.log.info("removed a build pod", pod=name, phase=state.phase(pod))
+        await cluster.delete(pod)
+        cluster.log.info("removed a build pod", pod=name, phase=state.phase(pod))
     except (RingbinderError, ApiError) as error:
-        world.log.warning("a build pod could not be removed", pod=name, reason=str(error))
+        cluster.log.warning("a build pod could not be removed", pod=name, reason=str(error))
 
 
 def _created(pod: Mapping[str, Any]) -> float:

@@ -15,7 +15,7 @@ from ringbinder_cluster.logs import PodLog
 from ringbinder_cluster.watching import finished, uid_of
 
 from . import _pod_state as state
-from ._build_world import World
+from ._build_cluster import BuildCluster
 from .repo2docker import LogReader
 
 _FIRST_EVENTS: Final = 3.0
@@ -35,37 +35,37 @@ _EVENTS: Final = {
 class Following:
     """Follows one pod. However many clients watch the build, it is followed once."""
 
-    world: World
+    cluster: BuildCluster
     pod: Json
     log: Log
     _reader: LogReader = field(init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
     _podlog: PodLog = field(init=False)
     _begun: float = field(init=False)
-    _heard: float = field(default=0.0, init=False)
+    _last_output: float = field(default=0.0, init=False)
     """When the last line came, or there was no log to be read."""
     _asked: float = field(init=False)
     """When the cluster's events were asked last."""
     _silence: Silence = field(init=False)
     _warning: str = field(default="", init=False)
     """What the cluster's events say why it does not start."""
-    _told: str = field(default="", init=False)
+    _reported: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = LogReader(self.log)
         self._silence = Silence(self._silent, lambda text: self.log.line(text, self._phase))
-        self._begun = self.world.clock.monotonic()
+        self._begun = self.cluster.clock.monotonic()
         # For the first time earlier: within 5 s it is to be said what the pod waits for.
-        self._asked = self._begun - max(0.0, self.world.times.events_after - _FIRST_EVENTS)
-        watch = self.world.watch
+        self._asked = self._begun - max(0.0, self.cluster.times.events_after - _FIRST_EVENTS)
+        watch = self.cluster.watch
         self._podlog = PodLog(
-            self.world.cluster,
+            self.cluster.cluster,
             watch.namespace,
             self.name,
             self._is_over,
             self._end,
-            self.world.log,
-            self.world.times.log,
+            self.cluster.log,
+            self.cluster.times.log,
         )
 
     @property
@@ -75,9 +75,9 @@ class Following:
     async def success(self) -> None:
         """Returns when the pod has succeeded, by its status and exit code. Raises what is to be told otherwise."""
         try:
-            with self.world.watch.listening(self.name) as news, self._silence:
+            with self.cluster.watch.listening(self.name) as news, self._silence:
                 while not await self._step():
-                    await self.world.moment(news)
+                    await self.cluster.moment(news)
                     news.clear()
         finally:
             if self._reading is not None:
@@ -85,13 +85,13 @@ class Following:
                 await asyncio.wait({self._reading})
         if not state.succeeded(self.pod):
             raise state.failure(self.pod, self._reader.reason)
-        self.world.used.add(uid_of(self.pod))
+        self.cluster.used.add(uid_of(self.pod))
 
     async def _step(self) -> bool:
         """Looks at the pod; True once it has ended and its log is read."""
         gone = self._look()
         if self._reading is None and state.started(self.pod):
-            self._heard = self.world.clock.monotonic()
+            self._last_output = self.cluster.clock.monotonic()
             self._silence.received()
             self._reading = asyncio.create_task(self._read(), name=f"log of {self.name}")
         if finished(self.pod) or gone:
@@ -100,7 +100,7 @@ class Following:
             if not finished(self.pod):
                 raise state.vanished(self.pod)
             return True
-        if state.overdue(self.pod, self.world.clock.time()):
+        if state.overdue(self.pod, self.cluster.clock.time()):
             raise state.vanished(self.pod)
         if self._reading is None:
             await self._check_start()
@@ -110,7 +110,7 @@ class Following:
 
     def _look(self) -> bool:
         """Takes the newest sight of the pod; True if it is gone."""
-        sight = self.world.watch.look(self.name, uid_of(self.pod))
+        sight = self.cluster.watch.look(self.name, uid_of(self.pod))
         if sight is not None:
             self.pod = sight.pod
         return sight is not None and sight.gone
@@ -119,7 +119,7 @@ class Following:
         return self._look() or state.ended(self.pod)
 
     async def _end(self) -> None:
-        with self.world.watch.listening(self.name) as news:
+        with self.cluster.watch.listening(self.name) as news:
             while not self._is_over():
                 await news.wait()
                 news.clear()
@@ -128,43 +128,43 @@ class Following:
 
     async def _read(self) -> None:
         async for line in self._podlog.lines():
-            self._heard = self.world.clock.monotonic()
+            self._last_output = self.cluster.clock.monotonic()
             self._silence.received()
-            self._reader.hear(line)
+            self._reader.receive(line)
         if not self._podlog.complete:
             self.log.line("The end of this build's log could not be read.\n")
 
     async def _check_start(self) -> None:
         """Says what a pod waits for that has not started; ends it when it has taken too long."""
-        now, times = self.world.clock.monotonic(), self.world.times
+        now, times = self.cluster.clock.monotonic(), self.cluster.times
         if now - self._asked >= times.events_after:
             self._asked = now
             self._warning = await self._events()
         why = state.waits_for(self.pod) or self._warning
-        if why and why != self._told:
-            self._told = why
+        if why and why != self._reported:
+            self._reported = why
             self._silence.received()
             self.log.line(f"The build has not started yet: {why}\n", "waiting")
-        limit = self.world.options.pending_timeout
+        limit = self.cluster.options.pending_timeout
         if state.never_starts(self.pod) or (
-            limit and now - self._begun >= limit and self.world.watch.healthy
+            limit and now - self._begun >= limit and self.cluster.watch.healthy
         ):
-            await self.world.remove(self.pod)
+            await self.cluster.remove(self.pod)
             long = f" within {state.duration(limit)}" if limit else ""
-            told = f"The build could not start{long}: {why or 'its pod is still waiting, and nothing says for what'}"
+            message = f"The build could not start{long}: {why or 'its pod is still waiting, and nothing says for what'}"
             raise UserError(
-                "build-not-started", f"{told.rstrip('.')}. The operator of this service must mend that."
+                "build-not-started", f"{message.rstrip('.')}. The operator of this service must mend that."
             )
 
     async def _check_output(self) -> None:
         """Ends a build that says nothing for too long."""
-        now, limit = self.world.clock.monotonic(), self.world.options.idle_timeout
+        now, limit = self.cluster.clock.monotonic(), self.cluster.options.idle_timeout
         if not self._podlog.following:
-            self._heard = now
-        elif limit and now - self._heard >= limit and not state.ended(self.pod):
-            await self.world.remove(self.pod)
-            told = f"The build has printed nothing for {state.duration(limit)}, and was ended."
-            raise BuildError(told, "build-idle")
+            self._last_output = now
+        elif limit and now - self._last_output >= limit and not state.ended(self.pod):
+            await self.cluster.remove(self.pod)
+            message = f"The build has printed nothing for {state.duration(limit)}, and was ended."
+            raise BuildError(message, "build-idle")
 
     @property
     def _phase(self) -> Phase:
@@ -172,11 +172,11 @@ class Following:
 
     def _silent(self) -> str:
         """Who has said nothing lately."""
-        if self.world.watch.silence > 1.0:
+        if self.cluster.watch.silence > 1.0:
             return SILENT
         if self._reading is None:
             node = (self.pod.get("spec") or {}).get("nodeName")
-            why = self._told or (
+            why = self._reported or (
                 f"node {node} gives no reason" if node else "no node has taken it, for no reason given"
             )
             return f"The build has not started ({why})"
@@ -187,9 +187,9 @@ class Following:
 
     async def _events(self) -> str:
         """The last warning that the cluster has about the pod, such as FailedMount."""
-        path = f"/api/v1/namespaces/{self.world.watch.namespace}/events"
+        path = f"/api/v1/namespaces/{self.cluster.watch.namespace}/events"
         selector = {"fieldSelector": f"involvedObject.uid={uid_of(self.pod)}"}
         with suppress(ApiError, RingbinderError):
-            answer = await self.world.cluster.ask("GET", path, selector, shape=_EVENTS)
-            return state.told_by(answer.get("items") or ())
+            answer = await self.cluster.cluster.ask("GET", path, selector, shape=_EVENTS)
+            return state.explained_by(answer.get("items") or ())
         return ""

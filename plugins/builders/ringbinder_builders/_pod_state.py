@@ -98,7 +98,7 @@ def never_starts(pod: Pod) -> bool:
     return _state(pod).get("waiting", {}).get("reason") in _UNFIT
 
 
-def told_by(events: Iterable[Mapping[str, Any]]) -> str:
+def explained_by(events: Iterable[Mapping[str, Any]]) -> str:
     """The last warning among the events about a pod: ``FailedMount: MountVolume.SetUp failed ...``."""
     warnings = [event for event in events if event.get("type") == "Warning"]
     if not warnings:
@@ -118,21 +118,21 @@ def failure(pod: Pod, reason: str) -> RingbinderError:
         return BuildError(f"The build took longer than{limit}, and was ended.", "build-timeout")
     if ended == "OOMKilled":
         limit = _memory_limit(pod)
-        told = f"The build ran out of memory{f' (its limit is {limit})' if limit else ''}."
-        return BuildError(told, "out-of-memory")
+        problem = f"The build ran out of memory{f' (its limit is {limit})' if limit else ''}."
+        return BuildError(problem, "out-of-memory")
     if lost := _disruption(pod):
         return TransientError(lost)
     if _ended_by_deletion(pod):
         return TransientError(_DELETED)
     if ended in _CANNOT_RUN or (not terminated and not why):
-        told = str(terminated.get("message") or "").strip() or message or "its pod failed before that"
+        problem = str(terminated.get("message") or "").strip() or message or "its pod failed before that"
         return UserError(
-            "build-not-started", f"The build could not start: {told.rstrip('.')}. The operator of this service must "
+            "build-not-started", f"The build could not start: {problem.rstrip('.')}. The operator of this service must "
             "change that."
         )  # fmt: skip
     if ended == _UNKNOWN_STATUS or not terminated:
-        told = f"{why}: {message}".strip(": ") or str(terminated.get("message") or ended)
-        return TransientError(f"The node of the build did not take it, or has lost it ({told})")
+        problem = f"{why}: {message}".strip(": ") or str(terminated.get("message") or ended)
+        return TransientError(f"The node of the build did not take it, or has lost it ({problem})")
     if reason:
         return BuildError(f"The build failed: {reason}.")
     if code:
@@ -171,8 +171,10 @@ def _disruption(pod: Pod) -> str:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
             why = why or str(condition.get("reason") or "")
             message = message or str(condition.get("message") or "").strip()
-            told = _DISRUPTIONS.get(why) or _DISRUPTIONS.get(str(condition.get("reason"))) or _ANY_DISRUPTION
-            return f"{told} ({message or why})"
+            problem = (
+                _DISRUPTIONS.get(why) or _DISRUPTIONS.get(str(condition.get("reason"))) or _ANY_DISRUPTION
+            )
+            return f"{problem} ({message or why})"
     return f"{_DISRUPTIONS[why]} ({message or why})" if why in _DISRUPTIONS else ""
 
 

@@ -180,9 +180,9 @@ def diagnose(lines: Iterable[str]) -> Diagnosis | None:
 
 def telling_line(lines: Iterable[str]) -> str:
     """The line that tells most of why a build failed; empty if none does."""
-    said = [line for line in _lines(lines) if not _EMPTY_WORDS.search(line)]
-    telling = [line for line in said if _TELLING.search(line)] or [
-        line for line in said if _OF_A_COMMAND.match(line)
+    reason = [line for line in _lines(lines) if not _EMPTY_WORDS.search(line)]
+    telling = [line for line in reason if _TELLING.search(line)] or [
+        line for line in reason if _OF_A_COMMAND.match(line)
     ]
     return _plain(telling[-1]) if telling else ""
 

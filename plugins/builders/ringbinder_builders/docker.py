@@ -23,7 +23,7 @@ from ringbinder.model import (
     Image,
     ImageKind,
     Plan,
-    Room,
+    PruneResult,
     Target,
 )
 from ringbinder.plugins.bases import Builder
@@ -113,8 +113,8 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
     async def delete(self, image: Image) -> bool:
         return await self.cleaner.delete(image)
 
-    async def make_room(self, dry_run: bool) -> Room:
-        return await self.cleaner.make_room(dry_run=dry_run)
+    async def prune_images(self, dry_run: bool) -> PruneResult:
+        return await self.cleaner.prune_images(dry_run=dry_run)
 
     async def health(self) -> Health:
         try:
@@ -146,7 +146,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             [str(self._program()), *words],
             cwd=place.folder,
             env=env,
-            on_line=reader.hear,
+            on_line=reader.receive,
             timeout=self.config.build_timeout,
             idle_timeout=self.config.idle_timeout,
         )
@@ -180,12 +180,12 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         beside = Path(sys.executable).parent / name
         found = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
         if found is None:
-            told = f'there is no program "{name}"; install it (pip install jupyter-repo2docker)'
-            raise ConfigError([f"LocalRepo2dockerBuild.repo2docker: {told}, or say where it is"])
+            message = f'there is no program "{name}"; install it (pip install jupyter-repo2docker)'
+            raise ConfigError([f"LocalRepo2dockerBuild.repo2docker: {message}, or say where it is"])
         return Path(found)
 
     async def _clean(self) -> None:
-        room = await self.cleaner.make_room(dry_run=False)
+        room = await self.cleaner.prune_images(dry_run=False)
         if room.removed:
             self.context.log.info("images removed", count=len(room.removed), outcome=room.summary)
         self._cleaning.well()

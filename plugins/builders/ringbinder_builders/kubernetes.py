@@ -17,7 +17,7 @@ from ringbinder_cluster.client import SILENT, Cluster, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes
 
 from . import _kubernetes_doctor, causes
-from ._build_world import IMAGE_BUILDERS, BuildTimes, World
+from ._build_cluster import IMAGE_BUILDERS, BuildCluster, BuildTimes
 from ._kubernetes_options import KubernetesBuildOptions
 from ._pod_claim import Claim
 from ._pod_cleaner import clean
@@ -42,7 +42,7 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
 
     def __init__(self, config: KubernetesBuildOptions, context: Context) -> None:
         super().__init__(config, context)
-        self._world: World | None = None
+        self._world: BuildCluster | None = None
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -62,7 +62,7 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
                 context.log,
                 self.watch_times,
             )
-            self._world = World(cluster, watch, config, context.log, context.clock, self.times)
+            self._world = BuildCluster(cluster, watch, config, context.log, context.clock, self.times)
             self._watching = context.tasks.start(watch.run(), "watch build pods")
             cleaning = context.tasks.start(clean(self._world), "remove old build pods")
             await watch.first_list()
@@ -80,24 +80,24 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
         Cancelled, it deletes the pod; but not when Ringbinder stops: then another replica or the next start takes the
         pod over.
         """
-        world = self._started()
-        await self._synced(world)
-        pod = await Claim(world, plan, target, log).pod()
+        cluster = self._started()
+        await self._synced(cluster)
+        pod = await Claim(cluster, plan, target, log).pod()
         try:
-            await Following(world, pod, log).success()
+            await Following(cluster, pod, log).success()
         except asyncio.CancelledError:
             if not self.context.services.closing:
-                await world.remove(pod)
+                await cluster.remove(pod)
             raise
         return Image(plan.image, self.makes, pushed=True)
 
     async def health(self) -> Health | None:
         """Not well when the watch has ended, or has had no contact for long."""
-        world, watching = self._world, self._watching
-        if world is None or watching is None:
+        cluster, watching = self._world, self._watching
+        if cluster is None or watching is None:
             return None
-        watch = world.watch
-        detail: dict[str, Any] = {"build_pods": world.running}
+        watch = cluster.watch
+        detail: dict[str, Any] = {"build_pods": cluster.running}
         if watch.trouble:
             detail["message"] = watch.trouble
         return Health("Kubernetes API", ok=watch.healthy and not watching.done(), detail=detail)
@@ -108,19 +108,19 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
     async def doctor(self) -> Sequence[Finding]:
         return await _kubernetes_doctor.examine(self.context.name, self.config)
 
-    def _started(self) -> World:
+    def _started(self) -> BuildCluster:
         if self._world is None:
             raise PluginError(self.context.name, "it builds only between its start and its end", "build")
         return self._world
 
-    async def _synced(self, world: World) -> None:
+    async def _synced(self, cluster: BuildCluster) -> None:
         try:
             with Silence(SILENT):
                 async with asyncio.timeout(self.patience.in_all):
-                    await world.watch.synced.wait()
+                    await cluster.watch.synced.wait()
         except TimeoutError:
-            told = f"The Kubernetes API server does not answer: {world.watch.trouble}"
-            raise TransientError(told) from None
+            message = f"The Kubernetes API server does not answer: {cluster.watch.trouble}"
+            raise TransientError(message) from None
 
 
 def _selector(*, sticky: bool) -> str:

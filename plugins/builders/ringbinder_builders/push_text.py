@@ -40,15 +40,15 @@ class PushText:
     _step: str = ""
     """Number of the BuildKit step that pushes."""
 
-    def hear(self, text: str) -> Mapping[str, Any] | None:
+    def receive(self, text: str) -> Mapping[str, Any] | None:
         """None if `text` is not of a push; else the state of every layer so far, empty if none is named yet.
 
         A state is ``{"current": bytes, "total": bytes}`` or a word, as in repo2docker's own ``pushing`` events.
         """
-        said, stripped = False, text.replace("\r", "\n").strip()
+        reason, stripped = False, text.replace("\r", "\n").strip()
         for line in stripped.split("\n"):
-            said = self._line(line.strip()) or said
-        return dict(self._layers) if said else None
+            reason = self._line(line.strip()) or reason
+        return dict(self._layers) if reason else None
 
     def _line(self, line: str) -> bool:
         if _BEGINS.fullmatch(line):

@@ -118,7 +118,7 @@ class LogReader:
     _phase: Phase = "fetching"
     _push: PushText = field(factory=PushText)
 
-    def hear(self, line: str) -> None:
+    def receive(self, line: str) -> None:
         """Takes one line, with or without its newline. Never raises."""
         record = _record(line)
         if record is None:
@@ -131,7 +131,7 @@ class LogReader:
         self._phase = _PHASES.get(phase, self._phase)
         if isinstance(progress := record.get("progress"), dict):
             self.log.progress(progress, text or "Pushing image\n")
-        elif self._phase != "fetching" and (layers := self._push.hear(text)) is not None:
+        elif self._phase != "fetching" and (layers := self._push.receive(text)) is not None:
             if layers:
                 self.log.progress(layers, text)
             else:
@@ -142,8 +142,8 @@ class LogReader:
     @property
     def reason(self) -> str:
         """Why it failed, in the words of the log, fit for a sentence; empty if it does not say."""
-        told = self.failure.partition("\n")[0].removeprefix("Error during build:").strip()[:4000]
-        return _COMMAND.sub(r"a command ended with exit code \1", told)[:1000].rstrip(".")
+        message = self.failure.partition("\n")[0].removeprefix("Error during build:").strip()[:4000]
+        return _COMMAND.sub(r"a command ended with exit code \1", message)[:1000].rstrip(".")
 
 
 def _record(line: str) -> Mapping[str, Any] | None:

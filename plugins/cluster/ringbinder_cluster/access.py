@@ -33,11 +33,13 @@ async def findings(cluster: Cluster, namespace: str, rights: Sequence[Right]) ->
     try:
         missing = [right for right in rights if not await _may(cluster, namespace, right)]
     except ApiError as error:
-        told = f"the Kubernetes API server does not let us ask what we may do: {error.message}"
-        return [Finding("error", told, "the token of our service account may have expired; restart the pod")]
+        message = f"the Kubernetes API server does not let us ask what we may do: {error.message}"
+        return [
+            Finding("error", message, "the token of our service account may have expired; restart the pod")
+        ]
     if not missing:
-        told = f"the Kubernetes API server lets us do what is needed in namespace {namespace}"
-        return [Finding("ok", f"{told} ({', '.join(map(str, rights))})")]
+        message = f"the Kubernetes API server lets us do what is needed in namespace {namespace}"
+        return [Finding("ok", f"{message} ({', '.join(map(str, rights))})")]
     fix = "allow it in the Role of Ringbinder's service account (Helm value rbac.enabled), and check the namespace"
     return [Finding("error", f"we may not {right} in namespace {namespace}", fix) for right in missing]
 

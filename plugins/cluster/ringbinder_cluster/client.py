@@ -92,14 +92,14 @@ class Cluster:
             library = await asyncio.to_thread(importlib.import_module, "kubernetes.aio.client")
             config = await asyncio.to_thread(importlib.import_module, "kubernetes.aio.config")
         except ImportError:
-            told = "it needs the Kubernetes client: pip install 'ringbinder[kubernetes]'"
-            raise PluginError(plugin, told) from None
+            message = "it needs the Kubernetes client: pip install 'ringbinder[kubernetes]'"
+            raise PluginError(plugin, message) from None
         configuration = library.Configuration()
         try:
             namespace = await _configure(config, configuration)
         except config.ConfigException as error:
-            told = f"no Kubernetes API server is configured: {error} Set KUBECONFIG, or run in a pod"
-            raise PluginError(plugin, told) from None
+            message = f"no Kubernetes API server is configured: {error} Set KUBECONFIG, or run in a pod"
+            raise PluginError(plugin, message) from None
         configuration.connection_pool_maxsize = 0
         client = library.ApiClient(configuration)
         client.user_agent = "Ringbinder"
@@ -235,8 +235,8 @@ def _read(path: Path) -> str:
 def _refusal(status: int, content: bytes) -> ApiError:
     """Source: the `Status` object of the Kubernetes API."""
     try:
-        told = parse_json(content)
-        reason, message = str(told.get("reason") or ""), str(told.get("message") or "")
+        reported = parse_json(content)
+        reason, message = str(reported.get("reason") or ""), str(reported.get("message") or "")
     except (MalformedError, AttributeError):
         reason, message = "", content.decode(errors="replace").strip()
     return ApiError(status, reason, redact(message[:_MESSAGE]) or f"status {status}")

@@ -35,7 +35,7 @@ class LogTimes:
 
 
 @define
-class _Heard:
+class _Received:
     """The lines of late, to tell from a repetition what is new."""
 
     latest: datetime | None = None
@@ -86,7 +86,7 @@ class PodLog:
     """The end has been read."""
     following: bool = field(default=False, init=False)
     """A stream is open."""
-    _heard: _Heard = field(factory=_Heard, init=False)
+    _received: _Received = field(factory=_Received, init=False)
 
     async def lines(self) -> AsyncIterator[str]:
         """Every line, with its newline if it has one. Ends after the last one, or when it cannot be got."""
@@ -124,9 +124,9 @@ class PodLog:
     async def _stream(self, *, follow: bool) -> AsyncIterator[str]:
         """What is new of one answer. Its last line, if it has no newline, counts only when nothing can follow."""
         query = {"timestamps": "true"} | ({"follow": "true"} if follow else {})
-        if since := self._heard.since():
+        if since := self._received.since():
             query["sinceTime"] = since
-        self._heard.expect_repetition()
+        self._received.expect_repetition()
         path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}/log"
         silence = self.times.silence if follow else self.cluster.patience.request
         end: asyncio.Future[object] | None = None
@@ -156,7 +156,7 @@ class PodLog:
         at = _time(stamp)
         if at is None:  # the API server's own words, such as that a log file is gone
             return None
-        return text if self._heard.is_new(at, text) else None
+        return text if self._received.is_new(at, text) else None
 
 
 def _time(stamp: str) -> datetime | None:

@@ -69,7 +69,7 @@ class WatchTimes:
 
 
 @frozen
-class Sight:
+class PodSnapshot:
     """A pod as it was seen last; `gone`: it is no more."""
 
     pod: Json
@@ -151,13 +151,13 @@ class PodWatch:
                 raise
             await self.clock.sleep(self.cluster.patience.retry)
 
-    def look(self, name: str, uid: str) -> Sight | None:
+    def look(self, name: str, uid: str) -> PodSnapshot | None:
         """The pod of that name and uid, or its last sight; None if it was never seen."""
         pod = self.pods.get(name)
         if pod is not None and uid_of(pod) == uid:
-            return Sight(pod, gone=False)
+            return PodSnapshot(pod, gone=False)
         last = self._gone.get(uid)
-        return None if last is None else Sight(last, gone=True)
+        return None if last is None else PodSnapshot(last, gone=True)
 
     @contextmanager
     def listening(self, name: str | None = None) -> Iterator[asyncio.Event]:

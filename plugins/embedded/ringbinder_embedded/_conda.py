@@ -84,8 +84,8 @@ def _digest(addresses: Iterable[str]) -> str:
 async def solved(job: dict[str, Any]) -> list[RepoDataRecord]:
     config = ChannelConfig(job["alias"], job["root"])
     channels = [Channel(channel, config) for channel in job["channels"]]
-    told = ", ".join(job["specs"])
-    print(f"Solving {told} with {', '.join(job['channels'])}", flush=True)  # noqa: T201
+    message = ", ".join(job["specs"])
+    print(f"Solving {message} with {', '.join(job['channels'])}", flush=True)  # noqa: T201
     return await solve(
         channels,
         [MatchSpec(spec) for spec in job["specs"]],

@@ -229,6 +229,6 @@ def diagnose(lines: Iterable[str]) -> Diagnosis | None:
 
 def telling_line(lines: Iterable[str]) -> str:
     """The line that tells most of why a command failed: an error's last cause, else the last line."""
-    said = [line.strip() for line in excerpt(lines)]
-    telling = [line for line in said if _TELLING.search(line)]
-    return _MARK.sub("", (telling or said or [""])[-1]).strip()
+    reason = [line.strip() for line in excerpt(lines)]
+    telling = [line for line in reason if _TELLING.search(line)]
+    return _MARK.sub("", (telling or reason or [""])[-1]).strip()

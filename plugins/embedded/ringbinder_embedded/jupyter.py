@@ -319,9 +319,9 @@ async def _start_once(
         raise
     jupyter.free_port()
     code = await command.wait()
-    said = jupyter.last_lines
+    reason = jupyter.last_lines
     raise _DiedError(
-        f"JupyterLab ended while it was starting (exit code {code}). Its last lines:\n{said}", said
+        f"JupyterLab ended while it was starting (exit code {code}). Its last lines:\n{reason}", reason
     )
 
 

@@ -115,7 +115,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             return None
 
         def notify(before: int) -> None:
-            ticket.say(
+            ticket.notify(
                 f"No more than {self.config.max_servers} notebooks run here (LocalLauncher.max_servers). Waiting "
                 f"until one of them ends: number {before + 1} in the queue",
                 queue={"position": before + 1, "eta_s": None},
@@ -333,13 +333,13 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 if running.group:
                     if ending.reason == "exited" and running.group.kills():
                         ending = evolve(
-                            ending, told="it took more memory than LocalLauncher.memory_limit allows"
+                            ending, why="it took more memory than LocalLauncher.memory_limit allows"
                         )
                     running.group.remove()
                 changed = await asyncio.to_thread(running.session.end, running.image, ending.reason)
             finally:
                 seconds = time.time() - watch.started
-                self.context.servers.stopped(server.id, ending.reason, seconds, ending.told)
+                self.context.servers.stopped(server.id, ending.reason, seconds, ending.why)
                 del self._running[server.id]
                 await running.holds.aclose()
             kept = {"kept": str(running.session.work.place), "changed": len(changed)} if changed else {}

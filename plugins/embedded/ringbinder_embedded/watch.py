@@ -27,7 +27,7 @@ class Ending:
     """Why a server ended: `reason` in a word, `told` for its person."""
 
     reason: str
-    told: str = ""
+    why: str = ""
 
 
 @define(eq=False)
@@ -49,7 +49,7 @@ class Watch:
         exited = asyncio.create_task(self.jupyter.command.wait())
         stopped = asyncio.create_task(self.stop.wait())
         full = asyncio.create_task(self._until_full())
-        told_stop: float | None = None
+        announced_stop: float | None = None
         try:
             while True:
                 await asyncio.wait(
@@ -62,18 +62,18 @@ class Watch:
                 if full.done():
                     return Ending("full", full.result())
                 if self.max_age and time.time() - self.started > self.max_age:
-                    told = (
+                    message = (
                         f"it ran for {_span(self.max_age)}, the longest that it may (LocalLauncher.max_age)"
                     )
-                    return Ending("too old", told)
+                    return Ending("too old", message)
                 self._last_active = await self._activity()
                 if self.idle_timeout and time.time() - self._last_active > self.idle_timeout:
-                    told = f"nobody used it for {_span(self.idle_timeout)} (LocalLauncher.idle_timeout)"
-                    return Ending("idle", told)
-                if told_stop != (soon := self.stops_at):
+                    message = f"nobody used it for {_span(self.idle_timeout)} (LocalLauncher.idle_timeout)"
+                    return Ending("idle", message)
+                if announced_stop != (soon := self.stops_at):
                     with suppress(OSError):  # on a full disk the page is not warned, and the notebook goes on
                         await asyncio.to_thread(self.session.tell_stop, soon)
-                        told_stop = soon
+                        announced_stop = soon
         finally:
             for task in (exited, stopped, full):
                 task.cancel()

@@ -57,8 +57,8 @@ class Reply:
     @property
     def text(self) -> str:
         """What the hub says is wrong."""
-        told = self.body.get("message") if isinstance(self.body, dict) else None
-        return redact(told if isinstance(told, str) and told else f"HTTP status {self.status}")
+        message = self.body.get("message") if isinstance(self.body, dict) else None
+        return redact(message if isinstance(message, str) and message else f"HTTP status {self.status}")
 
     @property
     def message(self) -> str:
@@ -76,8 +76,8 @@ class Reply:
 
     def refusal(self, what: str) -> RingbinderError:
         """What an answer means that is an error: `what` was asked of the hub, as in "start a server"."""
-        said = self.message.lower()
-        ours = "scope" in said or "credentials" in said
+        reason = self.message.lower()
+        ours = "scope" in reason or "credentials" in reason
         if self.status == 401 or (self.status == 403 and ours):
             return ConfigError(
                 [

@@ -56,8 +56,8 @@ async def examine(config: HubOptions, api: HubApi) -> Sequence[Finding]:
     lacking = [scope for scope in _NEEDED[config.auth_enabled] if scope not in scopes]
     who = f"{us.get('kind') or 'service'} {us.get('name') or ''!r}"
     if lacking:
-        told = f"at JupyterHub we are the {who}, whose token lacks the scopes {', '.join(lacking)}"
-        return [*found, Finding("error", told, _ROLE)]
+        message = f"at JupyterHub we are the {who}, whose token lacks the scopes {', '.join(lacking)}"
+        return [*found, Finding("error", message, _ROLE)]
     found.append(Finding("ok", f"at JupyterHub we are the {who}, with the scopes that launches need"))
     return [*found, *await _login(config, api)] if config.auth_enabled else found
 
@@ -69,9 +69,9 @@ async def _login(config: HubOptions, api: HubApi) -> Sequence[Finding]:
     found: list[Finding] = []
     back = f"{config.service_prefix}oauth_callback"
     if urlsplit(config.callback).path != back:
-        told = f"the hub is to send browsers back to {config.callback}, whose path is not {back}"
+        message = f"the hub is to send browsers back to {config.callback}, whose path is not {back}"
         found.append(
-            Finding("error", told, "Launcher.oauth_redirect_uri, as at the hub, must end in BinderHub.base_url and "
+            Finding("error", message, "Launcher.oauth_redirect_uri, as at the hub, must end in BinderHub.base_url and "
                     "oauth_callback")
         )  # fmt: skip
     reply = await api.form("oauth2/token", exchange(config, "no-code-of-anybody"))
@@ -79,20 +79,22 @@ async def _login(config: HubOptions, api: HubApi) -> Sequence[Finding]:
         reply.status == 400 and isinstance(reply.body, dict) and reply.body.get("error") == "invalid_grant"
     )
     if not known:
-        told = f"JupyterHub does not take us for its OAuth client {config.oauth_client_id!r}: {reply.message}"
-        found.append(Finding("error", told, _SERVICE))
+        message = (
+            f"JupyterHub does not take us for its OAuth client {config.oauth_client_id!r}: {reply.message}"
+        )
+        found.append(Finding("error", message, _SERVICE))
     if not found:
         scopes = ", ".join(sorted(config.needed_scopes))
-        told = (
+        message = (
             f"people log in at JupyterHub (client {config.oauth_client_id}); a role must give them {scopes}"
         )
-        found.append(Finding("ok", told))
+        found.append(Finding("ok", message))
     return found
 
 
 def _version(version: str, url: str) -> Finding:
-    told = f"JupyterHub {version} answers ({url})"
+    message = f"JupyterHub {version} answers ({url})"
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < _OLDEST:
-        return Finding("warning", told, "use JupyterHub 5 or 6, with which Ringbinder is tested")
-    return Finding("ok", told)
+        return Finding("warning", message, "use JupyterHub 5 or 6, with which Ringbinder is tested")
+    return Finding("ok", message)

@@ -33,5 +33,5 @@ async def call_hook(hook: Hook, **arguments: Any) -> None:
         if not isinstance(status, int):
             error.add_note("raised by Launcher.pre_launch_hook")
             raise
-        said = getattr(error, "log_message", None) or getattr(error, "reason", None) or "not allowed"
-        raise Refused(redact(str(said)), status=status) from error
+        reason = getattr(error, "log_message", None) or getattr(error, "reason", None) or "not allowed"
+        raise Refused(redact(str(reason)), status=status) from error

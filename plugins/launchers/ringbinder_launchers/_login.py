@@ -86,9 +86,9 @@ class HubLogin:
                 status=400,
             )
         if not (code := query.get("code")):
-            said = query.get("error_description") or query.get("error") or "it gives no reason"
+            reason = query.get("error_description") or query.get("error") or "it gives no reason"
             raise Refused(
-                f"JupyterHub did not log you in: {redact(' '.join(said[:200].split()))}", status=403
+                f"JupyterHub did not log you in: {redact(' '.join(reason[:200].split()))}", status=403
             )
         token = await self._token(code)
         if await self._user(token) is None:

@@ -48,7 +48,7 @@ class Spawn:
     log: Log
     begun: bool = field(default=False, init=False)
     """The hub may have begun to start it: it is to be taken away if it is not wanted any more."""
-    _told: set[str] = field(factory=set, init=False)
+    _reported: set[str] = field(factory=set, init=False)
 
     async def start(self, *, may_exist: bool = False) -> str:
         """Starts the server and waits until the hub says that it is ready; gives the address that it says.
@@ -76,14 +76,14 @@ class Spawn:
 
         number = 0
         while True:
-            heard = len(self._told)
+            received = len(self._reported)
             try:
                 address, trouble = await self._follow()
                 if address is not None:
                     return address
             except httpx.HTTPError as error:
                 trouble = redact(str(error)) or type(error).__name__
-            number = number + 1 if len(self._told) == heard else 1
+            number = number + 1 if len(self._reported) == received else 1
             if number >= self.api.tries:
                 raise TransientError(f"JupyterHub does not answer: {trouble}")
             await self.api.wait(number - 1)
@@ -112,8 +112,8 @@ class Spawn:
                     message = str(event.get("message") or "")
                     if event.get("failed"):
                         raise self._failed(message)
-                    if message and message not in self._told:
-                        self._told.add(message)
+                    if message and message not in self._reported:
+                        self._reported.add(message)
                         silence.received()
                         self.log.line(message.rstrip("\n") + "\n")
                     if event.get("ready"):
@@ -158,17 +158,17 @@ class Spawn:
 
     def _failed(self, message: str) -> RingbinderError:
         """What a `failed` event of the hub means; its text is that of an exception in the hub."""
-        told = redact(message).strip().removeprefix("Spawn failed: ") or "it gives no reason"
-        if (refused := _REFUSED.search(told)) is None:
-            return NotStarted(" ".join(told.split()))
-        status, why = int(refused[1]), refused[2] or told
+        problem = redact(message).strip().removeprefix("Spawn failed: ") or "it gives no reason"
+        if (refused := _REFUSED.search(problem)) is None:
+            return NotStarted(" ".join(problem.split()))
+        status, why = int(refused[1]), refused[2] or problem
         return self._broken(why) if status == _BROKEN else Refused(" ".join(why.split()), status=status)
 
-    def _broken(self, told: str) -> UserError:
-        """`told` is what a spawner says, and on further lines what a stranger's server has written."""
-        what, _, said = told.strip().partition("\n")
+    def _broken(self, reason: str) -> UserError:
+        """`reason` is what a spawner says, and on further lines what a stranger's server has written."""
+        what, _, reason = reason.strip().partition("\n")
         what = excerpt(what, _LONGEST_REASON)
-        if lines := said[-_LONGEST_WORDS:].strip().split("\n") if said else []:
+        if lines := reason[-_LONGEST_WORDS:].strip().split("\n") if reason else []:
             self.log.line("\n".join(lines) + "\n")
             what = f"{what}; the last that it said: {excerpt(lines[-1], _LONGEST_REASON)}"
         return UserError("launch-failed", what)

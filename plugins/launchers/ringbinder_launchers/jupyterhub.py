@@ -105,8 +105,8 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
 
     async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         if self.config.missing:
-            told = f"Nothing can be launched here yet: {self.config.missing}."
-            raise UserError("hub-not-configured", told)
+            message = f"Nothing can be launched here yet: {self.config.missing}."
+            raise UserError("hub-not-configured", message)
         place = self._place(request, plan)
         token = Secret(base64.urlsafe_b64encode(secrets.token_bytes(24)).decode())
         limit = self.config.launch_timeout
@@ -126,11 +126,11 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         if not self.config.auth_enabled:
             return Place(name)
         if request.user is None:
-            told = "Servers are for users of the JupyterHub here (BinderHub.auth_enabled)"
-            raise Refused(f"{told}: launch at Ringbinder's page, or with a user's token.", status=403)
+            message = "Servers are for users of the JupyterHub here (BinderHub.auth_enabled)"
+            raise Refused(f"{message}: launch at Ringbinder's page, or with a user's token.", status=403)
         if request.user.service:
-            told = f"{request.user.name} is a service of the JupyterHub, which has no servers"
-            raise Refused(f"{told}: it can build (build_only), and a user can launch.", status=403)
+            message = f"{request.user.name} is a service of the JupyterHub, which has no servers"
+            raise Refused(f"{message}: it can build (build_only), and a user can launch.", status=403)
         return Place(request.user.name, name if self.config.allow_named_servers else "", temporary=False)
 
     async def _launch(
@@ -168,9 +168,9 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
                     server_name=place.server, repo_url=plan.repo.url,
                 )  # fmt: skip
             spawn = Spawn(self.api, place, _user_options(image, request, plan, token), log)
-            said = await spawn.start(may_exist=found is not None)
+            reason = await spawn.start(may_exist=found is not None)
             # Only a hub with a domain for each user says more than a path.
-            url = said if said.startswith(("http://", "https://")) else self.config.hub_url + place.path
+            url = reason if reason.startswith(("http://", "https://")) else self.config.hub_url + place.path
             await spawn.verify(self.config.local_url + place.path, token if place.temporary else None)
             if place.temporary:
                 await self._records.end(self.api, place)
@@ -196,13 +196,13 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         servers = (await self.get_user_data(place.user)).get("servers") or {}
         if not place.server:
             if "" in servers:
-                told = f"User {place.user} already has a running server."
-                raise Refused(f"{told} Stop it at the JupyterHub, then try again.", status=409)
+                message = f"User {place.user} already has a running server."
+                raise Refused(f"{message} Stop it at the JupyterHub, then try again.", status=409)
             return
         limit = self.config.named_server_limit_per_user
         if limit and sum(bool(name) for name in servers) >= limit:
-            told = f"User {place.user} already has the maximum of {limit} named servers."
-            raise Refused(f"{told} Delete one at the JupyterHub, then try again.", status=409)
+            message = f"User {place.user} already has the maximum of {limit} named servers."
+            raise Refused(f"{message} Delete one at the JupyterHub, then try again.", status=409)
 
     async def _undo(self, place: Place, token: Secret) -> None:
         """Takes away what a launch has begun; what takes long goes on when this has returned."""

@@ -188,12 +188,12 @@ class BinderSpawnerMixin(Configurable):
         except Exception as error:
             if explained := getattr(error, "explanation", None):  # docker's errors have one
                 code = _BROKEN if error.is_client_error() else 500
-                told = f"The container engine could not start it: {self._tidy(explained)}"
+                message = f"The container engine could not start it: {self._tidy(explained)}"
             elif isinstance(error, OSError) and type(error).__module__ != "builtins":  # an HTTP client's
-                code, told = 500, _UNREACHABLE
+                code, message = 500, _UNREACHABLE
             else:
                 raise
-            raise web.HTTPError(code, told) from error
+            raise web.HTTPError(code, message) from error
         await self._watch(address, min(began + self.start_timeout - 1, time.monotonic() + _WATCHED))
         return address
 
@@ -237,9 +237,9 @@ class BinderSpawnerMixin(Configurable):
                     await self._broken(why)
                 if (status := await super().poll()) is not None:
                     code = _EXIT_CODE.search(str(status))[1] or status
-                    said = await self._last_words()
-                    told = f"The server ended with exit code {code} before it answered"
-                    await self._broken(f"{told}\n{said}" if said else told)
+                    reason = await self._last_words()
+                    message = f"The server ended with exit code {code} before it answered"
+                    await self._broken(f"{message}\n{reason}" if reason else message)
             await asyncio.sleep(_LISTENS)
 
     async def _broken(self, why):
@@ -254,8 +254,8 @@ class BinderSpawnerMixin(Configurable):
             return "", False
         status = pod.get("status") or {}
         if status.get("phase") == "Failed" and status.get("reason"):
-            told = f"The cluster has ended the server ({status['reason']}): {status.get('message') or ''}"
-            return self._tidy(told), True
+            message = f"The cluster has ended the server ({status['reason']}): {status.get('message') or ''}"
+            return self._tidy(message), True
         for container in status.get("containerStatuses") or ():
             if container["name"] != "notebook":
                 continue
@@ -265,30 +265,30 @@ class BinderSpawnerMixin(Configurable):
                 return self._how_ended(ended, when), True
             waiting = state.get("waiting") or {}
             if (reason := waiting.get("reason")) in _NEVER + _STUCK:
-                told = f"The cluster cannot start the server ({reason}): {waiting.get('message') or ''}"
-                return self._tidy(told), reason in _NEVER
+                message = f"The cluster cannot start the server ({reason}): {waiting.get('message') or ''}"
+                return self._tidy(message), reason in _NEVER
         return "", False
 
     def _how_ended(self, ended, when):
         code, reason = ended.get("exitCode"), ended.get("reason") or ""
-        told = f"The server ended with exit code {code}{when}"
+        message = f"The server ended with exit code {code}{when}"
         if reason == "OOMKilled":
-            told = f"The server needed more memory than it may have (exit code {code}, OOMKilled)"
+            message = f"The server needed more memory than it may have (exit code {code}, OOMKilled)"
         elif reason not in ("Error", "Completed", ""):
-            told += f" ({reason})"
-        said = self._tidy(ended.get("message") or "")
-        return f"{told}\n{said}" if said else told
+            message += f" ({reason})"
+        message = self._tidy(ended.get("message") or "")
+        return f"{message}\n{message}" if message else message
 
     async def _last_words(self):
         """The end of the log, where there is one: DockerSpawner's containers have it."""
         if not getattr(self, "container_id", ""):
             return ""
         try:
-            said = await self.docker("logs", self.container_id, tail=_LAST_LINES)
+            reason = await self.docker("logs", self.container_id, tail=_LAST_LINES)
         except Exception:
             self.log.exception("The log of %s cannot be read", self.container_id)
             return ""
-        return self._tidy(said)
+        return self._tidy(reason)
 
     def _tidy(self, text):
         text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)

@@ -84,7 +84,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
     """Gives every launch a place before its image is built or said to be there, in the order of their coming.
 
     A place is taken at once with the decision, so that within this process no two launches get the same one.
-    Who must wait is told with events of phase ``waiting`` whose key ``queue`` is ``{"position": int, "eta_s":
+    Who must wait is announced with events of phase ``waiting`` whose key ``queue`` is ``{"position": int, "eta_s":
     float or null}``. A launch that waits for its repository's quota holds up no other repository.
     """
 
@@ -118,12 +118,12 @@ class LaunchQuota(Plugin[QuotaOptions]):
         async with AsyncExitStack() as stack:
             try:
                 watched = UserPods.watched(
-                    self.context, self.config.namespace, self._grant_anew, self.patience, self.watch_times
+                    self.context, self.config.namespace, self._grant_again, self.patience, self.watch_times
                 )
                 self._pods = await stack.enter_async_context(watched)
             except PluginError as error:
-                told = "user pods cannot be counted; the launcher's servers are instead"
-                self.context.log.warning(told, reason=str(error))
+                message = "user pods cannot be counted; the launcher's servers are instead"
+                self.context.log.warning(message, reason=str(error))
             try:
                 yield
             finally:
@@ -163,8 +163,8 @@ class LaunchQuota(Plugin[QuotaOptions]):
         own = repo.settings.get("quota")
         if own is not None:
             if type(own) is not int or own < 0:
-                told = f"RepoProvider.spec_config: the quota of {repo.url} is a whole number, not {own!r}"
-                raise PluginError(self.context.name, told, "admit")
+                message = f"RepoProvider.spec_config: the quota of {repo.url} is a whole number, not {own!r}"
+                raise PluginError(self.context.name, message, "admit")
             return own
         return self.config.per_repo_quota_higher if repo.high_quota else self.config.per_repo_quota
 
@@ -198,15 +198,15 @@ class LaunchQuota(Plugin[QuotaOptions]):
 
     async def _wait(self, ticket: Ticket, wish: _Wish) -> None:
         now = self.context.clock.monotonic
-        end, told, told_at = now() + self.config.max_wait, 0, 0.0
+        end, message, announced_at = now() + self.config.max_wait, 0, 0.0
         while not wish.granted.is_set():
             if now() >= end:
                 raise self._refused(ticket, wish)
             position = self._position(wish)
-            if position != told or now() >= told_at + _REMIND:
-                told, told_at = position, now()
+            if position != message or now() >= announced_at + _REMIND:
+                message, announced_at = position, now()
                 queue = {"position": position, "eta_s": self._eta(position)}
-                ticket.say(f"Waiting for a free place: number {position} in the queue", queue=queue)
+                ticket.notify(f"Waiting for a free place: number {position} in the queue", queue=queue)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.config.poll_interval):
                     await wish.granted.wait()
@@ -274,7 +274,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
             if image in wanted or images[image]
         }
 
-    def _grant_anew(self) -> None:
+    def _grant_again(self) -> None:
         """A pod has come or gone."""
         if self._pods is not None and not self._pods.trouble:
             self._take(self._pods.images, self._pods.seen_at)

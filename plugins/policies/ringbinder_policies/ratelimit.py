@@ -68,8 +68,8 @@ class RateLimit(Plugin[RateLimitOptions]):
         if len(starts) >= self.config.limit:
             wait = max(starts[0] + self.config.period_seconds - now, 0.0)
             seconds = math.ceil(wait) or 1
-            told = f"Rate limit exceeded. Try again in {seconds} seconds."
-            raise Refused(told, retry_after=seconds, status=429)
+            message = f"Rate limit exceeded. Try again in {seconds} seconds."
+            raise Refused(message, retry_after=seconds, status=429)
         starts.append(now)
         self._starts[client] = starts
         self._starts.move_to_end(client)

@@ -113,8 +113,8 @@ class _Sink:
             target.parent.mkdir(parents=True, exist_ok=True)
             stream = target.open("wb")
         except OSError as error:
-            told = f"{shown(file.name)} cannot be a file name here: {error.strerror}."
-            raise UserError(_UNUSABLE, told) from None
+            message = f"{shown(file.name)} cannot be a file name here: {error.strerror}."
+            raise UserError(_UNUSABLE, message) from None
         return cls(stream, file, hashlib.new(algorithm, usedforsecurity=False) if algorithm else None)
 
     def take(self, chunk: bytes) -> None:
@@ -127,8 +127,8 @@ class _Sink:
 
     def verify(self) -> None:
         if self.written != self.file.size:
-            told = f"{self.written} of {self.file.size} bytes"
-            raise TransientError(f"{shown(self.file.name)} did not arrive whole: {told}")
+            message = f"{self.written} of {self.file.size} bytes"
+            raise TransientError(f"{shown(self.file.name)} did not arrive whole: {message}")
         wanted = self.file.checksum.partition(":")[2].lower()
         if self.digest and self.digest.hexdigest() != wanted:
             raise TransientError(f"{shown(self.file.name)} arrived damaged: its checksum is not the record's")

@@ -182,10 +182,10 @@ class GitLabProvider(Hosted[GitLabOptions]):
             await self._get("/user" if with_token else "/projects?per_page=1&simple=true")
         except TransientError as trouble:
             return [self.finding(self.title, trouble)]
-        told = (
+        message = (
             "and accepts the access token" if with_token else "without an access token: public projects only"
         )
-        return [Finding("ok", f"{self.title} is reachable {told}")]
+        return [Finding("ok", f"{self.title} is reachable {message}")]
 
 
 def parse(text: str) -> Spec:

@@ -141,8 +141,10 @@ class RegistryClient:
         kind = answer.headers.get("content-type", "")
         digest = answer.headers.get("docker-content-digest", "")
         if not digest and not kind.startswith(_MANIFEST):
-            told = f"answers with {kind or 'something'} where a manifest is asked for, so it is no registry"
-            raise self.wrong("DockerRegistry.url", told)
+            message = (
+                f"answers with {kind or 'something'} where a manifest is asked for, so it is no registry"
+            )
+            raise self.wrong("DockerRegistry.url", message)
         return Manifest(digest, answer.headers)
 
     async def ping(self) -> Challenge:
@@ -152,8 +154,8 @@ class RegistryClient:
         """
         answer = await self.send("GET", f"{self.url}/v2/", {}, of=self.title)
         if answer.status not in (200, 401, 403):
-            told = f"is no registry: {self.url}/v2/ answers with HTTP status {answer.status}"
-            raise self.wrong("DockerRegistry.url", told)
+            message = f"is no registry: {self.url}/v2/ answers with HTTP status {answer.status}"
+            raise self.wrong("DockerRegistry.url", message)
         offer = _best(challenges(answer.challenges), self.token_url) or _ANONYMOUS
         self._challenges.put("", offer, _CHALLENGE_SECONDS)
         return offer
@@ -205,18 +207,20 @@ class RegistryClient:
         authorization = await self._authorization(offer, scope)
         answer = await self._send(method, target, headers, authorization)
         if answer.status == 401:
-            again = await self._authorize_anew(answer, scope, authorization)
+            again = await self._authorize_again(answer, scope, authorization)
             if again is not None:
                 answer = await self._send(method, target, headers, again)
         return answer
 
     def _refusal(self, answer: Answer, wish: str, standing: _Standing, option: str = "") -> ConfigError:
         """The error where the registry refuses `wish`."""
-        told = f"does not let us {wish}: HTTP status {answer.status}{_said(answer)}"
+        message = f"does not let us {wish}: HTTP status {answer.status}{_in_words(answer)}"
         if answer.status in _REFUSED:
             at, remedy = _REMEDIES[standing]
-            return self.wrong(at, f"{told}; {remedy}{option if standing != 'unknown' else ''}")
-        return self.wrong("DockerRegistry.url", f"{told}; {_MAKES_NONE}" if answer.status == 404 else told)
+            return self.wrong(at, f"{message}; {remedy}{option if standing != 'unknown' else ''}")
+        return self.wrong(
+            "DockerRegistry.url", f"{message}; {_MAKES_NONE}" if answer.status == 404 else message
+        )
 
     def wrong(self, option: str, what: str) -> ConfigError:
         """An error that is to be mended at `option`."""
@@ -252,7 +256,7 @@ class RegistryClient:
         """The path of the token server's address; empty if there is none."""
         return urlsplit(_joined(self.url, offer["realm"])).path if offer["realm"] else ""
 
-    async def _authorize_anew(self, answer: Answer, scope: Scope, before: str | None) -> str | None:
+    async def _authorize_again(self, answer: Answer, scope: Scope, before: str | None) -> str | None:
         """What to try after a 401; None if there is nothing that was not tried."""
         offer = _best(challenges(answer.challenges), self.token_url)
         if offer is None:
@@ -279,14 +283,14 @@ class RegistryClient:
 
     async def _token(self, realm: str, service: str, scope: Scope, credentials: Credentials | None) -> Secret:
         if urlsplit(self.url).scheme == "https" and urlsplit(realm).scheme != "https":
-            told = f"names a token server without https, {host_of(realm)}; no password is sent there"
-            raise self.wrong("DockerRegistry.token_url", told)
+            message = f"names a token server without https, {host_of(realm)}; no password is sent there"
+            raise self.wrong("DockerRegistry.token_url", message)
         if credentials is not None and not self._may_have_password(realm):
-            told = (
+            message = (
                 f"names a token server on another host, {host_of(realm)}; no password is sent there. If that is "
                 f"right, set this to {_without_query(realm)}"
             )
-            raise self.wrong("DockerRegistry.token_url", told)
+            raise self.wrong("DockerRegistry.token_url", message)
         asked_at = self.clock.monotonic()
         answer = await self._ask_for_token(realm, service, scope, credentials)
         server = f"the token server {host_of(realm)}"
@@ -295,8 +299,8 @@ class RegistryClient:
         content = answer.json()
         token = content.get("token") or content.get("access_token")
         if answer.status != 200 or not isinstance(token, str):
-            told = f"gives no token: {server} answers with HTTP status {answer.status}{_said(answer)}"
-            raise self.wrong("DockerRegistry.token_url", told)
+            message = f"gives no token: {server} answers with HTTP status {answer.status}{_in_words(answer)}"
+            raise self.wrong("DockerRegistry.token_url", message)
         lasts = content.get("expires_in")
         seconds = _TOKEN_SECONDS
         if isinstance(lasts, int | float) and lasts > 0:
@@ -339,21 +343,23 @@ class RegistryClient:
         self, answer: Answer, realm: str, service: str, credentials: Credentials | None
     ) -> ConfigError:
         """The error for a token that was refused: a 403 may be the password or the right."""
-        server, why = f"the token server {host_of(realm)}", f"HTTP status {answer.status}{_said(answer)}"
+        server, why = f"the token server {host_of(realm)}", f"HTTP status {answer.status}{_in_words(answer)}"
         if credentials is None:
-            told = f"wants a user name and a password: {server} gives no token without them{_said(answer)}"
-            return self.wrong("DockerRegistry.username", told)
+            message = (
+                f"wants a user name and a password: {server} gives no token without them{_in_words(answer)}"
+            )
+            return self.wrong("DockerRegistry.username", message)
         if (
             answer.status == 403
             and (await self._ask_for_token(realm, service, (), credentials)).status == 200
         ):
-            told = (
+            message = (
                 f"accepts the password of {credentials.username}, but {server} gives no token for what is asked "
                 f"({why}); {_REMEDIES['known'][1]}{_OPTION}"
             )
-            return _NoRightError(self.wrong("DockerRegistry.url", told).problems)
-        told = f"does not accept the password of {credentials.username}: {server} answers with {why}"
-        return self.wrong("DockerRegistry.password", told)
+            return _NoRightError(self.wrong("DockerRegistry.url", message).problems)
+        message = f"does not accept the password of {credentials.username}: {server} answers with {why}"
+        return self.wrong("DockerRegistry.password", message)
 
 
 class _NoRightError(ConfigError):
@@ -395,8 +401,8 @@ def _without_query(url: str) -> str:
     return redact(url.partition("?")[0])
 
 
-def _said(answer: Answer) -> str:
-    return f" ({answer.told})" if answer.told else ""
+def _in_words(answer: Answer) -> str:
+    return f" ({answer.message})" if answer.message else ""
 
 
 def _best(offers: Sequence[Challenge], token_url: str) -> Challenge | None:

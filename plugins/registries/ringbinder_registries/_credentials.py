@@ -159,10 +159,10 @@ class DockerConfig:
         except TimeoutError as error:
             raise TransientError(str(error)) from None
         if done.returncode:
-            said = (done.output.strip() or done.errors.strip()).splitlines()[:1]
-            if said and _NOT_FOUND in said[0]:
+            reason = (done.output.strip() or done.errors.strip()).splitlines()[:1]
+            if reason and _NOT_FOUND in reason[0]:
                 return None
-            why = f": {said[0][:200]}" if said else ""
+            why = f": {reason[0][:200]}" if reason else ""
             raise self._wrong(f"{program} failed with exit code {done.returncode} for {server}{why}")
         try:
             answer = parse_json(done.output.encode())

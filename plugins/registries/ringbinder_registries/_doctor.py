@@ -41,8 +41,8 @@ async def examine(
     how = {"bearer": "asks for a token", "basic": "asks for a password"}.get(offer.scheme, "asks for nothing")
     findings = [Finding("ok", f"{client.title} is reachable ({client.url}, {how})")]
     if not trial:
-        told = f"{client.title} takes images of an account only, and BinderHub.image_prefix names none"
-        return [*findings, Finding("error", told, "set BinderHub.image_prefix, such as account/binder-")]
+        message = f"{client.title} takes images of an account only, and BinderHub.image_prefix names none"
+        return [*findings, Finding("error", message, "set BinderHub.image_prefix, such as account/binder-")]
     who = f"accepts {credentials.username}" if credentials else "answers without a password"
     try:
         await client.manifest(trial, "latest")
@@ -64,9 +64,11 @@ async def _quota(client: RegistryClient, probe: tuple[str, str]) -> Sequence[Fin
     if not number.isdecimal():
         return [Finding("ok", f"{client.title} names no limit of pulls")]
     hours = f" in {int(window) / 3600:g} hours" if window.isdecimal() else ""
-    told = f"{client.title} has {number} of {of or 'its'} pulls{hours} left for us"
+    message = f"{client.title} has {number} of {of or 'its'} pulls{hours} left for us"
     return [
-        Finding("ok", told)
+        Finding("ok", message)
         if int(number)
-        else Finding("warning", told, "nodes will not get images until then; log in, or take a larger plan")
+        else Finding(
+            "warning", message, "nodes will not get images until then; log in, or take a larger plan"
+        )
     ]

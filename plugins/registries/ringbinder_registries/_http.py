@@ -48,7 +48,7 @@ class Answer:
         return content if isinstance(content, dict) else {}
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """What the other side says is wrong, in a few words; empty if it does not say so in a known form.
 
         Source: the error object of the OCI distribution specification, and that of OAuth2.

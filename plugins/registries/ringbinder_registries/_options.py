@@ -46,8 +46,8 @@ def _loopback(host: str) -> bool:
 def _address(_: Any, option: attrs.Attribute[str], text: str) -> None:
     parts = urlsplit(text if "://" in text or not text else f"//{text}")
     if "@" in parts.netloc:
-        told = "must hold no user name and password; use the options username and password"
-        raise ValueError(f"'{option.name}' {told}")
+        message = "must hold no user name and password; use the options username and password"
+        raise ValueError(f"'{option.name}' {message}")
     if parts.scheme not in ("", "http", "https"):
         raise ValueError(f"'{option.name}' must begin with https:// or http://")
 

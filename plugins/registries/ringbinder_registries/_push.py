@@ -35,10 +35,10 @@ class Progress:
     clock: Clock
     layers: dict[str, Any] = field(factory=dict)
     digest: str = ""
-    _told: dict[str, Any] = field(factory=dict)
+    _reported: dict[str, Any] = field(factory=dict)
     _at: float = float("-inf")
 
-    def hear(self, message: Mapping[str, Any]) -> None:
+    def receive(self, message: Mapping[str, Any]) -> None:
         """Takes one message of the stream."""
         aux = message.get("aux")
         if isinstance(aux, Mapping) and isinstance(aux.get("Digest"), str):
@@ -59,9 +59,9 @@ class Progress:
 
     def tell(self) -> None:
         """Tells the log where things stand, if that has changed."""
-        if self.layers != self._told:
+        if self.layers != self._reported:
             self._at = self.clock.monotonic()
-            self._told = dict(self.layers)
+            self._reported = dict(self.layers)
             self.log.progress(dict(self.layers))
 
 
@@ -83,8 +83,8 @@ class Engine:
             import aiodocker
             import aiohttp
         except ImportError:
-            told = "pushing from a container engine needs aiodocker: pip install 'ringbinder[docker]'"
-            raise PluginError(self.plugin, told, "push") from None
+            problem = "pushing from a container engine needs aiodocker: pip install 'ringbinder[docker]'"
+            raise PluginError(self.plugin, problem, "push") from None
 
         progress = Progress(log, self.clock)
         reference = Reference.parse(image.name)
@@ -97,13 +97,13 @@ class Engine:
                     name, tag=reference.tag, auth=_auth(reference, credentials), stream=True
                 )
                 async for message in stream:
-                    progress.hear(message)
+                    progress.receive(message)
         except aiodocker.exceptions.DockerStreamError as error:
             raise self._failure(reference, error.message) from None
         except aiodocker.exceptions.DockerError as error:
             if error.status == 404:
-                told = f"the container engine at {where} has no image {reference}"
-                raise PluginError(self.plugin, told, "push") from None
+                problem = f"the container engine at {where} has no image {reference}"
+                raise PluginError(self.plugin, problem, "push") from None
             if error.status == _NO_ENGINE:
                 raise _no_answer(where, error.message) from None
             raise self._failure(reference, error.message) from None
@@ -114,14 +114,16 @@ class Engine:
         return evolve(image, pushed=True, digest=progress.digest or image.digest)
 
     def _failure(self, reference: Reference, message: str) -> ConfigError | TransientError | PluginError:
-        said = redact(str(message).strip())
-        if _MISSING in said:
-            return PluginError(self.plugin, f"the container engine has no image {reference}: {said}", "push")
+        reason = redact(str(message).strip())
+        if _MISSING in reason:
+            return PluginError(
+                self.plugin, f"the container engine has no image {reference}: {reason}", "push"
+            )
         host = reference.domain or "docker.io"
-        if any(word in said.lower() for word in _REFUSED):
-            told = f"the registry {host} does not let us push {reference.name}: {said}"
-            return ConfigError([f"DockerRegistry.username: {told}; give the user the right to"])
-        return TransientError(f"Pushing {reference} to {host} failed: {said}")
+        if any(word in reason.lower() for word in _REFUSED):
+            problem = f"the registry {host} does not let us push {reference.name}: {reason}"
+            return ConfigError([f"DockerRegistry.username: {problem}; give the user the right to"])
+        return TransientError(f"Pushing {reference} to {host} failed: {reason}")
 
 
 def _no_answer(where: str, why: object) -> TransientError:

@@ -82,6 +82,6 @@ class GcrRegistry(OciRegistry[GoogleOptions]):
             raise TransientError(f"{error}. {_NO_CREDENTIALS}") from None
         token = answer.json().get("access_token")
         if answer.status != 200 or not isinstance(token, str):
-            told = f"{of} answers with HTTP status {answer.status}"
-            raise ConfigError([f"GoogleArtifactRegistry.metadata_url: {told}. {_NO_CREDENTIALS}"])
+            message = f"{of} answers with HTTP status {answer.status}"
+            raise ConfigError([f"GoogleArtifactRegistry.metadata_url: {message}. {_NO_CREDENTIALS}"])
         return Secret(token)

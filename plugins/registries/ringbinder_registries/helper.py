@@ -98,15 +98,15 @@ class HelperRegistry(OciRegistry[HelperOptions]):
             return None
         values = [login.get(name) for name in ("registry", "username", "password")]
         if not all(isinstance(value, str) and value for value in values):
-            told = f"{_OF} gives no credentials that can be understood"
-            raise ConfigError([f"ExternalRegistryHelper.service_url: {told}"])
+            message = f"{_OF} gives no credentials that can be understood"
+            raise ConfigError([f"ExternalRegistryHelper.service_url: {message}"])
         registry, username, password = values
         return Credentials(registry, username, Secret(password)).login()
 
 
 def _refusal(answer: Answer) -> ConfigError:
     option = "auth_token" if answer.status in (401, 403) else "service_url"
-    said = f" ({answer.told})" if answer.told else ""
+    reason = f" ({answer.message})" if answer.message else ""
     return ConfigError(
-        [f"ExternalRegistryHelper.{option}: {_OF} answers with HTTP status {answer.status}{said}"]
+        [f"ExternalRegistryHelper.{option}: {_OF} answers with HTTP status {answer.status}{reason}"]
     )

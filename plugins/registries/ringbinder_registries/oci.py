@@ -152,8 +152,8 @@ class OciRegistry(Registry[Options]):
             async with asyncio.timeout(limit or None):
                 return await self.look(name)
         except TimeoutError:
-            told = f"{self.title(name)} did not answer within {limit:g} seconds"
-            raise TransientError(told) from None
+            message = f"{self.title(name)} did not answer within {limit:g} seconds"
+            raise TransientError(message) from None
 
     def title(self, name: str) -> str:
         """What messages call the other side that knows the image `name`."""
@@ -172,8 +172,8 @@ class OciRegistry(Registry[Options]):
         try:
             return Reference.parse(name)
         except ValueError as error:
-            told = f"it makes the image name {name}, which no registry takes: {error}"
-            raise ConfigError([f"BinderHub.image_prefix: {told}"]) from None
+            message = f"it makes the image name {name}, which no registry takes: {error}"
+            raise ConfigError([f"BinderHub.image_prefix: {message}"]) from None
 
     def _home(self) -> str:
         """Address of the registry that images of this installation are in."""

@@ -113,8 +113,8 @@ class LoggingSink(Sink[LoggingOptions]):
             if not all(isinstance(handler, logging.Handler) for handler in handlers):
                 raise TypeError("it must return a list of logging handlers")  # noqa: TRY301
         except Exception as error:
-            told = f"EventLog.handlers_maker: {name!r} gave no handlers: {type(error).__name__}: {error}"
-            raise ConfigError([told]) from error
+            message = f"EventLog.handlers_maker: {name!r} gave no handlers: {type(error).__name__}: {error}"
+            raise ConfigError([message]) from error
         for handler in handlers:
             handler.setFormatter(_Capsule())
         return handlers

@@ -75,8 +75,8 @@ class WebhookSink(Sink[WebhookOptions]):
         async with request as answer:
             if answer.is_success:
                 return
-        told = f"the receiver answered {answer.status_code} {answer.reason_phrase}"
-        raise EventsRejected(told) if answer.status_code in _REJECTED else TransientError(told)
+        message = f"the receiver answered {answer.status_code} {answer.reason_phrase}"
+        raise EventsRejected(message) if answer.status_code in _REJECTED else TransientError(message)
 
 
 def signature(secret: Secret, moment: int, body: bytes) -> str:

@@ -57,8 +57,8 @@ def _print_json(verdict: _Verdict) -> None:
     chosen = {}
     if choice := verdict.choice:
         chosen = {kind: {"name": getattr(choice, kind), "reason": choice.reasons[kind]} for kind in _KINDS}
-    told = {"warnings": verdict.warnings, "problems": verdict.problems}
-    echo_json({"ok": not verdict.problems, "choice": chosen, **told})
+    fields = {"warnings": verdict.warnings, "problems": verdict.problems}
+    echo_json({"ok": not verdict.problems, "choice": chosen, **fields})
 
 
 async def _problems(invocation: Invocation, config: Config) -> list[str]:

@@ -50,30 +50,30 @@ class Plain:
             return
         self._progress = event.message if "progress" in event.data else ""
         for line in lines(event.message):
-            self.say(f"{event.phase:<9} {line}")
+            self.print(f"{event.phase:<9} {line}")
 
     def failed(self, event: Event, log: Iterable[Event]) -> None:
         """The end that nobody wanted: its cause, the line that matters, what to do. `log`: all events."""
         cause = " ".join(lines(event.message))
-        self.say(f"\nFailed: {cause}", "bold red")
+        self.print(f"\nFailed: {cause}", "bold red")
         if line := event.data.get("line"):
-            self.say(f"  in the log: {' '.join(lines(line))}")
+            self.print(f"  in the log: {' '.join(lines(line))}")
         if advice := event.data.get("advice"):
-            self.say(f"  {' '.join(lines(advice))}")
+            self.print(f"  {' '.join(lines(advice))}")
 
     def stopped(self, text: str) -> None:
         """The end that an interrupt asked for."""
-        self.say(text)
+        self.print(text)
 
-    def say(self, text: str, style: str = "") -> None:
+    def print(self, text: str, style: str = "") -> None:
         """A note for a person; `style` is rich's, where there are colours."""
         echo_text(text, err=True)
 
     def ready(self, address: str, seconds: float) -> None:
         """A notebook runs at `address`, `seconds` after it was asked for."""
-        self.say(f"\nThe notebook is ready after {clock(seconds)}:\n")
+        self.print(f"\nThe notebook is ready after {clock(seconds)}:\n")
         echo(address)
-        self.say("\nPress Ctrl-C to stop it.")
+        self.print("\nPress Ctrl-C to stop it.")
 
     def built(self, image: str) -> None:
         """An image was asked for, and it is there."""

@@ -54,7 +54,7 @@ class IdleWarning:
         if self._due and left <= self._due[0]:
             del self._due[0]
             how = "Press Enter" if sys.stdin.isatty() else f"Call `ringbinder sessions keep {server.id}`"
-            self.display.say(
+            self.display.print(
                 f"The notebook is idle and will be stopped in {clock(max(left, 0.0))}. {how} to keep it."
             )
 
@@ -68,4 +68,4 @@ class IdleWarning:
 
     async def _keep(self) -> None:
         if await self.app.keep_work(self.server.id):
-            self.display.say("The notebook is kept.")
+            self.display.print("The notebook is kept.")

@@ -1,4 +1,4 @@
-"""`ringbinder images`: what registry and builder keep, and making room."""
+"""`ringbinder images`: what registry and builder keep, and making pruned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from ringbinder.app import Ringbinder
 from ringbinder.errors import UserError
-from ringbinder.model import Image, Room
+from ringbinder.model import Image, PruneResult
 
 from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
@@ -53,28 +53,30 @@ async def prune_images(invocation: Invocation, max_size: int, *, dry_run: bool, 
     if as_json:
         echo_json({"removed": [_record(image) for image in removed], "left": total})
         return ExitCode.OK
-    _say_removed(removed, dry_run=dry_run)
+    _print_removed(removed, dry_run=dry_run)
     echo(f"{len(images) - len(removed)} images, {readable_size(total)}, are left.", err=True)
     if total > max_size:
         echo("More cannot be removed: notebooks run on them.", err=True)
     return ExitCode.OK
 
 
-async def make_room(invocation: Invocation, *, dry_run: bool, as_json: bool) -> int:
+async def prune_by_builder(invocation: Invocation, *, dry_run: bool, as_json: bool) -> int:
     """Has the builder remove what it keeps, by its own limits."""
     async with invocation.app() as app:
         chosen = app.config.settings.chosen["builder"]
-        room: Room | None = await app.plugins.hooks.first("make_room", chosen=chosen, dry_run=dry_run)
-    if room is None:
-        told = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
-        echo(f"ringbinder: {told}", err=True)
+        pruned: PruneResult | None = await app.plugins.hooks.first(
+            "prune_images", chosen=chosen, dry_run=dry_run
+        )
+    if pruned is None:
+        message = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
+        echo(f"ringbinder: {message}", err=True)
         return ExitCode.USAGE
     if as_json:
-        removed = [_record(image) for image in room.removed]
-        echo_json({"removed": removed, "summary": room.summary})
+        removed = [_record(image) for image in pruned.removed]
+        echo_json({"removed": removed, "summary": pruned.summary})
         return ExitCode.OK
-    _say_removed(room.removed, dry_run=dry_run)
-    echo(f"{room.summary[:1].upper()}{room.summary[1:]}.", err=True)
+    _print_removed(pruned.removed, dry_run=dry_run)
+    echo(f"{pruned.summary[:1].upper()}{pruned.summary[1:]}.", err=True)
     return ExitCode.OK
 
 
@@ -99,7 +101,7 @@ async def _delete(app: Ringbinder, image: Image) -> bool:
     return gone
 
 
-def _say_removed(images: Sequence[Image], *, dry_run: bool) -> None:
+def _print_removed(images: Sequence[Image], *, dry_run: bool) -> None:
     done = "would remove" if dry_run else "removed"
     for image in images:
         echo(f"{done}  {readable_size(image.size):>9}  {image.name}")

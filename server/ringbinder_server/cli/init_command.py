@@ -60,10 +60,10 @@ def _answers(kind: str, folder: Path, given: dict[str, object], *, asks: bool) -
     from .initial_files import Answers
 
     def answer(name: str, question: str, default: str, *, hidden: bool = False) -> str:
-        said = given.get(name)
-        if said is None and asks:
-            said = click.prompt(question, default=default, hide_input=hidden, show_default=not hidden)
-        return str(default if said is None else said)
+        reason = given.get(name)
+        if reason is None and asks:
+            reason = click.prompt(question, default=default, hide_input=hidden, show_default=not hidden)
+        return str(default if reason is None else reason)
 
     if kind == "embedded":
         return Answers(kind, folder)

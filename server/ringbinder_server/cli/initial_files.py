@@ -63,8 +63,8 @@ async def begin(invocation: Invocation, answers: Answers, *, force: bool, doctor
     files = _FILES[answers.kind]
     there = [file.name for file in files if (answers.folder / file.name).exists()]
     if there and not force:
-        told = f"{' and '.join(there)} in {answers.folder} would be overwritten; use --force, or another --folder"
-        echo(f"ringbinder: {told}", err=True)
+        message = f"{' and '.join(there)} in {answers.folder} would be overwritten; use --force, or another --folder"
+        echo(f"ringbinder: {message}", err=True)
         return ExitCode.USAGE
     answers.folder.mkdir(parents=True, exist_ok=True)
     for file in files:

@@ -134,8 +134,8 @@ class _Journey:
         display, where = self.display, address(server, urlpath)
         display.ready(where, time.monotonic() - self.started)
         if tunnel := tunnel_to(where):
-            display.say(f"This is a remote machine. On your own computer, run\n\n  {tunnel}\n")
-            display.say("and open the address above there.")
+            display.print(f"This is a remote machine. On your own computer, run\n\n  {tunnel}\n")
+            display.print("and open the address above there.")
         with Browser(app.services.paths.state) as window:
             if browser:
                 window.open(where)
@@ -143,17 +143,17 @@ class _Journey:
                 alone = await _ended_alone(app, server, interrupted, warning.look)
         if alone:
             why = "\n".join(lines(app.why_stopped(server)))
-            display.say(f"The notebook has ended by itself{f': {why}' if why else '.'}")
+            display.print(f"The notebook has ended by itself{f': {why}' if why else '.'}")
         else:
-            display.say("Stopping the notebook...")
+            display.print("Stopping the notebook...")
             await app.servers.stop(server)
 
     def tell_of_kept_files(self) -> None:
         """After the launcher has tidied up: a folder that it left holds files that were changed."""
         folder = self.server.extra.get("work_folder") if self.server else None
         if isinstance(folder, str) and os.path.isdir(folder):  # noqa: PTH112
-            self.display.say(f"Files that you changed are kept in {folder}")
-            self.display.say(
+            self.display.print(f"Files that you changed are kept in {folder}")
+            self.display.print(
                 "`ringbinder sessions` opens them again, saves them as a patch, or removes them."
             )
 

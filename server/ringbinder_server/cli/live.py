@@ -127,9 +127,9 @@ class Live(Plain):
 
     def failed(self, event: Event, log: Iterable[Event]) -> None:
         self._end(succeeded=False)
-        for told in log:
-            if not told.terminal and "progress" not in told.data:
-                for line in lines(told.message):
+        for message in log:
+            if not message.terminal and "progress" not in message.data:
+                for line in lines(message.message):
                     self._console.print(Text(line, "dim"), soft_wrap=True)
         super().failed(event, ())
 
@@ -137,5 +137,5 @@ class Live(Plain):
         self._end(succeeded=False)
         super().stopped(text)
 
-    def say(self, text: str, style: str = "") -> None:
+    def print(self, text: str, style: str = "") -> None:
         self._console.print(Text(harmless(text), style), soft_wrap=True)

@@ -45,8 +45,8 @@ async def list_plugins(invocation: Invocation, *, hooks: bool, as_json: bool) ->
 
 
 def _record(row: Found) -> dict[str, Any]:
-    told = {name: getattr(row, name) for name in (*_COLUMNS, "reason")}
-    return told | {"sections": list(row.sections), "hooks": list(row.hooks)}
+    fields = {name: getattr(row, name) for name in (*_COLUMNS, "reason")}
+    return fields | {"sections": list(row.sections), "hooks": list(row.hooks)}
 
 
 def _table(rows: list[Found], hooks: bool) -> None:

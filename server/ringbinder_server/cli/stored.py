@@ -64,10 +64,10 @@ def prune_images(setup: Setup, max_size: int | None, dry_run: bool, as_json: boo
     """
 
     async def work(invocation: Invocation) -> int:
-        from .images import make_room, prune_images
+        from .images import prune_by_builder, prune_images
 
         if max_size is None:
-            return await make_room(invocation, dry_run=dry_run, as_json=as_json)
+            return await prune_by_builder(invocation, dry_run=dry_run, as_json=as_json)
         return await prune_images(invocation, max_size, dry_run=dry_run, as_json=as_json)
 
     setup.run(work)

@@ -64,7 +64,7 @@ class _Trial:
         """The findings of each plugin from number `first` on, as far as it comes."""
         # -P: as this command itself, it imports nothing of the current folder.
         command = [sys.executable, "-P", "-m", __name__, self.mark, what or "", str(first)]
-        child = await process.start(command, cwd=Path.cwd(), env=dict(os.environ), on_line=self._hear)
+        child = await process.start(command, cwd=Path.cwd(), env=dict(os.environ), on_line=self._receive)
         ended = asyncio.create_task(child.wait())
         ended.add_done_callback(lambda task: self._said.put_nowait(None))
         try:
@@ -84,18 +84,18 @@ class _Trial:
         """Why the one whose turn it was has no findings."""
         module = row.found.target.partition(":")[0]
         if self._code is None:
-            told = f"{module} is not imported within {self.limit:g} seconds, and every command would hang with it"
+            message = f"{module} is not imported within {self.limit:g} seconds, and every command would hang with it"
             return Finding(
-                "error", told, "let a module wait for nothing: what takes time belongs into `lifespan`"
+                "error", message, "let a module wait for nothing: what takes time belongs into `lifespan`"
             )
         how = f"signal {Signals(-self._code).name}" if self._code < 0 else f"exit code {self._code}"
-        told = f"importing {module} ends the whole process ({how}), and would end every command"
-        return Finding("error", told, "raise an exception instead")
+        message = f"importing {module} ends the whole process ({how}), and would end every command"
+        return Finding("error", message, "raise an exception instead")
 
-    def _hear(self, line: str) -> None:
+    def _receive(self, line: str) -> None:
         if line.startswith(self.mark):
-            said: list[dict[str, Any]] = json.loads(line.removeprefix(self.mark))
-            self._said.put_nowait([Finding(**each) for each in said])
+            reason: list[dict[str, Any]] = json.loads(line.removeprefix(self.mark))
+            self._said.put_nowait([Finding(**each) for each in reason])
         elif line:
             echo(line, err=True)
 
@@ -105,9 +105,9 @@ def judge(mark: str, what: str, first: int, out: int) -> None:
     log = set_up("info")
     for row in rows_of(what or None)[first:]:
         findings = examine(row, log)
-        told = json.dumps([attrs.asdict(finding) for finding in findings])
+        message = json.dumps([attrs.asdict(finding) for finding in findings])
         # What the plugin has printed may have no end of its own.
-        os.write(out, f"\n{mark}{told}\n".encode())
+        os.write(out, f"\n{mark}{message}\n".encode())
 
 
 if __name__ == "__main__":

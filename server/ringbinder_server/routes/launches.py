@@ -102,13 +102,13 @@ def routes(site: Site) -> Blueprint:
                 return refusal(error)
             if key:
                 keys.note(key, wanted, session)
-        return _told(site, session, status, headers)
+        return _response(site, session, status, headers)
 
     @blueprint.get("/api/v1/launches/<segment:id>")
     async def state(id: str) -> Response:
         session = known(id)
         sessions.polled(session)
-        return _told(site, session, 200)
+        return _response(site, session, 200)
 
     @blueprint.get("/api/v1/launches/<segment:id>/events")
     async def events(id: str) -> Response:
@@ -126,7 +126,7 @@ def routes(site: Site) -> Blueprint:
             abort(403, reason)
         if not session.ended:
             sessions.cancel(session, "The launch was cancelled.")
-            return _told(site, session, 202)
+            return _response(site, session, 202)
         if (server := sessions.remove(session)) is not None:
             await site.binder.servers.stop(server)
         return Response(status=204)
@@ -162,10 +162,10 @@ async def _wanted(site: Site) -> _Wanted:
     raise BadRequest("Either link, or provider and spec, are needed: texts that are not empty.")
 
 
-def _told(site: Site, session: Session, status: int, headers: dict[str, str] | None = None) -> Response:
+def _response(site: Site, session: Session, status: int, headers: dict[str, str] | None = None) -> Response:
     newest = session.newest
     terminal, path = session.terminal, f"{site.settings.base_url}api/v1"
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": session.id,
         "provider": session.request.provider,
         "spec": session.request.spec,
@@ -180,9 +180,9 @@ def _told(site: Site, session: Session, status: int, headers: dict[str, str] | N
         "events_url": f"{path}/launches/{session.id}/events",
         "log_url": f"{site.settings.base_url}{BUILD_LOG.format(id=session.run.id)}" if session.run else None,
     }
-    response = jsonify(told)
+    response = jsonify(fields)
     response.status_code = status
     response.headers.update({**_NO_STORE, **(headers or {})})
     if status == 201:
-        response.headers["Location"] = told["url"]
+        response.headers["Location"] = fields["url"]
     return response

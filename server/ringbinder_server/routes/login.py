@@ -55,7 +55,7 @@ def demand(app: Quart, site: Site) -> None:
         try:
             found = await site.binder.authenticate(_headers(), _target())
         except RingbinderError as error:
-            status, why = _told(error)
+            status, why = _failure(error)
         if isinstance(found, User):
             g.user = found
             return None
@@ -77,7 +77,7 @@ def routes(site: Site) -> Blueprint:
         try:
             found = await site.binder.log_in(_headers(), request.args.to_dict())
         except RingbinderError as error:
-            abort(*_told(error))
+            abort(*_failure(error))
         if found is None:
             abort(404)
         # Nobody is sent elsewhere by an address that somebody else wrote.
@@ -91,7 +91,7 @@ def routes(site: Site) -> Blueprint:
         try:
             found = await site.binder.log_out(_headers())
         except RingbinderError as error:
-            abort(*_told(error))
+            abort(*_failure(error))
         if found is None:
             abort(404)
         g.user = None
@@ -107,13 +107,13 @@ def routes(site: Site) -> Blueprint:
 
 def _check(binder: Ringbinder) -> None:
     if not binder.plugins.hooks.answered("authenticate"):
-        told = (
+        message = (
             "no active plugin can say who somebody is: the launcher jupyterhub can, or a plugin of your own"
         )
-        raise ConfigError([f"BinderHub.auth_enabled: {told} with the hook authenticate"])
+        raise ConfigError([f"BinderHub.auth_enabled: {message} with the hook authenticate"])
     if binder.config.settings.access_token is not None:
-        told = "people log in, so that there is no one token for all: leave one of the two out"
-        raise ConfigError([f"Ringbinder.access_token and BinderHub.auth_enabled: {told}"])
+        message = "people log in, so that there is no one token for all: leave one of the two out"
+        raise ConfigError([f"Ringbinder.access_token and BinderHub.auth_enabled: {message}"])
 
 
 def _headers() -> dict[str, str]:
@@ -128,7 +128,7 @@ def _target() -> str:
     return request.path + (f"?{query}" if query else "")
 
 
-def _told(error: RingbinderError) -> tuple[int, str]:
+def _failure(error: RingbinderError) -> tuple[int, str]:
     """Status and words of an error that is no bug. Raises one that is."""
     match error:
         case Refused():

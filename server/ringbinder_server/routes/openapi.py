@@ -32,8 +32,8 @@ def _error(description: str) -> Json:
 
 
 def _parameter(name: str, place: str, description: str, schema: Json | None = None) -> Json:
-    told = {"name": name, "in": place, "description": description, "schema": schema or {"type": "string"}}
-    return {**told, "required": True} if place == "path" else told
+    fields = {"name": name, "in": place, "description": description, "schema": schema or {"type": "string"}}
+    return {**fields, "required": True} if place == "path" else fields
 
 
 def _events(description: str) -> Json:

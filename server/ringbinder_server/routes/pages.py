@@ -52,8 +52,8 @@ def routes(site: Site, look: Look) -> Blueprint:
     async def launch(provider: str, spec: str) -> Response:
         if provider not in site.binder.plugins.providers:
             known = ", ".join(site.binder.plugins.providers)
-            told = f'There is no provider "{provider}" here; there are {known}.'
-            return Response(await render_template("error.html", title="Not found", message=told), 404)
+            message = f'There is no provider "{provider}" here; there are {known}.'
+            return Response(await render_template("error.html", title="Not found", message=message), 404)
         problem = ""
         try:
             urlpath = path_to_open(request.query_string.decode("ascii", "replace"))

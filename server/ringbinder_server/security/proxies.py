@@ -33,8 +33,8 @@ def believe(scope: HTTPScope, trusted: Sequence[Network]) -> None:
     for name, value in scope["headers"]:
         name, text = name.lower(), value.decode("latin-1")
         headers[name] = f"{headers[name]},{text}" if name in headers else text
-    if told := _client(headers, trusted):
-        scope["client"] = (told, client[1])
+    if message := _client(headers, trusted):
+        scope["client"] = (message, client[1])
     schemes = headers.get(b"x-scheme") or headers.get(b"x-forwarded-proto", "")
     scheme = schemes.rpartition(",")[2].strip().lower()
     if scheme in ("http", "https"):
@@ -42,15 +42,15 @@ def believe(scope: HTTPScope, trusted: Sequence[Network]) -> None:
 
 
 def _client(headers: dict[bytes, str], trusted: Sequence[Network]) -> str:
-    told = ""
+    message = ""
     for part in reversed(headers.get(b"x-forwarded-for", "").split(",")):
         if (address := _address(part.strip())) is None:
             break  # nothing beyond it can be believed either
-        told = str(address)
-        if not within(told, trusted):
-            return told
+        message = str(address)
+        if not within(message, trusted):
+            return message
     alone = _address(headers.get(b"x-real-ip", "").strip())
-    return told or (str(alone) if alone else "")
+    return message or (str(alone) if alone else "")
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -299,8 +299,8 @@ def test_required_option() -> None:
 
 def test_problems_of_an_instance_stand_where_it_stands(write: Any) -> None:
     config = load([write("Ringbinder:\n  instances:\n    lab:\n      count: x\n      nmae: y\n")], environ={})
-    told = refusals(config, extra=config.settings.instances["lab"], where="Ringbinder.instances.lab")
-    assert [text.rpartition("/")[2] for text in told] == [
+    reported = refusals(config, extra=config.settings.instances["lab"], where="Ringbinder.instances.lab")
+    assert [text.rpartition("/")[2] for text in reported] == [
         'config.yaml, line 5: Ringbinder.instances.lab.nmae: unknown option. Did you mean "name"?',
         "config.yaml, line 4: Ringbinder.instances.lab.count: expected a whole number, but it is text 'x'",
     ]

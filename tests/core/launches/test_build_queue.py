@@ -17,22 +17,22 @@ async def _settle() -> None:
 
 
 async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -> None:
-    line, heard, served = WaitingLine(1), list[tuple[str, int]](), list[str]()
+    line, received, served = WaitingLine(1), list[tuple[str, int]](), list[str]()
     done = {name: asyncio.Event() for name in "abc"}
 
     async def build(name: str) -> None:
-        async with line.place(lambda before: heard.append((name, before))):
+        async with line.place(lambda before: received.append((name, before))):
             served.append(name)
             await done[name].wait()
 
     tasks = [asyncio.create_task(build(name)) for name in "abc"]
     await _settle()
     assert served == ["a"]
-    assert heard == [("b", 0), ("c", 1)]
+    assert received == [("b", 0), ("c", 1)]
     done["a"].set()
     await _settle()
     assert served == ["a", "b"]
-    assert heard[2:] == [("c", 0)]
+    assert received[2:] == [("c", 0)]
     for event in done.values():
         event.set()
     await asyncio.gather(*tasks)
@@ -40,7 +40,7 @@ async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -
 
 
 async def test_far_back_in_a_long_line_the_number_is_told_in_tens() -> None:
-    line, heard, first = WaitingLine(1), list[int](), asyncio.Event()
+    line, received, first = WaitingLine(1), list[int](), asyncio.Event()
 
     async def build(gate: asyncio.Event | None, tell: Callable[[int], None]) -> None:
         async with line.place(tell):
@@ -49,26 +49,26 @@ async def test_far_back_in_a_long_line_the_number_is_told_in_tens() -> None:
 
     tasks = [asyncio.create_task(build(first, lambda before: None))]
     tasks += [asyncio.create_task(build(None, lambda before: None)) for _ in range(25)]
-    tasks.append(asyncio.create_task(build(None, heard.append)))
+    tasks.append(asyncio.create_task(build(None, received.append)))
     await _settle()
     first.set()
     await asyncio.gather(*tasks)
-    assert heard == [25, 20, *range(10, -1, -1)]
+    assert received == [25, 20, *range(10, -1, -1)]
 
 
 async def test_place_that_is_kept_on_is_given_to_no_other() -> None:
-    line, heard = WaitingLine(1), list[int]()
-    async with line.place(heard.append):
+    line, received = WaitingLine(1), list[int]()
+    async with line.place(received.append):
         kept = line.taken()
         kept.__enter__()
 
     async def wait() -> None:
-        async with line.place(heard.append):
+        async with line.place(received.append):
             pass
 
     task = asyncio.create_task(wait())
     await _settle()
-    assert heard == [0]
+    assert received == [0]
     assert not task.done()
     kept.__exit__(None, None, None)
     await task

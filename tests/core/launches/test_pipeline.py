@@ -23,16 +23,16 @@ async def test_the_stages_in_order_and_ready_with_all_that_clients_read(
     script: Script, tmp_path: Path
 ) -> None:
     async with script.running(tmp_path) as app:
-        told = await events(app)
+        reported = await events(app)
     stages = [call for call in script.calls if call not in ("admit", "diagnose")]
     assert stages == ["resolve", "check", "check fresh", "target", "build", "push", "check fresh", "launch"]
-    assert phases(told) == ["waiting", "building", "pushing", "built", "launching", "launching", "ready"]
+    assert phases(reported) == ["waiting", "building", "pushing", "built", "launching", "launching", "ready"]
     # A launch has its slot before anything is built for it.
     assert script.slots == [
         "resolve in", "resolve out", "launch in", "build in", "build out", "launch out",
     ]  # fmt: skip
     (image,) = script.images
-    assert json.loads(told[-1].json) == {
+    assert json.loads(reported[-1].json) == {
         "phase": "ready",
         "message": f"server running at {SERVER.url}\n",
         "url": SERVER.url,
@@ -64,8 +64,8 @@ async def test_an_image_that_came_while_waiting_is_not_built_again(script: Scrip
 
     script.acts["check fresh"] = check_fresh
     async with script.running(tmp_path) as app:
-        told = await events(app)
-    assert told[-1].phase == "ready"
+        reported = await events(app)
+    assert reported[-1].phase == "ready"
     assert "target" not in script.calls
 
 
@@ -82,14 +82,16 @@ async def test_what_the_builder_pushed_is_not_pushed_again(script: Script, tmp_p
 
 async def test_build_only_ends_with_the_image_and_launches_nothing(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
-        told = await events(app, evolve(REQUEST, build_only=True))
+        reported = await events(app, evolve(REQUEST, build_only=True))
         again = await events(app, evolve(REQUEST, build_only=True))
-    assert told[-1].phase == "ready"
-    assert told[-1].message == "Done! Image built\n"
-    assert list(told[-1].data) == ["imageName"]
+    assert reported[-1].phase == "ready"
+    assert reported[-1].message == "Done! Image built\n"
+    assert list(reported[-1].data) == ["imageName"]
     assert again[-1].message == "Done! Found built image\n"
     # Nothing tells of a launch.
-    assert not [event for event in [*told, *again] if event.phase == "built" or "launching" in event.message]
+    assert not [
+        event for event in [*reported, *again] if event.phase == "built" or "launching" in event.message
+    ]
     assert "launch" not in script.calls
     assert not script.told("binderhub.jupyter.org/launch")
 
@@ -129,8 +131,8 @@ async def test_a_session_cancelled_while_building_leaves_the_build(script: Scrip
         session = app.launch(REQUEST)
         await begun.wait()
         app.sessions.cancel(session, "stopped")
-        told = [event async for batch in session.read() for _, event in batch]
-        assert (told[-1].phase, told[-1].message) == ("failed", "stopped\n")
+        reported = [event async for batch in session.read() for _, event in batch]
+        assert (reported[-1].phase, reported[-1].message) == ("failed", "stopped\n")
         (run,) = app.runs.active.values()
         go.set()
         await run.task
@@ -164,10 +166,10 @@ async def test_only_so_many_builds_at_once(script: Script, tmp_path: Path) -> No
         while len(script.slots) < 20:  # resolved, left, and admitted to launch and to build
             await asyncio.sleep(0)
         go.set()
-        told = await asyncio.gather(*all_of_them)
+        reported = await asyncio.gather(*all_of_them)
     assert most == 2
-    assert [t[-1].phase for t in told] == ["ready"] * 5
-    waited = [[event.message for event in t if "another build" in event.message] for t in told]
+    assert [t[-1].phase for t in reported] == ["ready"] * 5
+    waited = [[event.message for event in t if "another build" in event.message] for t in reported]
     assert sorted(first[0] for first in waited if first) == [
         f"Waiting for another build to end: {before} before this one\n" for before in range(3)
     ]

@@ -56,11 +56,11 @@ async def test_each_error_in_each_stage_is_one_failed_event(
     script.fail(stage, error)
     with capture_logs() as logs:
         async with script.running(tmp_path) as app:
-            told = await events(app)
-    assert phases(told).count("failed") == 1
-    data = told[-1].data
+            reported = await events(app)
+    assert phases(reported).count("failed") == 1
+    data = reported[-1].data
     assert (data["code"], data.get("status_code")) == (code, status)
-    assert HIDDEN_WORDS not in json.dumps([json.loads(event.json) for event in told])
+    assert HIDDEN_WORDS not in json.dumps([json.loads(event.json) for event in reported])
     launches = script.told("binderhub.jupyter.org/launch")
     assert "success" not in [launch.fields["status"] for launch in launches]
     if code == "internal-error":
@@ -78,16 +78,16 @@ async def test_no_answer_where_one_is_due(script: Script, tmp_path: Path, stage:
     script.acts["check fresh" if stage == "last check" else stage] = nothing
     with capture_logs() as logs:
         async with script.running(tmp_path) as app:
-            told = await events(app)
-    assert told[-1].data["code"] == ("ref-not-found" if stage == "resolve" else "internal-error")
+            reported = await events(app)
+    assert reported[-1].data["code"] == ("ref-not-found" if stage == "resolve" else "internal-error")
     reasons = [str(entry["exc_info"]) for entry in logs if "error_id" in entry]
     assert stage == "resolve" or (len(reasons) == 1 and ":t'" in reasons[0]), "the log names the plugin"
 
 
 async def test_an_unknown_provider_is_the_users_to_mend(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
-        told = await events(app, evolve(REQUEST, provider="nix"))
-    assert (told[-1].message, told[-1].data["code"]) == (
+        reported = await events(app, evolve(REQUEST, provider="nix"))
+    assert (reported[-1].message, reported[-1].data["code"]) == (
         "No provider found for prefix nix\n",
         "provider-unknown",
     )
@@ -102,24 +102,24 @@ async def test_who_is_not_admitted_is_told_and_holds_nothing(
 
     async def admit(ticket: Ticket) -> None:
         kept.append(ticket)
-        ticket.say("Number 3 in the queue", position=3)
+        ticket.notify("Number 3 in the queue", position=3)
         if ticket.stage == stage:
             raise Refused("Too many at once.", retry_after=60, status=429)
         for early in kept[:-1]:
-            early.say("This stage is over")
+            early.notify("This stage is over")
 
     script.acts["admit"] = admit
     async with script.running(tmp_path) as app:
-        told = await events(app)
-    assert (told[0].phase, told[0].message, told[0].data) == (
+        reported = await events(app)
+    assert (reported[0].phase, reported[0].message, reported[0].data) == (
         "waiting",
         "Number 3 in the queue\n",
         {"position": 3},
     )
-    assert told[-1].data["status_code"] == 429
-    assert told[-1].data["retry_after"] == 60
+    assert reported[-1].data["status_code"] == 429
+    assert reported[-1].data["retry_after"] == 60
     assert stage not in script.calls
-    assert not [event for event in told if "over" in event.message]
+    assert not [event for event in reported if "over" in event.message]
     assert [slot for slot in script.slots if slot.endswith("in")] == [
         slot.replace("out", "in") for slot in script.slots if slot.endswith("out")
     ]
@@ -135,9 +135,9 @@ async def test_a_diagnosis_is_what_the_client_reads(script: Script, tmp_path: Pa
     script.fail("build", BuildError("exit status 1"))
     script.acts["diagnose"] = diagnose
     async with script.running(tmp_path) as app:
-        told = await events(app)
-    assert told[-1].message == "numpy 9 does not exist.\n"
-    assert (told[-1].data["line"], told[-1].data["advice"]) == ("numpy==9", "Pin another.")
+        reported = await events(app)
+    assert reported[-1].message == "numpy 9 does not exist.\n"
+    assert (reported[-1].data["line"], reported[-1].data["advice"]) == ("numpy==9", "Pin another.")
     (failure,) = asked
     assert failure.tail == ("step 1\n",)
     assert failure.stage == "build"
@@ -150,7 +150,7 @@ async def test_no_secret_is_in_any_event(script: Script, tmp_path: Path) -> None
         return evolve(REPO, credentials=secret, notices=(f"main was tried with {HIDDEN_WORDS}",))
 
     async def admit(ticket: Ticket) -> None:
-        ticket.say(HIDDEN_WORDS, detail={"a": [HIDDEN_WORDS]})
+        ticket.notify(HIDDEN_WORDS, detail={"a": [HIDDEN_WORDS]})
 
     async def build(plan: Any, log: Any) -> Image:
         log.line(f"cloning with {HIDDEN_WORDS}\n")
@@ -159,9 +159,9 @@ async def test_no_secret_is_in_any_event(script: Script, tmp_path: Path) -> None
 
     script.acts |= {"resolve": resolve, "admit": admit, "build": build}
     async with script.running(tmp_path) as app:
-        told = await events(app)
-    text = "\n".join(event.json.decode() for event in told)
-    assert told[-1].phase == "failed"
+        reported = await events(app)
+    text = "\n".join(event.json.decode() for event in reported)
+    assert reported[-1].phase == "failed"
     assert "main was tried with [secret]" in text
     assert HIDDEN_WORDS not in text
     assert HIDDEN_WORDS not in str([event.fields for event in script.emitted])
@@ -180,8 +180,8 @@ async def test_a_slot_that_cannot_be_left_after_the_launch_leaves_no_server(
                 raise OSError("the queue is gone")
 
         policy._slot = slot
-        told = await events(app)
-    assert told[-1].data["code"] == "internal-error"
+        reported = await events(app)
+    assert reported[-1].data["code"] == "internal-error"
     assert script.calls.count("stop") == 1
 
 
@@ -201,7 +201,7 @@ async def test_shutting_down_ends_every_stage_with_a_word(script: Script, tmp_pa
     async with script.running(tmp_path) as app:
         reading = asyncio.create_task(events(app))
         await begun.wait()
-    told = await reading
-    assert told[-1].message == "Ringbinder is shutting down. Please try again in a moment.\n"
+    reported = await reading
+    assert reported[-1].message == "Ringbinder is shutting down. Please try again in a moment.\n"
     assert ended == [at]
     assert len(asyncio.all_tasks()) == 1

@@ -28,11 +28,11 @@ CLIENT = Client(ip="203.0.113.9", user_agent="curl", origin="https://example.org
 
 
 def launched(spec: str, version: int = 6, *, build_token: bool = False) -> SinkEvent:
-    log, metrics, told = structlog.get_logger(), Metrics(), list[SinkEvent]()
-    emitter = Events(log, metrics, EmitRates(log, metrics), deliver=told.append)
+    log, metrics, reported = structlog.get_logger(), Metrics(), list[SinkEvent]()
+    emitter = Events(log, metrics, EmitRates(log, metrics), deliver=reported.append)
     stages = StageEvents(emitter, lambda prefix: PROVIDER, version)
     stages.launched(LaunchRequest("gh", spec, client=CLIENT, build_token=build_token), REPO)
-    (event,) = told
+    (event,) = reported
     return event
 
 

@@ -90,10 +90,10 @@ def hall() -> Iterator[Hall]:
 
 async def launch(session: Session) -> None:
     """Ready after 100 seconds."""
-    session.say(Event("waiting", "wait\n"))
+    session.notify(Event("waiting", "wait\n"))
     await asyncio.sleep(100)
     session.server = Server(session.name, "http://h/", Secret("s" * 20))
-    session.say(READY)
+    session.notify(READY)
 
 
 async def never_end(session: Session) -> None:
@@ -102,7 +102,7 @@ async def never_end(session: Session) -> None:
 
 async def launch_at_once(session: Session) -> None:
     session.server = Server(session.name, "http://h/", Secret("s" * 20))
-    session.say(READY)
+    session.notify(READY)
 
 
 def test_a_client_that_never_comes_is_not_launched_for(hall: Hall) -> None:
@@ -189,7 +189,7 @@ def test_ready_that_was_delivered_is_never_taken_down_and_forgotten_in_the_end(h
 def test_a_server_of_a_launch_that_failed_in_the_end_is_taken_down_at_once(hall: Hall) -> None:
     async def work(session: Session) -> None:
         await launch_at_once_quietly(session)
-        session.say(failed("a slot could not be left"))
+        session.notify(failed("a slot could not be left"))
 
     hall.work = work
     session = hall.open()
@@ -264,8 +264,8 @@ def test_close_tells_everybody_and_takes_down_what_nobody_was_told_of(hall: Hall
     waiting = hall.open()
     reader = hall.read(waiting)
     hall.work = launch_at_once
-    told, untold = hall.open(), hall.open()
-    hall.read(told)
+    reported, untold = hall.open(), hall.open()
+    hall.read(reported)
     closing = hall.loop.create_task(hall.sessions.close("closing"))
     hall.loop.advance(2)
     assert not closing.done(), "a server is still being stopped"
@@ -296,8 +296,8 @@ def test_a_beat_breaks_a_silence(hall: Hall) -> None:
 def test_an_id_is_read_for_its_own_session_only(text: str, number: int, end: bool) -> None:
     session = Session(LaunchRequest("t", "s"), "ab" * 16, "name")
     assert session.number_of(text) is None
-    session.say(Event("waiting", "a"))
-    session.say(READY)
+    session.notify(Event("waiting", "a"))
+    session.notify(READY)
     label = f"{session.id}.{number}" + (".end" if end else "")
     assert session.number_of(label) == (min(number, 1) if number < 10**11 else None)
     for wrong in ("", ".", ".-1", ".1.end.end", ".1x", ".0x1", ".\ud800"):

@@ -259,7 +259,7 @@ class Interleaved(RuleBasedStateMachine):
         try:
             if self.until_forgotten:
                 self.everybody_leaves()
-            told = {reader.session for reader in self.readers if reader.at_end}
+            reported = {reader.session for reader in self.readers if reader.at_end}
             being_told = {reader.session for reader in self.readers if not reader.task.done()}
             self.let_clean_up(self.loop.create_task(self.close()))
             for reader in self.readers:
@@ -270,7 +270,7 @@ class Interleaved(RuleBasedStateMachine):
             assert all(reader.task.done() for reader in self.readers), "every stream ends"
             self.readers_agree()
             self.each_ends_once()
-            self.servers_are_accounted_for(told, being_told - told)
+            self.servers_are_accounted_for(reported, being_told - reported)
             assert not asyncio.all_tasks(self.loop)
             assert not self.loop.timers
         finally:

@@ -140,11 +140,11 @@ class Doorkeeper(Plugin):
 
     @asynccontextmanager
     async def _slot(self, ticket: Ticket) -> AsyncIterator[None]:
-        ticket.say("You are next.")
+        ticket.notify("You are next.")
         self.world.held += 1
         try:
             yield
-            ticket.say("This comes too late.")
+            ticket.notify("This comes too late.")
             await asyncio.sleep(0)
         finally:
             self.world.held -= 1

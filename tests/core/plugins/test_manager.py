@@ -218,7 +218,7 @@ def test_all_that_is_wrong_with_what_is_needed_is_told_at_once(site: Site) -> No
             hook_timeouts={"reslove": 5},
             disabled_plugins=["policy"],
         )
-    told = "\n".join(caught.value.problems)
+    reported = "\n".join(caught.value.problems)
     for words in (
         "GitRepoProvider.hostname",
         "GitHubRepoProvider.hostnam:",
@@ -226,7 +226,7 @@ def test_all_that_is_wrong_with_what_is_needed_is_told_at_once(site: Site) -> No
         'Ringbinder.sinks: no sink "fiel" is installed. Did you mean "file"?',
         "Ringbinder.hook_timeouts.reslove",
     ):
-        assert words in told
+        assert words in reported
     assert len(caught.value.problems) == 5
     assert isinstance(caught.value.__cause__, ExceptionGroup)
 

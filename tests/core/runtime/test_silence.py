@@ -24,30 +24,30 @@ async def wait_for(answer: asyncio.Event, said: list[str]) -> None:
 
 
 def test_silence_has_a_word_after_five_seconds(loop: SteppedLoop) -> None:
-    said: list[str] = []
+    reason: list[str] = []
     answer = asyncio.Event()
-    task = loop.create_task(wait_for(answer, said))
+    task = loop.create_task(wait_for(answer, reason))
     loop.advance(4.9)
-    assert said == []
+    assert reason == []
     loop.advance(0.1)
-    assert said == ["The hub has not answered for 5 s.\n"]
+    assert reason == ["The hub has not answered for 5 s.\n"]
     loop.advance(9.9)
-    assert len(said) == 1
+    assert len(reason) == 1
     loop.advance(100.0)
-    assert said[1:] == ["The hub has not answered for 15 s.\n", "The hub has not answered for 45 s.\n"]
+    assert reason[1:] == ["The hub has not answered for 15 s.\n", "The hub has not answered for 45 s.\n"]
     answer.set()
     loop.settle()
     assert task.done()
     loop.advance(1000.0)
-    assert len(said) == 3
+    assert len(reason) == 3
     assert loop.timers == []
 
 
 def test_answer_in_time_has_no_word(loop: SteppedLoop) -> None:
-    said: list[str] = []
+    reason: list[str] = []
 
     async def work() -> None:
-        speaker.set(said.append)
+        speaker.set(reason.append)
         with Silence("The log is silent") as silence:
             for _ in range(10):
                 await asyncio.sleep(4.0)
@@ -58,9 +58,9 @@ def test_answer_in_time_has_no_word(loop: SteppedLoop) -> None:
 
     loop.create_task(work())
     loop.advance(45.5)
-    assert said == ["The log is silent for 5 s.\n"]
+    assert reason == ["The log is silent for 5 s.\n"]
     loop.advance(6.0)
-    assert said == ["The log is silent for 5 s.\n"] * 2
+    assert reason == ["The log is silent for 5 s.\n"] * 2
     loop.advance(1.0)
 
 

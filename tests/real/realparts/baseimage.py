@@ -109,11 +109,11 @@ def _debian_release() -> str:
 
 def _debian_mirror() -> list[str]:
     """The address that this machine has Debian's packages from, if its settings tell."""
-    told = subprocess.run(
+    reported = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return told.stdout.split()[:1]
+    return reported.stdout.split()[:1]
 
 
 @contextmanager
@@ -137,5 +137,5 @@ def _run(*command: str, env: Mapping[str, str] | None = None) -> None:
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_LIMIT, check=False
     )
     if done.returncode:
-        told = done.stdout.decode(errors="replace")[-3000:]
-        raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{told}")
+        reported = done.stdout.decode(errors="replace")[-3000:]
+        raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{reported}")

@@ -25,8 +25,8 @@ class Chart:
 
     def run(self, command: str, *arguments: str, timeout: float = 120) -> str:
         """The output of a command of helm's. Raises HelmError with what it has to say."""
-        told = ["helm", command, *arguments]
-        done = subprocess.run(told, capture_output=True, text=True, timeout=timeout, check=False)
+        reported = ["helm", command, *arguments]
+        done = subprocess.run(reported, capture_output=True, text=True, timeout=timeout, check=False)
         if done.returncode:
             raise HelmError(done.stderr or done.stdout)
         return done.stdout

@@ -161,8 +161,8 @@ async def a_watch_ends_after_its_time(prober: Prober) -> None:
 
 async def a_version_that_is_forgotten_is_an_error_event(prober: Prober) -> None:
     async with prober.watch("1", seconds=5) as events:
-        told = [(kind, thing["code"], thing["reason"]) async for kind, thing in events]
-    assert told == [("ERROR", 410, "Expired")]
+        reported = [(kind, thing["code"], thing["reason"]) async for kind, thing in events]
+    assert reported == [("ERROR", 410, "Expired")]
 
 
 async def a_name_is_a_lock(prober: Prober) -> None:

@@ -42,13 +42,13 @@ class Packages:
         )  # fmt: skip
         try:
             async with asyncio.timeout(600):
-                said, errors = await process.communicate()
+                reason, errors = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         assert process.returncode == 0, errors.decode()
-        return [json.loads(line) for line in said.splitlines() if line.startswith(b"{")]
+        return [json.loads(line) for line in reason.splitlines() if line.startswith(b"{")]
 
 
 @pytest.fixture(scope="session")

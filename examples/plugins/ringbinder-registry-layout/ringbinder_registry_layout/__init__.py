@@ -104,7 +104,7 @@ class LayoutRegistry(Registry[LayoutOptions]):
     @asynccontextmanager
     async def _given_back(self, name: str, ticket: Ticket) -> AsyncIterator[None]:
         if await self._do(self._layout.find, name) and not await self._known(name):
-            ticket.say(f"Bringing {name} back to the container engine\n")
+            ticket.notify(f"Bringing {name} back to the container engine\n")
             with await self._do(self._room) as file:
                 await self._do(self._layout.archive, name, file)
                 async with self._engine() as docker:
@@ -129,12 +129,12 @@ class LayoutRegistry(Registry[LayoutOptions]):
                 yield docker
         except aiodocker.DockerError as error:
             if error.status == 404:
-                told = f"the container engine at {where} has no such image"
-                raise PluginError(self.context.name, told, "push") from None
+                message = f"the container engine at {where} has no such image"
+                raise PluginError(self.context.name, message, "push") from None
             silent = error.status == _NO_ANSWER
-            said = "does not answer; LayoutRegistry.docker_host says where" if silent else "has failed"
-            told = f"The container engine at {where} {said}: {redact(error.message)}"
-            raise TransientError(told) from None
+            reason = "does not answer; LayoutRegistry.docker_host says where" if silent else "has failed"
+            message = f"The container engine at {where} {reason}: {redact(error.message)}"
+            raise TransientError(message) from None
         except (aiohttp.ClientError, ConnectionError, ValueError) as error:
-            told = redact(str(error))
-            raise TransientError(f"The container engine at {where} did not answer: {told}") from None
+            message = redact(str(error))
+            raise TransientError(f"The container engine at {where} did not answer: {message}") from None

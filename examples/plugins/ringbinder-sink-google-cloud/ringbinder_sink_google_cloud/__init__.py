@@ -50,8 +50,8 @@ class GoogleCloudSink(Sink[GoogleCloudOptions]):
         try:
             self._credentials, found = await asyncio.to_thread(google.auth.default, scopes=[_SCOPE])
         except GoogleAuthError as error:
-            told = f"sink {self.context.name!r}: no credentials for Google Cloud: {error}"
-            raise ConfigError([told]) from error
+            message = f"sink {self.context.name!r}: no credentials for Google Cloud: {error}"
+            raise ConfigError([message]) from error
         self._project = self.config.project or found or ""
         if not self._project:
             raise ConfigError(["GoogleCloudSink.project: the credentials name no project; give its id"])
@@ -71,8 +71,8 @@ class GoogleCloudSink(Sink[GoogleCloudOptions]):
         )
         if not answer.is_success:
             # Its message may quote an event: the status says enough.
-            told = f"Google Cloud Logging answered {answer.status_code}"
-            raise EventsRejected(told) if answer.status_code in (400, 413) else TransientError(told)
+            message = f"Google Cloud Logging answered {answer.status_code}"
+            raise EventsRejected(message) if answer.status_code in (400, 413) else TransientError(message)
 
     async def _token(self) -> str:
         from google.auth.transport.requests import Request

@@ -39,7 +39,7 @@ class BuildTimes:
 
 
 @define(eq=False)
-class World:
+class BuildCluster:
     """See the module."""
 
     cluster: Cluster
@@ -136,8 +136,8 @@ class World:
 
     def refused(self, what: str, error: ApiError) -> ConfigError:
         """For an answer of the API server that only an operator can change."""
-        told = f"the Kubernetes API server does not let us {what} in namespace {self.watch.namespace}"
-        return ConfigError([f"KubernetesBuildExecutor: {told}: {error.message}; see `ringbinder doctor`"])
+        message = f"the Kubernetes API server does not let us {what} in namespace {self.watch.namespace}"
+        return ConfigError([f"KubernetesBuildExecutor: {message}: {error.message}; see `ringbinder doctor`"])
 
 
 def _runs(pod: Json | None) -> bool:
