@@ -14,6 +14,7 @@ from aiohttp import web
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.image_reference import Reference
 from ringbinder.testing.ociregistry import OciServer
+from ringbinder_registries import _credentials
 from ringbinder_registries._credentials import Credentials, DockerConfig, host_of
 from ringbinder_registries._options import base_url
 from ringbinder_registries.dockerhub import DockerHubRegistry
@@ -152,6 +153,16 @@ async def test_a_store_without_an_entry_or_out_of_order(config: DockerConfig, he
     with pytest.raises(ConfigError, match="no credentials that can be understood") as caught:
         await config.find("a.example")
     assert "nonsense" not in str(caught.value)
+
+
+async def test_helper_that_does_not_answer_is_no_lasting_error(
+    config: DockerConfig, helper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_credentials, "_HELPER_SECONDS", 0.1)
+    helper("ecr", "exec sleep 60")
+    write(config, credHelpers={"a.example": "ecr"})
+    with pytest.raises(TransientError, match="docker-credential-ecr"):
+        await config.find("a.example")
 
 
 async def test_a_helper_is_not_asked_for_every_look(make: Make, helper: Any, tmp_path: Path) -> None:

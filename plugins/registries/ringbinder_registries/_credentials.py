@@ -154,10 +154,10 @@ class DockerConfig:
                 timeout=_HELPER_SECONDS,
                 output_limit=1_000_000,
             )
-        except OSError as error:
-            raise self._wrong(f"{program} cannot be started: {error.strerror}") from None
         except TimeoutError as error:
             raise TransientError(str(error)) from None
+        except OSError as error:
+            raise self._wrong(f"{program} cannot be started: {error.strerror}") from None
         if done.returncode:
             reason = (done.output.strip() or done.errors.strip()).splitlines()[:1]
             if reason and _NOT_FOUND in reason[0]:
