@@ -71,6 +71,7 @@ lint: $(VENV)/.ready-dev
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
+	$(bin)/basedpyright
 	$(bin)/lint-imports
 	$(bin)/python docs/locks.py check
 	$(bin)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

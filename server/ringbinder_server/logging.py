@@ -71,7 +71,8 @@ def _number(level: str) -> int:
 
 def form_of_log() -> Form:
     """The form that the log of this process has now."""
-    return next((one.form for one in logging.getLogger().handlers if isinstance(one, _ToStderr)), "console")
+    ours = [handler for handler in logging.getLogger().handlers if isinstance(handler, _ToStderr)]
+    return ours[0].form if ours else "console"
 
 
 def set_up(level: str, *, form: Form = "console", levels: Mapping[str, str] | None = None) -> Logger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from ringbinder.errors import UserError
 from ringbinder.launches.links import path_to_open
 from ringbinder.launches.sessions import Session
 from ringbinder.model import Client, LaunchRequest, Link, User
+from werkzeug.datastructures import Headers
 
 from .security.bans import Bans
 from .security.build_tokens import BuildTokens
@@ -186,7 +187,7 @@ class _Request:
     host: str = field(factory=lambda: request.host)
     protocol: str = field(factory=lambda: request.scheme)
     remote_ip: str = field(factory=lambda: client_ip())
-    headers: Mapping[str, str] = field(factory=lambda: request.headers)
+    headers: Headers = field(factory=lambda: request.headers)
 
 
 @frozen

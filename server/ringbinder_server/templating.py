@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import Factory, define, field
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PrefixLoader
 from quart import Quart, Response, g
 
@@ -26,22 +26,24 @@ STATIC: Final = _HERE / "static"
 _INLINE: Final = re.compile(r"<(script|style)\b", re.IGNORECASE)
 
 
+def _hash_of_static_files() -> str:
+    found = hashlib.sha256()
+    for file in sorted(STATIC.rglob("*")):
+        if file.is_file():
+            found.update(file.name.encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()[:16]
+
+
 @define(eq=False)
 class Look:
     """What all pages share."""
 
     site: Site
-    version: str = field(init=False)
+    version: str = field(init=False, factory=_hash_of_static_files)
     """Stands in the addresses of the static files, so that they can be cached for ever."""
-    _page_config: dict[str, Any] = field(init=False)
-
-    @version.default
-    def _default_version(self) -> str:
-        found = hashlib.sha256()
-        for file in sorted(STATIC.rglob("*")):
-            if file.is_file():
-                found.update(file.name.encode() + b"\0" + file.read_bytes())
-        return found.hexdigest()[:16]
+    _page_config: dict[str, Any] = field(
+        init=False, default=Factory(lambda self: self._make_page_config(), takes_self=True)
+    )
 
     @property
     def page_config(self) -> dict[str, Any]:
@@ -51,8 +53,7 @@ class Look:
         """
         return {**self._page_config, "badgeBaseUrl": self.site.badge_address}
 
-    @_page_config.default
-    def _default_page_config(self) -> dict[str, Any]:
+    def _make_page_config(self) -> dict[str, Any]:
         settings = self.site.settings
         return {
             "baseUrl": settings.base_url,

@@ -63,7 +63,7 @@ class Problem:
 
 def kind_of(value: object) -> str:
     """What a value of a YAML file is called in words."""
-    names = {
+    names: dict[type, str] = {
         type(None): "nothing",
         bool: "true or false",
         int: "a whole number",
@@ -222,7 +222,8 @@ def _each(kind: Any, items: Sequence[tuple[int | str, Any, Any, Hook]]) -> list[
             error.__notes__ = [*getattr(error, "__notes__", ()), note]
             failures.append(error)
     if failures:
-        raise IterableValidationError("items", failures, kind)
+        # pyright takes the arguments of `__new__` for those of `__init__`, which has one more.
+        raise IterableValidationError("items", failures, kind)  # pyright: ignore[reportCallIssue]
     return made
 
 

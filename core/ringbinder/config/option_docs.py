@@ -42,9 +42,9 @@ def described(options: type[Any]) -> Iterator[Described]:
 
 
 def _words(kind: Any) -> str:
-    named = {Duration: "duration", ByteSize: "size", Secret: "secret", str: "text", bool: "true or false"}
-    named |= {int: "whole number", float: "number", Path: "path", type(None): "nothing", Any: "anything"}
-    named[Pattern] = "regular expression"
+    named: dict[Any, str] = {Duration: "duration", ByteSize: "size", Secret: "secret", Path: "path"}
+    named |= {str: "text", bool: "true or false", int: "whole number", float: "number"}
+    named |= {type(None): "nothing", Any: "anything", Pattern: "regular expression"}
     if kind in named:
         return named[kind]
     if attrs.has(kind):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
-from attrs import define, field
+from attrs import Factory, define, field
 from cattrs.errors import BaseValidationError
 
 from ..errors import ConfigError
@@ -30,11 +30,12 @@ class Sections:
     _environ: Mapping[str, str]
     _asked: dict[str, set[str]] = field(init=False, factory=dict)
     _judged: set[tuple[str, str]] = field(init=False, factory=set)
-    _registry_defaults: Mapping[str, Any] = field(init=False)
-
-    @_registry_defaults.default
-    def _default_registry_defaults(self) -> Mapping[str, Any]:
-        return compat.registry_defaults(self.tree.registry, self.tree.sections)
+    _registry_defaults: Mapping[str, Any] = field(
+        init=False,
+        default=Factory(
+            lambda self: compat.registry_defaults(self.tree.registry, self.tree.sections), takes_self=True
+        ),
+    )
 
     def fill(
         self,
@@ -86,14 +87,14 @@ class Sections:
             self._from_text(name, attribute, stands, values)
         try:
             made = cast(T, structure(cls, values))
+            if not reported:
+                return made
         except BaseValidationError as error:
             own = base or tuple(sections[-1:])
             reported += [
                 self.located(_placed(problem.where, stands, own), problem.text) for problem in problems(error)
             ]
-        if reported:
-            raise ConfigError(reported)
-        return made
+        raise ConfigError(reported)
 
     def _from_elsewhere(
         self, name: str, attribute: attrs.Attribute[Any], stands: dict[str, Where], values: dict[str, Any]

@@ -38,3 +38,4 @@ class Queryable(Protocol):
 
     async def query(self, query: EventQuery) -> list[EventRow]:
         """The groups, largest first. Raises `UserError`."""
+        raise NotImplementedError

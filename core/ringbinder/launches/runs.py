@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, TypeVar
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from ..model import Image, LaunchRequest, Plan
 from ..protocol import Event, Phase, failed
@@ -69,7 +69,10 @@ class Run:
     log: EventLog
     id: str = field(factory=lambda: secrets.token_hex(16), repr=False)
     """128 random bits: knowing it is the right to read the kept log."""
-    name: str = field(init=False)
+    name: str = field(
+        init=False,
+        default=Factory(lambda self: hashlib.sha256(self.id.encode()).hexdigest()[:20], takes_self=True),
+    )
     """Derived from `id` and safe to show."""
     started: float = field(factory=time.monotonic)
     building_since: float | None = None
@@ -84,10 +87,6 @@ class Run:
     """The outcome of a build that succeeded."""
     cancel_event: Event | None = None
     unwatched: asyncio.TimerHandle | None = None
-
-    @name.default
-    def _default_name(self) -> str:
-        return hashlib.sha256(self.id.encode()).hexdigest()[:20]
 
     def append(self, event: Event) -> None:
         """A line of the build; ignored once the build has ended."""

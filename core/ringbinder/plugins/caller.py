@@ -181,7 +181,7 @@ class HookCaller:
         plan = self._plans.get((hook, chosen))
         if plan is None:
             plan = self._plans[hook, chosen] = self._make_plan(SPECS[hook], chosen)
-        if arguments.keys() != plan.arguments:
+        if arguments.keys() ^ plan.arguments:
             raise TypeError(
                 f"hook {hook!r} is called with {sorted(arguments)} instead of {sorted(plan.arguments)}"
             )

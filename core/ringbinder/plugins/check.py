@@ -126,9 +126,8 @@ def _options(found: Found, plugin: Any) -> Iterator[Finding]:
         if row.found.distribution == "ringbinder" != found.distribution and sections[-1:] == _last_section(
             row
         ):
-            yield Finding(
-                "warning", f"its last section, {sections[-1]}, is that of {row.found.key}", "name another"
-            )
+            last = "".join(sections[-1:])
+            yield Finding("warning", f"its last section, {last}, is that of {row.found.key}", "name another")
 
 
 def _last_section(row: Row) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from ..config.event_settings import EventLogSettings
 from ..events.emit_rates import EmitRates
@@ -27,6 +27,7 @@ class Servers(Protocol):
 
     async def running(self) -> Sequence[Server]:
         """The servers that run now, as the launcher lists them. Raises what a launcher raises."""
+        raise NotImplementedError
 
     def stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
         """For launchers: reports that a server has ended, before `running` no longer lists it.
@@ -74,11 +75,7 @@ class Context:
     """The entry-point or instance name: the prefix in the link for a provider."""
     services: Services
     log: Logger
-    application: Application = field()
-
-    @application.default
-    def _default_application(self) -> Application:
-        return Application.absent(self.services)
+    application: Application = Factory(lambda self: Application.absent(self.services), takes_self=True)
 
     @property
     def http(self) -> Http:

@@ -12,9 +12,11 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Unix seconds."""
+        raise NotImplementedError
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+        raise NotImplementedError
 
     async def sleep(self, seconds: float) -> None: ...
 

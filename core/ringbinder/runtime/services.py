@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from .clock import Clock, SystemClock
 from .log import Logger
@@ -31,21 +31,13 @@ class Services:
     public: bool = False
     """Others than the people of this machine can reach the server."""
     metrics: Metrics = field(factory=Metrics)
-    store: Store = field()
-    tasks: Tasks = field()
+    store: Store = Factory(lambda self: Store(self.paths.state / "ringbinder.sqlite"), takes_self=True)
+    tasks: Tasks = Factory(lambda self: Tasks(self.log), takes_self=True)
     transport: Any = None
     """An `httpx.AsyncBaseTransport` for `http` in place of aiohttp's: tests answer requests themselves."""
     closing: bool = field(default=False, init=False)
     """Ringbinder is stopping: what another replica, or the next start, can go on with need not be ended."""
     _http: Http | None = field(default=None, init=False)
-
-    @store.default
-    def _default_store(self) -> Store:
-        return Store(self.paths.state / "ringbinder.sqlite")
-
-    @tasks.default
-    def _default_tasks(self) -> Tasks:
-        return Tasks(self.log)
 
     @property
     def http(self) -> Http:

@@ -38,7 +38,8 @@ async def plugin_context(tmp_path: Path, fake_clock: FakeClock) -> AsyncIterator
     made: list[Context] = []
 
     def make(name: str, **arguments: Any) -> Context:
-        made.append(make_context(tmp_path, name, **{"clock": fake_clock, **arguments}))
+        arguments.setdefault("clock", fake_clock)
+        made.append(make_context(tmp_path, name, **arguments))
         return made[-1]
 
     yield make

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import attrs
 from attrs import frozen, validators
 from ringbinder.config.options import Duration, option
 
@@ -39,9 +38,8 @@ class ImageCleanerOptions:
         "repo2docker has made, and what has no name.",
     )
 
-    @threshold_low.validator
-    def _below(self, option: attrs.Attribute[float], low: float) -> None:
-        if low > self.threshold_high:
+    def __attrs_post_init__(self) -> None:
+        if self.threshold_low > self.threshold_high:
             raise ValueError("'threshold_low' must not be above 'threshold_high'")
 
 

@@ -128,7 +128,8 @@ class LogReader:
         text = message if isinstance(message, str) else json.dumps(record)
         if phase in _FAILED or "exc_info" in record:
             self.failure = text.strip() or self.failure
-        self._phase = _PHASES.get(phase, self._phase)
+        if known := _PHASES.get(phase):
+            self._phase = known
         if isinstance(progress := record.get("progress"), dict):
             self.log.progress(progress, text or "Pushing image\n")
         elif self._phase != "fetching" and (layers := self._push.receive(text)) is not None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from attrs import define, frozen
 from ringbinder.errors import PluginError, TransientError
@@ -179,10 +179,11 @@ class Cluster:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = (await self._client.call_api(*request, _request_timeout=limits)).response
-            if response.status >= 400:
-                raise _refusal(response.status, await _content(response))
-            yield response
+            called = await self._client.call_api(*request, _request_timeout=limits)
+            response = opened = cast(aiohttp.ClientResponse, called.response)
+            if opened.status >= 400:
+                raise _refusal(opened.status, await _content(opened))
+            yield opened
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             words = redact(str(error)) or type(error).__name__
             raise Unreachable(f"{method} {path}: {words}") from None

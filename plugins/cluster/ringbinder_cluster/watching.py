@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 from ringbinder.errors import RingbinderError
 from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json
 from ringbinder.runtime.clock import Clock
@@ -90,23 +90,18 @@ class PodWatch:
     """Makes of a pod what of it is kept: at least its name, uid and resourceVersion."""
     pods: dict[str, Json] = field(factory=dict, init=False)
     """By name; finished ones too, until they are deleted."""
-    _loop: Loop = field(init=False)
+    _loop: Loop = field(init=False, default=Factory(lambda self: self._make_loop(), takes_self=True))
     observer: Callable[[Json | None, Json | None], None] = lambda before, after: None
     """Called with every pod as it was and as it is now; None: it was not there, or is no more."""
     synced: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set once there has been a first list."""
-    _contact: float = field(init=False)
+    _contact: float = field(init=False, default=Factory(lambda self: self.clock.monotonic(), takes_self=True))
     _connected: bool = field(default=False, init=False)
     _gone: OrderedDict[str, Json] = field(factory=OrderedDict, init=False)
     """The last sight of pods that are no more, by uid: late events do not bring them back."""
     _listeners: dict[str | None, set[asyncio.Event]] = field(factory=dict, init=False)
 
-    @_contact.default
-    def _default_contact(self) -> float:
-        return self.clock.monotonic()
-
-    @_loop.default
-    def _default_loop(self) -> Loop:
+    def _make_loop(self) -> Loop:
         return Loop(
             f"the watch of pods in namespace {self.namespace}", "what happens to them is not noticed",
             self.log, self.clock, lambda failures: self.cluster.patience.delay(failures),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from ringbinder.errors import BuildError, UserError
 from ringbinder.runtime.bounded import LOCK_BYTES, RECIPE_BYTES
 from ringbinder.runtime.statefile import write_state
@@ -69,11 +69,10 @@ class Environment:
     uv: Uv
     conda: CondaSettings
 
-    inside: Inside = field(init=False)
-
-    @inside.default
-    def _inside(self) -> Inside:
-        return Inside(self.entry.repo, frozenset(self.uv.passed))
+    inside: Inside = field(
+        init=False,
+        default=Factory(lambda self: Inside(self.entry.repo, frozenset(self.uv.passed)), takes_self=True),
+    )
 
     async def make(self) -> None:
         """Raises `UserError`; `BuildError` if a tool fails."""

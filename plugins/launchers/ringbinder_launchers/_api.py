@@ -122,7 +122,7 @@ class HubApi:
 
         Raises TransientError if there is none: no connection, or only a proxy that cannot reach the hub.
         """
-        tries = tries or self.tries
+        tries, trouble = tries or self.tries, ""
         with Silence("JupyterHub has not answered"):
             for number in range(tries):
                 reply, trouble = await self._once(method, path, body, headers or {}, seconds or self.seconds)

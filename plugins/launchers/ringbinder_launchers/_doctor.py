@@ -52,7 +52,7 @@ async def examine(config: HubOptions, api: HubApi) -> Sequence[Finding]:
         us = reply.shaped({"scopes?": [str], "kind?": str, "name?": str}, "tell who we are")
     except RingbinderError as error:
         return [*found, Finding("error", str(error), "check BinderHub.hub_url and hub_url_local")]
-    scopes = set(us.get("scopes") or ())
+    scopes: set[str] = set(us.get("scopes") or ())
     lacking = [scope for scope in _NEEDED[config.auth_enabled] if scope not in scopes]
     who = f"{us.get('kind') or 'service'} {us.get('name') or ''!r}"
     if lacking:

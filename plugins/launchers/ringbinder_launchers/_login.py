@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 from ringbinder.errors import Refused, RingbinderError, TransientError
 from ringbinder.model import Redirect, User
 from ringbinder.runtime.caching import Cache, SingleFlight
@@ -54,12 +54,10 @@ class HubLogin:
 
     config: HubOptions
     api: HubApi
-    _seen: Cache[bytes, _Known] = field(init=False)
+    _seen: Cache[bytes, _Known] = field(
+        init=False, default=Factory(lambda self: Cache(_MOST, self.api.clock.monotonic), takes_self=True)
+    )
     _asking: SingleFlight[bytes, _Known] = field(factory=SingleFlight, init=False)
-
-    @_seen.default
-    def _default_seen(self) -> Cache[bytes, _Known]:
-        return Cache(_MOST, self.api.clock.monotonic)
 
     async def who(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
         """See the hook `authenticate`."""

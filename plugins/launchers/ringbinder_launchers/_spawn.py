@@ -143,9 +143,9 @@ class Spawn:
                 )
             if response.status_code not in _NO_SERVER:
                 return
-            if look + 1 < _LOOKS:
-                await self.api.clock.sleep(_LOOK_AGAIN)
-        raise NotStarted(f"the server does not answer: HTTP status {response.status_code}")
+            if look + 1 == _LOOKS:
+                raise NotStarted(f"the server does not answer: HTTP status {response.status_code}")
+            await self.api.clock.sleep(_LOOK_AGAIN)
 
     def _not_started(self, reply: Reply) -> RingbinderError:
         if reply.status == 404:

@@ -110,9 +110,10 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         place = self._place(request, plan)
         token = Secret(base64.urlsafe_b64encode(secrets.token_bytes(24)).decode())
         limit = self.config.launch_timeout
+        time_limit = asyncio.timeout(limit or None)
         self._launching[place.id] = place
         try:
-            async with asyncio.timeout(limit or None) as time_limit:
+            async with time_limit:
                 return await self._launch(place, image, request, plan, token, log)
         except TimeoutError:
             if not time_limit.expired():

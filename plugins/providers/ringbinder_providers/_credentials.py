@@ -16,8 +16,8 @@ def normalized(given: Secret) -> Secret:
     if not given:
         return given
     lines = [line for line in given.reveal().replace("\\n", "\n").splitlines() if line.strip()]
-    parts = dict(line.strip().partition("=")[::2] for line in lines)
-    if set(parts) != _KEYS or not all(parts.values()):
+    parts = {name: value for name, _, value in (line.strip().partition("=") for line in lines)}
+    if parts.keys() ^ _KEYS or not all(parts.values()):
         raise ValueError(r"expected the form username=...\npassword=..., and nothing else")
     return lines_of(parts["username"], parts["password"])
 

@@ -131,12 +131,13 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
 
         url = f"{self.config.doi_base_url.rstrip('/')}/{quote(doi)}"
         hosts = {host_of(url), host_of(self._base)}
-        http = self.context.http
+        http, status = self.context.http, 0
         try:
             async with asyncio.timeout(self.config.api_timeout):
                 for _ in range(_REDIRECTS):
                     response = await http.head(url, follow_redirects=False)
-                    if response.status_code == 404:
+                    status = response.status_code
+                    if status == 404:
                         raise UserError("repo-not-found", f"The DOI {shown(doi)} does not exist: check it.")
                     if not response.has_redirect_location:
                         break
@@ -148,8 +149,8 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
                         return found[1]
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError, ValueError):
             raise TransientError(f"The server that knows the DOI {shown(doi)} did not answer") from None
-        if response.status_code >= 500:
-            raise TransientError(f"{host_of(url)} answered with HTTP status {response.status_code}")
+        if status >= 500:
+            raise TransientError(f"{host_of(url)} answered with HTTP status {status}")
         raise UserError("repo-not-found", f"The DOI {shown(doi)} is not one of a record on Zenodo.")
 
     async def fetch(self, repo: Repo, into: Path, log: Log) -> bool | None:

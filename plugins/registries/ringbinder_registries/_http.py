@@ -87,6 +87,7 @@ class Requests:
 
         Raises TransientError if there is none in the end, ConfigError if there cannot be one.
         """
+        trouble, wait = "", None
         for attempt in range(self.retries + 1):
             answer, trouble = await self._once(method, url, headers, form, of)
             if answer is not None and not _passing(answer.status):

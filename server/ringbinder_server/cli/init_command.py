@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,7 +56,7 @@ def init(kind: str | None, folder: Path, force: bool, no_doctor: bool, **given: 
     Setup((), (), 0).run(work)
 
 
-def _answers(kind: str, folder: Path, given: dict[str, object], *, asks: bool) -> Answers:
+def _answers(kind: str, folder: Path, given: dict[str, Any], *, asks: bool) -> Answers:
     from .initial_files import Answers
 
     def answer(name: str, question: str, default: str, *, hidden: bool = False) -> str:
@@ -79,8 +79,7 @@ def _answers(kind: str, folder: Path, given: dict[str, object], *, asks: bool) -
     if here:
         return Answers(kind, folder, hub_url, prefix)
     file = given.get("registry_password_file")
-    password = str(file.read()).strip() if hasattr(file, "read") else None
-    given["password"] = password
+    given["password"] = str(file.read()).strip() if file else None
     return Answers(
         kind, folder, hub_url, prefix,
         answer("registry_username", "Who pushes images (user name at the registry)", ""),

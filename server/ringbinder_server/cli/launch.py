@@ -108,7 +108,9 @@ class _Journey:
             for _, event in batch:
                 self.phases.add(event.phase)
                 self.display.show(event)
-                end = event  # a session ends in exactly one terminal event
+        end = session.terminal
+        if end is None:
+            raise AssertionError("a session ends in exactly one terminal event")
         if self.invocation.interrupts.signal is not None and end.phase == "failed":
             self.display.stopped(_STOPPED)
         elif end.phase == "failed":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -52,6 +53,6 @@ def _import_structlog() -> None:
     if not sys.modules.keys() & {"structlog", "rich"}:
         sys.modules["rich"] = None  # type: ignore[assignment]
         try:
-            import structlog  # noqa: F401
+            import_module("structlog")
         finally:
             del sys.modules["rich"]

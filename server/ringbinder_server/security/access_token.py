@@ -17,7 +17,7 @@ import secrets
 from typing import Final, Literal
 from urllib.parse import unquote_plus
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from quart import Quart, Response, abort, g, redirect, render_template, request
 from ringbinder.app import Ringbinder
 from ringbinder.errors import ConfigError
@@ -52,10 +52,11 @@ class Access:
     token: Secret
     clock: Clock
     base_url: str
-    _key: bytes = field(init=False, repr=False)
+    _key: bytes = field(
+        init=False, repr=False, default=Factory(lambda self: self._make_key(), takes_self=True)
+    )
 
-    @_key.default
-    def _default_key(self) -> bytes:
+    def _make_key(self) -> bytes:
         # Who gets to see a pass, as notebooks do, must not find a short token by trying.
         return hashlib.scrypt(self.token.reveal().encode(), salt=b"ringbinder-access", n=2**14, r=8, p=1)
 
