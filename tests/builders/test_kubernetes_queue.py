@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.testing import RecordingLog, make_context
@@ -16,7 +18,7 @@ from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
 from ringbinder_cluster.client import Cluster
 from ringbinder_cluster.watching import PodWatch
 
-from .conftest import Replica, make_plan, target
+from .conftest import QuickBuilder, Replica, make_plan, target
 
 
 def world(folder: Path, limit: int) -> BuildCluster:
@@ -65,37 +67,47 @@ def test_who_leaves_the_queue_wakes_the_next(tmp_path: Path) -> None:
     assert two.is_set()
 
 
-async def test_the_limit_counts_the_pods_of_all_replicas(api: KubeApi, replica: Replica) -> None:
-    go_on = asyncio.Event()
+async def test_the_limit_counts_the_pods_of_all_replicas(
+    api: KubeApi, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, go_on = asyncio.Event(), asyncio.Event()
     api.script = lambda pod: [Hold(go_on), Exit(0)]
-    api.latency = 0.02  # so that replicas create before they see each other's pods
     plans = [make_plan(f"{number:03}bcdef", slug=f"r{number}") for number in range(40)]
     logs = [RecordingLog() for _ in plans]
     limit, most = 17, 0
+    replicas: list[QuickBuilder] = []
+    create = KubeApi._create
 
     def running() -> int:
         return sum(pod["status"]["phase"] in ("Pending", "Running") for pod in api.objects["pods"].values())
 
-    async def count() -> None:
-        nonlocal most
-        while True:
-            most = max(most, running())
-            await asyncio.sleep(0.005)
+    def seen(by: QuickBuilder) -> bool:
+        assert by._world is not None
+        return {name for _, name in api.objects["pods"]} <= set(by._world.watch.pods)
 
-    counting = asyncio.create_task(count())
+    async def slow_create(self: KubeApi, request: web.Request, namespace: str, resource: str) -> web.Response:
+        """Creates a pod once all replicas know of the earlier ones: each had time to ask for one of its own."""
+        nonlocal most
+        while resource == "pods" and not all(map(seen, replicas)):
+            await asyncio.sleep(0)
+        answer = await create(self, request, namespace, resource)
+        most = max(most, running())
+        if most >= limit:
+            full.set()
+        return answer
+
+    monkeypatch.setattr(KubeApi, "_create", slow_create)
     options = {"concurrent_build_limit": limit}
     async with replica(**options) as a, replica(**options) as b, replica(**options) as c:
+        replicas += a, b, c
         builds = [
             asyncio.create_task((a, b, c)[number % 3].build(plan, target(plan), log))
             for number, (plan, log) in enumerate(zip(plans, logs, strict=True))
         ]
-        async with asyncio.timeout(60):
-            while running() < limit or not any(f"{limit} may run" in log.text for log in logs):
-                await asyncio.sleep(0.01)
-        most = max(most, running())  # it may be reached between two looks
+        await full.wait()
+        await logs[-1].until(f"{limit} may run")
         go_on.set()
         await asyncio.gather(*builds)
-    counting.cancel()
     assert limit <= most < limit + 3
     assert sorted(api.created) == sorted(plan.build for plan in plans)
 
