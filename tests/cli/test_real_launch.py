@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -21,22 +21,23 @@ class Notebook:
 
     def __init__(self, address: str) -> None:
         base, token = re.fullmatch(r"(http://[^/]+/).*token=(\w[\w-]*)", address).groups()  # type: ignore[union-attr]
-        self.http = httpx.Client(base_url=base, headers={"Authorization": f"token {token}"}, timeout=60)
+        self.base, self.headers = base, {"Authorization": f"token {token}"}
+
+    def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
+        url = f"{self.base}api/{path}"
+        return httpx.request(method, url, headers=self.headers, timeout=60, **body).raise_for_status()
 
     def files(self) -> set[str]:
-        return {
-            entry["name"] for entry in self.http.get("api/contents/").raise_for_status().json()["content"]
-        }
+        return {entry["name"] for entry in self.ask("GET", "contents/").json()["content"]}
 
     def write(self, name: str, text: str) -> None:
-        body = {"type": "file", "format": "text", "content": text}
-        self.http.put(f"api/contents/{name}", json=body).raise_for_status()
+        self.ask("PUT", f"contents/{name}", json={"type": "file", "format": "text", "content": text})
 
     def start_kernel(self) -> None:
-        self.http.post("api/kernels", json={"name": "python3"}).raise_for_status()
+        self.ask("POST", "kernels", json={"name": "python3"})
 
     def shut_down(self) -> None:
-        self.http.post("api/shutdown").raise_for_status()
+        self.ask("POST", "shutdown")
 
 
 @pytest.fixture

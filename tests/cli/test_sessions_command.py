@@ -51,9 +51,9 @@ def test_idle_kept_ended_saved_opened_removed(ringbinder: Program) -> None:
     repository.mkdir()
     (repository / "data.txt").write_text("data\n")
     terminal = ringbinder.terminal("launch", "repository", "--set", "LocalLauncher.idle_timeout=40")
-    notebook = opened(terminal)
     body = {"type": "file", "format": "text", "content": "data\nmore\n"}
-    notebook.put("api/contents/data.txt", json=body).raise_for_status()
+    with opened(terminal) as notebook:
+        notebook.put("api/contents/data.txt", json=body).raise_for_status()
     terminal.expect(r"is idle and will be stopped in \d+\.\d s\. Press Enter to keep it")
     terminal.child.sendline()
     terminal.expect("The notebook is kept")
@@ -77,7 +77,8 @@ def test_idle_kept_ended_saved_opened_removed(ringbinder: Program) -> None:
     assert (repository / "data.txt").read_text() == "data\nmore\n"
 
     again = ringbinder.terminal("sessions", "open", running["id"], "--no-browser")
-    assert opened(again).get("api/contents/data.txt").json()["content"] == "data\nmore\n"
+    with opened(again) as notebook:
+        assert notebook.get("api/contents/data.txt").json()["content"] == "data\nmore\n"
     again.ctrl_c()
     assert again.end() == 0
 

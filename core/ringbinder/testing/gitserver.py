@@ -12,6 +12,7 @@ It can demand a password, answer never, break off, and refuse to give out single
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 from attrs import define, field, frozen
 
 from .stall import Stall
@@ -150,11 +151,8 @@ class GitServer:
         return await self._backend(request)
 
     def _is_welcome(self, request: web.Request) -> bool:
-        try:
-            given = BasicAuth.decode(request.headers.get("Authorization", ""), encoding="utf-8")
-        except ValueError:
-            return False
-        return (given.login, given.password) == (self.user, self.password)
+        expected = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return request.headers.get("Authorization") == f"Basic {expected}"
 
     async def _backend(self, request: web.Request) -> web.Response:
         """Speaks CGI with `git http-backend`."""
