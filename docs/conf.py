@@ -13,7 +13,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 
 html_theme = "furo"
 html_title = "Ringbinder"
@@ -21,5 +21,6 @@ html_copy_source = False
 
 # Docstrings are plain text with code in single backticks; the types of others have no pages to link to.
 default_role = "code"
-autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 80
 nitpick_ignore_regex = [("py:.*", ".*")]

@@ -1,0 +1,69 @@
+"""The hooks that the how-to for plugin authors shows work as they stand there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ringbinder
+from attrs import frozen
+from ringbinder import Builder, Context, EventsRejected, Plugin, Sink, TransientError, option, process
+from ringbinder.testing import memory_app
+
+from .pages import ROOT, block
+
+pytest_plugins = "ringbinder.testing.pytest"
+
+SHOWN = block((ROOT / "docs" / "how-to" / "write-a-plugin.md").read_text(), "python")
+
+
+def plugin(base: type, hook: str, command: str = "true", **attributes: Any) -> Any:
+    """A class with the method of that name that the page shows."""
+    shell = ("sh", "-c", command)
+
+    @frozen
+    class Options:
+        command: tuple[str, ...] = option(shell, help="The builder's command.")
+        url: str = option("https://receiver.example/", help="Where the sink sends events.")
+
+    (code,) = (code for code in SHOWN if code.startswith(f"async def {hook}("))
+    names = {**vars(ringbinder), "Path": Path, "process": process, "tempfile": tempfile}
+    exec(code, names)
+    attributes |= {"Config": Options, "sections": ("Shown",), hook: names[hook]}
+    return type("Shown", (base,), attributes)
+
+
+async def test_shown_policy_refuses_other_hosts(tmp_path: Path) -> None:
+    async with memory_app(tmp_path, {"policy:shown": plugin(Plugin, "admit")}) as app:
+        events = await app.launch("fake/a/b/main")
+    assert events[-1].phase == "failed"
+    assert "git.example.org" in events[-1].message
+
+
+@pytest.mark.parametrize(("command", "phase"), [("echo made $IMAGE", "ready"), ("exit 3", "failed")])
+async def test_shown_builder_builds(tmp_path: Path, command: str, phase: str) -> None:
+    builder = plugin(Builder, "build", command, makes="oci")
+    async with memory_app(tmp_path, {"builder:shown": builder}) as app:
+        events = await app.launch("fake/a/b/main")
+    assert events[-1].phase == phase, events[-1].message
+    assert any("made fake-" in event.message for event in events) is (phase == "ready")
+
+
+@pytest.mark.parametrize(("status", "error"), [(200, None), (422, EventsRejected), (503, TransientError)])
+async def test_shown_sink_reports_the_answer(
+    plugin_context: Callable[..., Context], status: int, error: type[Exception] | None
+) -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status)
+
+    shown = plugin(Sink, "emit")
+    sink = shown(shown.Config(), plugin_context("shown", answer=answer))
+    if error is None:
+        await sink.emit([])
+    else:
+        with pytest.raises(error, match=str(status)):
+            await sink.emit([])
