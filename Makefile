@@ -4,6 +4,8 @@ VENV ?= .venv
 REPO ?= examples/repos/first-notebook/first.ipynb
 LAUNCH_ARGS ?=
 PYTEST_ARGS ?=
+# Processes that run tests beside each other: as many as this machine has processors.
+WORKERS ?= logical
 PAIRS ?= 10
 
 bin := $(VENV)/bin
@@ -30,14 +32,16 @@ export find_pip
 # Through the environment, since a link may hold characters that mean something to the shell.
 export REPO
 
-.PHONY: help launch test coverage test-cluster bench-compare lint lines locks audit docs clean
+.PHONY: help launch test test-all test-cluster coverage bench bench-compare lint lines locks audit docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make launch [REPO=link]       set up $(VENV) and start a notebook from a link, or from the bundled example"
-	@echo "make test [PYTEST_ARGS=...]   set up and run the tests"
+	@echo "make test [PYTEST_ARGS=...]   set up and run the quick tests: 5 minutes on 2 processors"
+	@echo "make test-all                 those and the slow ones: engine, hub, npm, every JupyterLab and page; half an hour"
 	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
 	@echo "make coverage                 the tests with branch coverage: core has to reach 95 %; artifacts/coverage/html"
+	@echo "make bench                    a simulated day, and Ringbinder beside its floors: figures; half an hour"
 	@echo "make bench-compare REV=...    measure this tree against a revision; PAIRS=10 of alternating runs, about 15 minutes"
 	@echo "make lint                     set up and run the linters and the type checker"
 	@echo "make locks                    the newest packages into uv.lock and the lists made from it, and images' digests"
@@ -50,7 +54,11 @@ launch: $(VENV)/.ready-launch
 	@exec $(bin)/ringbinder launch $(LAUNCH_ARGS) "$$REPO"
 
 test: $(VENV)/.ready-test
-	$(bin)/pytest $(PYTEST_ARGS)
+	$(bin)/pytest -m "not slow" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# What shares an engine, a hub, npm's packages or JupyterLab is in one group, which one worker runs.
+test-all: $(VENV)/.ready-test
+	$(bin)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 coverage: $(VENV)/.ready-test
 	$(bin)/coverage erase
@@ -63,6 +71,12 @@ coverage: $(VENV)/.ready-test
 # Without KUBECONFIG or TEST_KUBECONFIG: root on Debian 12, and the first time about 10 minutes to compile Kubernetes.
 test-cluster: $(VENV)/.ready-test
 	PYTHON=$(bin)/python tests/cluster/node/run.sh $(PYTEST_ARGS)
+
+bench: $(VENV)/.ready-test
+	$(bin)/python -m benchmarks.scale.run --check
+	$(bin)/python -m benchmarks.wire.run
+	$(bin)/python -m benchmarks.sinks.run
+	$(bin)/python -m benchmarks.embedded.run
 
 bench-compare: $(VENV)/.ready-test
 	$(bin)/python -m benchmarks.compare --pairs $(PAIRS) "$(REV)"

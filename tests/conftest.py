@@ -2,6 +2,9 @@
 
 A test that needs a real part names it: ``@pytest.mark.real("git", "chromium")``. Where one is missing, the
 test is skipped with what to install; where the environment variable CI is ``true``, it fails.
+
+What needs one of `_SLOW` is slow without a mark of its own, and is left out by ``make test``; one that is to run there
+all the same has the mark ``quick``. Other tests that take more than some seconds have the mark ``slow``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ pytest_plugins = [
     "realparts.npm",
     "realparts.program",
     "realparts.serving",
+    "ringbinder.testing.pytest",
 ]
 
 _IN_CI: Final = os.environ.get("CI") == "true"
@@ -47,6 +51,20 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if _IN_CI else "default"))
+
+
+# Real parts that take long to start or to use, the longest first; what uses one of the grouped parts runs in one
+# worker, which starts it once.
+_GROUPED: Final = ("dockerd", "hub", "npm", "jupyterlab")
+_SLOW: Final = {*_GROUPED, "chromium", "helm"}
+# Fixtures that need a part, for whoever uses them.
+_PART_OF: Final = {
+    "browser": "chromium",
+    "chart": "helm",
+    "docker_engine": "dockerd",
+    "installed": "hub",
+    "packages": "npm",
+}
 
 
 def _command(*names: str) -> Callable[[], bool]:
@@ -161,6 +179,17 @@ async def git_server(tmp_path: Path, require_real: Callable[..., None]) -> Async
     require_real("git")
     async with GitServer.running(tmp_path / "served") as server:
         yield server
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parts = {str(part) for mark in item.iter_markers("real") for part in mark.args}
+        parts |= {_PART_OF[name] for name in getattr(item, "fixturenames", ()) if name in _PART_OF}
+        if parts & _SLOW and not item.get_closest_marker("quick"):
+            item.add_marker(pytest.mark.slow)
+        if group := next((part for part in _GROUPED if part in parts), ""):
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

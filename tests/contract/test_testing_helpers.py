@@ -14,8 +14,6 @@ from ringbinder.config.options import NoOptions
 from ringbinder.plugins.context import Context
 from ringbinder.testing import FakeClock, Trouble, make_context, memory_app, troubled
 
-pytest_plugins = "ringbinder.testing.pytest"
-
 
 class Library(Provider[NoOptions]):
     """Knows every book, whose edition a web API tells."""

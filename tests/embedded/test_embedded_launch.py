@@ -59,6 +59,7 @@ def processes_of(server: Server) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.quick  # the one JupyterLab of `make test`
 async def test_a_notebook_from_start_to_stop(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "planted-1")
     monkeypatch.setenv("UV_INDEX_PRIVATE_PASSWORD", "planted-2")
