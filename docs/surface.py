@@ -83,8 +83,8 @@ def _arguments(function: Any) -> Iterator[str]:
 def unexplained(root: Path) -> list[str]:
     """Changed lines of the record in the repository `root` of which the changelog does not say the name.
 
-    Of what has gone, its own name, or that of the function that has gone with it; of what has come, the name of the hook,
-    function or class that it belongs to.
+    Of what has gone, its own name, or that of the function that has gone with it; of what has come, the name of the
+    hook, function or class that it belongs to.
     Changed since the last release; before there is one, since the record was changed last.
     """
     before = _git(root, "show", f"{_earlier(root)}:docs/surface.txt").splitlines()
