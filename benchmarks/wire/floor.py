@@ -29,7 +29,7 @@ async def main(watchers: int, lines: int, size: int, batch: int) -> None:
             for chunk in chunks:
                 writer.write(chunk)
                 await writer.drain()
-            writer.write(b'data: {"phase": "built"}\n\n')
+            writer.write(b'data: {"phase": "pushing"}\n\n')
             await writer.drain()
             await reader.read()
         writer.close()

@@ -81,8 +81,8 @@ async def watched(target: Target, watchers: int) -> tuple[float, float, int]:
             await asyncio.sleep(0.01)
     await asyncio.gather(*(watcher.until(b"Fake build of") for watcher in opened))
     cpu = target.cpu
-    first = asyncio.create_task(opened[0].until(b"Fake build: line ", b'"phase": "built"'))
-    rest = [asyncio.create_task(watcher.until(b'"phase": "built"')) for watcher in opened[1:]]
+    first = asyncio.create_task(opened[0].until(b"Fake build: line ", b'"phase": "pushing"'))
+    rest = [asyncio.create_task(watcher.until(b'"phase": "pushing"')) for watcher in opened[1:]]
     ends = await asyncio.gather(first, *rest)
     seconds = max(times[-1] for times, _ in ends) - ends[0][0][0]
     spent = target.cpu - cpu
