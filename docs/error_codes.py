@@ -27,7 +27,7 @@ MEANINGS: Final = {
     "build-failed": "A step of the repository's own build failed; `line` is the line of the log that matters.",
     "build-idle": "The build wrote nothing for longer than it may, and was ended.",
     "build-limit": "The build passed a limit of time, silence or size, and was ended.",
-    "build-not-started": "The build's pod could not start, for a reason that the operator has to mend.",
+    "build-not-started": "The build's pod could not start, for a reason that the operator has to fix.",
     "build-timeout": "The build took longer than it may, and was ended.",
     "cancelled": "The client left, or the last watcher did.",
     "command-not-found": "A script of the repository calls a program that is not installed.",

@@ -60,7 +60,7 @@ _UNREACHABLE: Final = re.compile(r"error sending request|request failed after|ti
 
 
 def uv(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs uv with PyPI as its index, whatever this machine is configured for."""
+    """Runs uv with PyPI as its index, no matter what this machine is configured for."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     command = [str(Path(sys.executable).with_name("uv")), *arguments, "--no-config"]
     return subprocess.run(

@@ -21,7 +21,7 @@ LABELS: Final = {
     "provider": "Display name of the provider: `GitHub`.",
     "repo": "Public address of the repository, bounded as said above.",
     "retries": "Of a launch: 0, or -1 of one that failed.",
-    "schema": "Name of the event's schema; `(unknown)` for one that nobody has registered.",
+    "schema": "Name of the event's schema; `(unknown)` for one that no one has registered.",
     "sink": "Name of the sink: `jsonlines`.",
     "stage": "`resolve`, `check`, `build`, `push` or `launch`.",
     "status": "`success` or `failure`; of a stage also `cancelled`; of `binderhub_launch_count_total` also `pod_quota` "

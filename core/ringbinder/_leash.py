@@ -102,7 +102,7 @@ class Leash:
             elif target not in self.asked:
                 self.asked.add(target)
                 self._signal(target, signal.SIGTERM)
-                self._signal(target, signal.SIGCONT)  # a stopped process would not hear it
+                self._signal(target, signal.SIGCONT)  # a stopped process would not receive it
 
     @staticmethod
     def _signal(target: int, number: int) -> bool:
@@ -194,7 +194,7 @@ def main() -> None:
     try:  # noqa: SIM105
         os.write(status, b"X %d\n" % code)
     except BrokenPipeError:
-        pass  # nobody is there to be told
+        pass  # the caller has gone
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class Ringbinder:
         return await self.pipeline.resolve(request, tell)
 
     def consents(self) -> Consents:
-        """Whose code may run here; asked for where images are folders, whose code runs on this very machine."""
+        """Whose code may run here; asked for where images are folders, whose code runs on this machine."""
         launcher = self.plugins.get("launcher", self.plugins.launcher)
         asks = launcher.runs == "folder"
         return Consents(asks, self.services.store, self.providers(), self.config.sandboxed)
@@ -227,7 +227,7 @@ class Ringbinder:
         return Health(_HUB, ok=True)
 
     async def kept_log(self, id: str) -> KeptLog | None:
-        """The log of a finished build, to whoever knows its id."""
+        """The log of a finished build, to anyone who knows its id."""
         return await asyncio.to_thread(self.services.store.log, id)
 
 

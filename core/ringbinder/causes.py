@@ -18,7 +18,7 @@ EXCERPT_LINES: Final = 1000
 def excerpt(messages: Iterable[str]) -> tuple[str, ...]:
     """What of a log is diagnosed: its newest lines, oldest first, each cut at 1 kB, 64 kB in all, no blank ones.
 
-    A message may be of many lines. Whatever looks for a cause in what strangers' programs have written looks at this.
+    A message may be of many lines. What searches strangers' output for a cause reads this.
     """
     newest: list[str] = []
     left = EXCERPT_BYTES

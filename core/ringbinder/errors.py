@@ -10,7 +10,7 @@ class RingbinderError(Exception):
 
 
 class UserError(RingbinderError):
-    """What the person who clicked can understand or mend: shown to them whole.
+    """What the person who clicked can understand or fix: shown to them whole.
 
     `code` is a short stable word (``ref-not-found``, ``spec-invalid``, ``unsupported-file``, ...) for programs;
     `message` says what happened and what to do. Raised by providers, builders and launchers.

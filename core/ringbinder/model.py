@@ -125,7 +125,7 @@ class GitSource:
 
 @frozen
 class FolderSource:
-    """A folder of this machine as it is now, from the command line only; `digest` covers names, modes and contents."""
+    """A folder of this machine as of now, from the command line only; `digest` covers names, modes and contents."""
 
     path: Path
     digest: str
@@ -162,16 +162,16 @@ class Repo:
     resolved_spec: str
     """The spec with `ref` in place of a branch or tag (`binder_persistent_request`)."""
     ref_url: str
-    """Page that shows this very content (`binder_ref_url`)."""
+    """Page that shows this content (`binder_ref_url`)."""
     slug: str
     """What the image is named after; see `naming`."""
     credentials: Secret | None = None
-    """Lines of git's credential format (``username=...``, ``password=...``), for whoever fetches."""
+    """Lines of git's credential format (``username=...``, ``password=...``), for the fetch."""
     private: bool = False
     provider: str = ""
     """Name of the provider that resolved it; filled in by core."""
     notices: tuple[str, ...] = ()
-    """What the person should be told about how the link was understood (``main`` was tried, ...)."""
+    """Notices for the person about how the link was understood (``main`` was tried, ...)."""
     urlpath: str | None = None
     """What to open instead of the request's `urlpath`, whose beginning turned out to belong to the ref."""
     high_quota: bool = False
@@ -245,7 +245,7 @@ class ImageState:
     last_build_seconds: float | None = None
     """Of this content, else of the repository at another commit."""
     usual_launch_seconds: float | None = None
-    """Median of late, also of launches before the last start."""
+    """Median of the last launches, also of those before the last start."""
     place: int | None = None
     """Place among the builds that wait, where there is no slot free."""
 

@@ -1,4 +1,4 @@
-"""What a client is told (`Event`) and what a sink is told (`SinkEvent`).
+"""What a client reads (`Event`) and what a sink receives (`SinkEvent`).
 
 An `Event` is one object of BinderHub's protocol (reference: its `/build` endpoint). Its JSON is made once,
 however many clients read it, with Python's default separators: shell clients grep for ``"phase": "ready"``.

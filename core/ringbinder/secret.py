@@ -33,7 +33,7 @@ _BACKLOG: Final = 1000
 
 T = TypeVar("T")
 
-# These run on whatever a build prints: each takes time linear in the text, whatever that is.
+# These run on all that a build prints: each takes time linear in any text.
 _USERINFO: Final = re.compile(r"://[^/\s\"'<>]+@")
 # A parameter may stand in the value of another one, plain or percent-encoded (`?urlpath=lab%3Ftoken%3Dx`).
 _PARAMETER: Final = re.compile(
@@ -200,7 +200,7 @@ _launch: ContextVar[_Values | None] = ContextVar("ringbinder_launch_secrets", de
 
 
 def begin_launch() -> None:
-    """What is sent by a client in this task, and in those that it starts, is scrubbed there whatever its length."""
+    """What a client sends in this task, and in those that it starts, is scrubbed there regardless of its length."""
     if _launch.get() is None:
         _launch.set(_Values(of_launch=True))
 

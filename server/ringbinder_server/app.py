@@ -1,4 +1,4 @@
-"""The application of Quart: routes, headers that every answer bears, and what an error looks like."""
+"""The application of Quart: routes, headers of every answer, and what an error looks like."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class _App(Quart):
 
 
 def _name_request(scope: HTTPScope) -> None:
-    """Gives a request its id, a proxy's if it has sent one: all log lines that come of it bear it."""
+    """Gives a request its id, a proxy's if it has sent one: all its log lines carry it."""
     given = [value for name, value in scope["headers"] if name.lower() == b"x-request-id"]
     id = given[0].decode("latin-1") if given else ""
     id = id if _REQUEST_ID.fullmatch(id) else secrets.token_hex(8)

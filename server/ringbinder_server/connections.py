@@ -65,7 +65,7 @@ class Listening(socket.socket):
         return super().accept()
 
     def cut_off(self) -> None:
-        """Ends all connections that are open, with whatever has not been sent."""
+        """Ends all connections that are open, with everything that has not been sent."""
         for connection in list(self._connections):
             with suppress(OSError):  # closed meanwhile
                 connection.shutdown(socket.SHUT_RDWR)

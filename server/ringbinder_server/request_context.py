@@ -71,7 +71,7 @@ class Site:
 
     @property
     def badge_address(self) -> str:
-        """``BinderHub.badge_base_url`` for the request at hand; empty if it is not set, or if its function fails."""
+        """``BinderHub.badge_base_url`` for the current request; empty if it is not set, or if its function fails."""
         if self._badge_maker is None:
             return self.settings.badge_base_url
         try:
@@ -88,19 +88,19 @@ class Site:
 
     @property
     def user(self) -> User | None:
-        """Who sent the request at hand, where people log in."""
+        """Who sent the current request, where people log in."""
         found: User | None = g.get("user")
         return found
 
     def is_for(self, session: Session) -> bool:
-        """Whether the request at hand may know of `session`: nobody sees another one's launches."""
+        """Whether the current request may know of `session`: no one sees another one's launches."""
         owner, user = session.request.user, self.user
         return not self.settings.auth_enabled or (
             owner is not None and user is not None and owner.key == user.key
         )
 
     def asker(self) -> Asker:
-        """What the request at hand tells of who sent it."""
+        """What the current request tells of who sent it."""
         headers = request.headers
         return Asker(
             scheme=request.scheme,
@@ -112,7 +112,7 @@ class Site:
         )
 
     def refusal(self) -> str:
-        """Why whoever sent the request at hand may not start anything; empty if they may."""
+        """Why the sender of the current request may not start anything; empty if they may."""
         refusal = (
             self.bans.of_address(client_ip())
             or self.guard.refusal(self.asker())
@@ -125,7 +125,7 @@ class Site:
     def link(self, text: str) -> Link:
         """What a pasted address means. Raises UserError, also for a folder by a relative path or the home's.
 
-        What that means here, on this machine, is nobody's business who asks over the web.
+        What that means here, on this machine, does not concern clients on the web.
         """
         if text.strip()[:1] in {".", "~"}:
             raise UserError(
@@ -142,7 +142,7 @@ class Site:
         build_only: bool = False,
         build_token: bool = False,
     ) -> LaunchRequest:
-        """The request at hand as a wish for a launch; `urlpath` is what the link asks to open."""
+        """The current request as a wish for a launch; `urlpath` is what the link asks to open."""
         asker = self.asker()
         client = Client(
             ip=client_ip(),
@@ -162,11 +162,11 @@ class Site:
         )
 
     def build_token(self, provider: str, spec: str) -> str:
-        """A token for the page at hand, whose link has `spec` as it was sent."""
+        """A token for the current page, whose link has `spec` as it was sent."""
         return self.tokens.make(provider, spec, self._origin())
 
     def has_good_token(self, token: str, provider: str, spec: str) -> bool:
-        """Whether the request at hand may use `token` for this link."""
+        """Whether the current request may use `token` for this link."""
         return self.tokens.is_good(token, provider, spec, self._origin())
 
     def _origin(self) -> str:
@@ -176,13 +176,13 @@ class Site:
             return request.headers.get("Host", "")
         try:
             return urlsplit(origin).netloc
-        except ValueError:  # no origin of a browser's: the header is whatever a program has sent
+        except ValueError:  # no origin of a browser's: a program may send anything
             return ""
 
 
 @frozen
 class _Request:
-    """Of the request at hand, what functions of BinderHub's configuration look at, by tornado's names."""
+    """Of the current request, what functions of BinderHub's configuration look at, by tornado's names."""
 
     host: str = field(factory=lambda: request.host)
     protocol: str = field(factory=lambda: request.scheme)
@@ -198,19 +198,19 @@ class _Handler:
 
 
 def urlpath_asked() -> str:
-    """What the query of the request at hand says to open; nothing if that is no path in a server."""
+    """What the query of the current request says to open; nothing if that is no path in a server."""
     with suppress(UserError):
         return path_to_open(request.query_string.decode("ascii", "replace"))
     return ""
 
 
 def client_ip() -> str:
-    """Address of the client of the request at hand."""
+    """Address of the client of the current request."""
     client = scope()["client"]
     return client[0] if client else ""
 
 
 def scope() -> dict[str, Any]:
-    """The ASGI scope of the request at hand."""
+    """The ASGI scope of the current request."""
     found: dict[str, Any] = request.scope  # type: ignore[assignment]
     return found

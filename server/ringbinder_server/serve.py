@@ -1,4 +1,4 @@
-"""Runs the application on Hypercorn, and ends it so that nobody waits in vain and nothing is left running."""
+"""Runs the application on Hypercorn, and ends it so that no one waits in vain and nothing is left running."""
 
 from __future__ import annotations
 

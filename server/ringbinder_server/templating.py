@@ -47,7 +47,7 @@ class Look:
 
     @property
     def page_config(self) -> dict[str, Any]:
-        """``window.pageConfig`` for the request at hand; scripts and tests of BinderHub's read it.
+        """``window.pageConfig`` for the current request; scripts and tests of BinderHub's read it.
 
         Protocol reference, 1.2.
         """
@@ -113,7 +113,7 @@ class Look:
         return f"{self.site.settings.base_url}static/{self.version}/{name}"
 
     def policy(self, nonce: str) -> str:
-        """The Content-Security-Policy of a page: our own files, inline only what bears `nonce`.
+        """The Content-Security-Policy of a page: our own files, inline only what has `nonce`.
 
         Text of repositories is never markup; this holds should that fail. An operator's own HTML may have
         ``style`` attributes, as banners mostly do.

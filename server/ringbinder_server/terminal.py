@@ -43,7 +43,7 @@ def lines(message: str) -> list[str]:
 
 
 def echo(*texts: str, err: bool = False, nl: bool = True) -> None:
-    """Writes each of `texts` as one line, whatever it holds, to stdout or stderr."""
+    """Writes each of `texts` as one line, with any content, to stdout or stderr."""
     click.echo("\n".join(map(one_line, texts)), err=err, nl=nl)
 
 

@@ -56,7 +56,7 @@ async def test_no_registry(ringbinder: Any) -> None:
     done = await asyncio.to_thread(ringbinder, "doctor", *arguments)
     assert done.returncode == 6, done.stderr
     assert f"ERROR   registry:oci: The registry {server.host} did not answer" in done.stdout
-    assert "to mend it: check DockerRegistry.url" in done.stdout
+    assert "to fix it: check DockerRegistry.url" in done.stdout
 
 
 async def test_a_part_that_is_not_installed_does_not_keep_it_from_the_rest(ringbinder: Any) -> None:

@@ -329,7 +329,7 @@ class Abandoning(ScriptBuilder):
 @pytest.mark.parametrize(
     ("broken", "test", "rule"),
     [
-        (Misnamed, "test_builds_what_it_says", "bears the name of the plan"),
+        (Misnamed, "test_builds_what_it_says", "has the name of the plan"),
         (Mislabelled, "test_builds_what_it_says", "it says it makes oci"),
         (Mute, "test_builds_what_it_says", "tells of its progress"),
         (Boastful, "test_builds_what_it_says", "core alone says 'ready'"),

@@ -116,9 +116,9 @@ class Untidy(Desk):
         (Guessable, "test_a_server_of_ones_own", "a token cannot be guessed"),
         (Talkative, "test_a_server_of_ones_own", "no token shows"),
         (Forgetful, "test_many_at_the_same_time", "`servers` tells of all that run"),
-        (Unstoppable, "test_stop_ends_it", "a stopped server is not told of"),
+        (Unstoppable, "test_stop_ends_it", "a stopped server is not listed"),
         (Credulous, "test_a_stranger_is_not_known", "stop gives no True"),
-        (Untidy, "test_what_cannot_start_is_told_and_leaves_nothing", "a failed launch leaves nothing"),
+        (Untidy, "test_failed_start_is_reported_and_leaves_nothing", "a failed launch leaves nothing"),
         (Untidy, "test_cancelled_it_leaves_nothing", "a cancelled launch leaves nothing"),
     ],
 )

@@ -185,7 +185,7 @@ class Careless(Shelf):
         (Stubborn, "test_a_fresh_look_trusts_no_memory", "a fresh check looks again"),
         (Sceptic, "test_what_was_published_is_found", "check finds what was published"),
         (Tagless, "test_another_tag_is_another_image", "the tag is part of the name"),
-        (Misnaming, "test_what_was_published_is_found", "the image bears the name of the plan"),
+        (Misnaming, "test_what_was_published_is_found", "the image has the name of the plan"),
         (Folder, "test_target_says_where_and_with_what_right", "a target is of the kind"),
         (Elsewhere, "test_target_says_where_and_with_what_right", "the reference of a target"),
         (Talkative, "test_target_says_where_and_with_what_right", "no secret shows in a target"),

@@ -131,12 +131,12 @@ class WrongDelivery(Good):
 SINKS: dict[str, tuple[type[Good], str]] = {
     "test_events_arrive_whole_and_in_order": (Backwards, "in order"),
     "test_events_arrive_whole_and_in_order twice": (Twice, "arrives once"),
-    "test_any_text_survives": (Stripping, "text arrives as it is"),
+    "test_any_text_survives": (Stripping, "text arrives as is"),
     "test_events_are_not_changed": (Mutating, "does not change"),
     "test_nothing_is_no_error": (Greedy, "none arrives"),
-    "test_a_failure_is_told": (Swallowing, "emit raises"),
-    "test_a_failure_is_told rejected": (AlwaysRejecting, "no EventsRejected"),
-    "test_a_failure_is_told secret": (Telling, "no secret shows"),
+    "test_failure_is_reported": (Swallowing, "emit raises"),
+    "test_failure_is_reported rejected": (AlwaysRejecting, "no EventsRejected"),
+    "test_failure_is_reported secret": (Telling, "no secret shows"),
     "test_what_is_never_taken_is_rejected": (NeverRejecting, "raises EventsRejected"),
     "test_it_can_be_cancelled": (Stubborn, "ends at once"),
     "test_it_leaves_nothing_behind": (Leaking, "none of its tasks runs"),
@@ -303,8 +303,8 @@ POLICIES: dict[str, tuple[type[Plugin[NoOptions]], str, tuple[Any, ...]]] = {
     "test_its_hooks_are_called at all": (Open, "the hook admit or authenticate", ()),
     "test_who_may_is_let_in": (Closed, "who may is let in", ("launch",)),
     "test_who_may_is_let_in with nothing": (NoManager, "async context manager", ("launch",)),
-    "test_who_may_not_is_told_why": (Mute, "says why", ()),
-    "test_who_may_not_is_told_why oddly": (OddStatus, "one of HTTP's", ()),
+    "test_refused_client_gets_the_reason": (Mute, "says why", ()),
+    "test_refused_client_gets_the_reason oddly": (OddStatus, "one of HTTP's", ()),
     "test_asking_takes_nothing": (Early, "is entered, not when admit is called", ()),
     "test_what_fails_inside_goes_through": (Silencing, "passes through unchanged", ("build",)),
     "test_being_cancelled_goes_through": (Clinging, "cancellation passes through", ("build",)),
@@ -353,7 +353,7 @@ def test_every_demand_of_a_suite_is_in_words() -> None:
         rules = list(_rules(suite))
         assert len(rules) == len([name for name in vars(suite) if name.startswith("test_")])
         for title, demands in rules:
-            assert demands or title == "who waits is told and may leave", title
+            assert demands or title == "waiting client is notified and may leave", title
 
 
 def _rules(suite: type) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -277,7 +277,7 @@ def told(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("options", "reason", "words"),
     [
-        ({"idle_timeout": 1.0}, "idle", "nobody used it for 1 second (LocalLauncher.idle_timeout)"),
+        ({"idle_timeout": 1.0}, "idle", "no one used it for 1 second (LocalLauncher.idle_timeout)"),
         ({"max_age": 1.0}, "too old", "it ran for 1 second, the longest that it may (LocalLauncher.max_age)"),
     ],
 )

@@ -133,9 +133,9 @@ async def test_a_launcher_tells_of_a_server_that_ended_by_itself(hear: Hear) -> 
     async with hear() as received:
         await received.launch()
         (server,) = await received.app.servers.running()
-        received.app.servers.stopped(server.id, "idle", 12.5, "nobody used it")
+        received.app.servers.stopped(server.id, "idle", 12.5, "no one used it")
         await received.app.servers.stop(server)
-        assert received.app.why_stopped(server) == "nobody used it"
+        assert received.app.why_stopped(server) == "no one used it"
         received.app.servers.stopped("of an earlier run", "exited", 3.0)
     ended = [event.fields for event in received.events if event.schema == "ringbinder/server-stopped"]
     assert [(fields["reason"], fields["seconds"]) for fields in ended] == [("idle", 12.5), ("exited", 3.0)]

@@ -317,7 +317,7 @@ def registry_defaults(registry: Mapping[str, Any], sections: Sections) -> dict[s
 
 
 def stranded_credentials(registry: Mapping[str, Any], sections: Sections) -> str:
-    """Why nobody uses the user name and password of the `registry:` block; empty if they are used.
+    """Why no one uses the user name and password of the `registry:` block; empty if they are used.
 
     The block without `url` means Docker Hub. Source: `buildDockerConfig` of BinderHub's chart.
     """
@@ -367,7 +367,7 @@ def disagreements(sections: Sections, registry_url: str = "") -> list[str]:
     if len({"docker.io" if docker_hub(host) else host for host in hosts.values()}) > 1:
         named = ", ".join(f"{source} names {host}" for source, host in hosts.items())
         found.append(
-            f"{named}: images are looked for at one host and pushed to another, unless both are one registry"
+            f"{named}: images are searched for at one host and pushed to another, unless both are one registry"
         )
     return found
 

@@ -68,15 +68,15 @@ class EventLogSettings:
     launch_version: int = option(
         6,
         validator=[validators.ge(1), validators.le(6)],
-        help="Version under which `binderhub.jupyter.org/launch` is told.",
+        help="Version under which `binderhub.jupyter.org/launch` is emitted.",
     )
     drop_fields: tuple[str, ...] = option(
         (), help="Fields that no event tells, as `field` or `schema:field`; `*` stands for any text."
     )
     hash_fields: tuple[str, ...] = option(
         (),
-        help="Fields that are told as a keyed hash (HMAC-SHA256, 32 digits): equal values stay equal, and "
-        "nobody without the key can find them by guessing. As `field` or `schema:field`.",
+        help="Fields that are emitted as a keyed hash (HMAC-SHA256, 32 digits): equal values stay equal, and "
+        "no one without the key can find them by guessing. As `field` or `schema:field`.",
     )
     hash_key: Secret = option(
         factory=lambda: Secret(""),

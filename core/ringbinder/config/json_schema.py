@@ -51,7 +51,7 @@ _BOUNDS: Final = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<"
 def of_configuration(plugins: Iterable[Any] = ()) -> dict[str, Any]:
     """The schema of a configuration file: sections at its top, or a Helm values file with them under `config`.
 
-    `plugins` are the plugin classes whose sections it knows besides core's; a section or an option that nobody has
+    `plugins` are the plugin classes whose sections it knows besides core's; a section or an option that no one has
     is an error in it, as in ``ringbinder config check``.
     """
     sections = {"$ref": "#/$defs/sections"}

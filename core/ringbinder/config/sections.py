@@ -116,7 +116,7 @@ class Sections:
     ) -> None:
         """Applies what is special about the environment and the command line, where everything is text.
 
-        Where text is wanted, the value is the text as it is, also if YAML would see a number or a comment
+        Where text is wanted, the value is the text unchanged, also if YAML would see a number or a comment
         in it.
         """
         origin = self.tree.origins.get(stands.get(name, ()))
@@ -141,7 +141,7 @@ class Sections:
         """The sections and options that nothing has asked for and that BinderHub does not have either.
 
         Each with where it stands and a did-you-mean. To be called when all plugins have been filled; `idle`
-        names the sections of plugins that are installed and not active: nobody has looked at what they say.
+        names the sections of plugins that are installed and not active: no one has looked at what they say.
         """
         return tuple(text for _, text in self._unused(idle))
 

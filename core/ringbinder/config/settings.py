@@ -62,7 +62,7 @@ class RingbinderSettings:
     builder: str = option("local", help="Name of the builder plugin.")
     registry: str = option("local", help="Name of the registry plugin.")
     launcher: str = option("local", help="Name of the launcher plugin.")
-    sinks: tuple[str, ...] = option((), help="Names of the sinks that are told what happens.")
+    sinks: tuple[str, ...] = option((), help="Names of the sinks that receive events.")
     disabled_plugins: tuple[str, ...] = option(
         (), help="Plugins that are not loaded, as `name` or `distribution:name`."
     )
@@ -107,11 +107,11 @@ class RingbinderSettings:
     )
     drain_time: Duration = option(
         0.0,
-        help="How long launches under way may go on when the server is told to end by SIGTERM, before they are "
-        "told that it does; a second signal ends this time.",
+        help="How long launches under way may go on after SIGTERM, before they are "
+        "ended; a second signal ends this time.",
     )
     cancel_unwatched_builds: Duration | None = option(
-        None, help="Cancel a build that nobody has watched for so long; default: builds finish."
+        None, help="Cancel a build that no one has watched for so long; default: builds finish."
     )
     log_max_events: int = option(100_000, help="Bound of one build's log in memory: number of events.")
     log_max_bytes: ByteSize = option(32 * 1024**2, help="Bound of one build's log in memory: bytes.")

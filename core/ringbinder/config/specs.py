@@ -53,7 +53,7 @@ class SpecConfig:
 
 @frozen
 class SpecOptions:
-    """Section `RepoProvider`, and that of each provider: core's for all of them, whatever their `Config` has."""
+    """Section `RepoProvider`, and that of each provider: core's for all of them, beside what their `Config` has."""
 
     allowed_specs: tuple[Pattern, ...] = option(
         default=(),

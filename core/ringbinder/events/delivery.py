@@ -1,4 +1,4 @@
-"""Core's workers for the sinks: whatever a sink does, nobody waits for it."""
+"""Core's workers for the sinks: no matter what a sink does, no one waits for it."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class DiskQueue(SinkQueue):
         return Health(health.service, False, {**health.detail, "message": message}, ignore_failure=True)
 
     async def _on_disk(self, work: Callable[..., T], *arguments: Any) -> T:
-        # A thread of its own: a disk that hangs holds up this sink, and nobody else.
+        # A thread of its own: a disk that hangs holds up this sink, and no one else.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def _write_until_closed(self, loop: Loop) -> None:

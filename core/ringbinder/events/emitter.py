@@ -72,7 +72,7 @@ class Events:
                 self._metrics.events.labels(made.schema, "emitted").inc()
                 self._deliver(made)
         except Exception as error:
-            problem = f"it cannot be told: {type(error).__name__}: {error}"
+            problem = f"it cannot be emitted: {type(error).__name__}: {error}"
         if problem is not None:
             self._metrics.events.labels(name if self.catalogue.get(name) else "(unknown)", "invalid").inc()
             self._report(by, name, problem)
@@ -108,7 +108,7 @@ class Events:
         if (by, name) not in self._reported and len(self._reported) < 1000:
             self._reported.add((by, name))
             self._log.error(
-                "an event does not fit its schema and is not told",
+                "an event does not fit its schema and is dropped",
                 plugin=by,
                 schema=name,
                 problem=redact(problem),
@@ -133,7 +133,7 @@ class PluginEvents:
             raise PluginError(self._plugin, str(error)) from None
 
     def emit(self, schema: str, /, *, version: int | None = None, **fields: Any) -> None:
-        """Tells all sinks. Returns at once and never raises: what does not fit is reported, and not told.
+        """Tells all sinks. Returns at once and never raises: an event that does not fit is reported, and dropped.
 
         From within a sink's own `emit`, and beyond `EventLog.plugin_rate`, events are dropped and counted.
         """

@@ -145,7 +145,7 @@ def _problems(document: Mapping[str, Any]) -> list[str]:
         if not isinstance(rule, Mapping):
             continue
         if _PRIVATE_NAME.search(name) and rule.get("type") != "boolean" and rule.get("private") is not True:
-            reported.append(f"{name} looks private: rename it, or say private: true if it must be told")
+            reported.append(f"{name} looks private: rename it, or say private: true if it must be emitted")
     return reported
 
 

@@ -25,7 +25,7 @@ _MAX_NAME: Final = 200
 
 @frozen
 class Consents:
-    """`asks`: code of repositories runs on this very machine, so that its person is asked first.
+    """`asks`: code of repositories runs on this machine, so that its person is asked first.
 
     `sandboxed`: in a sandbox only.
     """
@@ -45,13 +45,13 @@ class Consents:
         return "with the rights of the account that started Ringbinder"
 
     def repository(self, link: Link) -> str:
-        """What consent is given to: the provider's name and the repository, whatever the ref: ``gh/user/repo``."""
+        """What consent is given to: the provider's name and the repository, regardless of the ref: ``gh/user/repo``."""
         info = self.providers.get(link.provider)
         name = split_spec(info, link.spec)[0] if info else unquote(link.spec)
         return f"{link.provider}/{redact(name)}"
 
     async def given(self, link: Link) -> bool:
-        """Nobody has to be asked, or somebody was and said yes."""
+        """No one has to be asked, or somebody was and said yes."""
         return not self.asks or await asyncio.to_thread(self.store.has_consent, self.repository(link))
 
     async def give(self, link: Link) -> None:

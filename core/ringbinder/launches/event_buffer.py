@@ -16,7 +16,7 @@ Render = Callable[[Sequence[tuple[int, Event]]], bytes]
 _MOST_RENDERED = 1 << 20
 """Bytes of rendered events that are kept: readers that come one after another each go through all batches."""
 _SHORT = 1 << 10
-"""Bytes that are as quickly made anew, and would only be kept by the small log of a single session."""
+"""Bytes that are as quickly rendered again, and would only be kept by the small log of a single session."""
 
 
 class EventLog:

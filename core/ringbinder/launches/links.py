@@ -1,4 +1,4 @@
-"""A link as a person has it at hand -> provider, spec and path to open."""
+"""A link as a person has it -> provider, spec and path to open."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LONGEST = 8000
 _LONGEST_URLPATH = 4096
 _LONGEST_SHOWN = 200
 
-# What may stand in a path as it is; `%` because a spec is kept with the escapes that it came with.
+# What may stand in a path as is; `%` because a spec is kept with the escapes that it came with.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
-# What `encodeURI` leaves as it is, beside letters and digits: a path may lead to a heading in a notebook.
+# What `encodeURI` leaves as is, beside letters and digits: a path may lead to a heading in a notebook.
 _ENCODE_URI = ";,/?:@&=+$-_.!~*'()#"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")

@@ -162,7 +162,7 @@ class Pipeline:
             server: Server = await self.stages.ask(
                 "launcher", "launch", image=image, request=request, plan=plan, log=log
             )
-        session.server = server  # at once: whatever goes wrong from here on, it is taken down
+        session.server = server  # at once: if anything fails from here on, it is taken down
         self.launch_seconds.append(time.monotonic() - started)
         self.reporter.server_started(server, request, plan.repo)
         return server

@@ -55,7 +55,7 @@ class LogWriter:
         if threading.get_ident() == self._thread:
             self.append(event)
         else:
-            with suppress(RuntimeError):  # a thread that outlived the loop has nobody to tell
+            with suppress(RuntimeError):  # a thread that outlived the loop has no reader
                 self._loop.call_soon_threadsafe(self.append, event)
 
 
@@ -94,7 +94,7 @@ class Run:
             self.log.append(event)
 
     def cancel(self, reason: str, code: str = "cancelled") -> None:
-        """Ends the build; its watchers are told `reason` and `code`.
+        """Ends the build; its watchers get `reason` and `code`.
 
         The first call counts: a clean-up is not disturbed.
         """
@@ -122,7 +122,7 @@ class Runs:
     max_events: int = 100_000
     max_bytes: int = 32 * 1024 * 1024
     cancel_unwatched: float | None = None
-    """Seconds after which a build that nobody watches is cancelled; None: it finishes, since clients start
+    """Seconds after which a build that no one watches is cancelled; None: it finishes, since clients start
     builds and leave on purpose."""
     active: dict[str, Run] = field(factory=dict, init=False)
     ended: int = field(default=0, init=False)
@@ -154,7 +154,7 @@ class Runs:
     def place(self, image: str) -> int | None:
         """How many builds come before that of `image`, itself counted; None if it is building.
 
-        One that nobody has asked for yet would be the last one.
+        One that no one has asked for yet would be the last one.
         """
         waiting = [name for name, run in self.active.items() if run.building_since is None]
         if image in waiting:
@@ -174,7 +174,7 @@ class Runs:
 
     def _left(self, run: Run) -> None:
         if run.followers == 0 and self.cancel_unwatched is not None and not run.log.closed:
-            loop, message = asyncio.get_running_loop(), "Nobody waits for this build any more."
+            loop, message = asyncio.get_running_loop(), "No one waits for this build any more."
             run.unwatched = loop.call_later(self.cancel_unwatched, run.cancel, message)
 
     async def _drive(self, run: Run, former: Sequence[asyncio.Task[None]]) -> None:

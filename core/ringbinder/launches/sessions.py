@@ -106,7 +106,7 @@ class Session:
 
     request: LaunchRequest
     id: str = field(repr=False)
-    """A bearer secret: `ready` carries the notebook's token, and whoever knows the id may read it."""
+    """A bearer secret: `ready` carries the notebook's token, and anyone who knows the id may read it."""
     name: str
     """Derived from `id` and safe to show."""
     owner: str = ""
@@ -115,7 +115,7 @@ class Session:
     wakeup: Wakeup = field(factory=Wakeup)
     large: LargeBatches = field(factory=LargeBatches, repr=False)
     context: Context = field(factory=_own_context, repr=False)
-    """What is done for it, also when nobody is there any more, is logged with."""
+    """Log context, kept after the client has left."""
     task: asyncio.Task[None] | None = None
     server: Server | None = None
     """What was launched and has not been taken down."""
@@ -267,7 +267,7 @@ class Sessions:
     """Every session that can still be asked for.
 
     `work(session)` takes it through the stages and ends it; `take_down(server)` ends a server that no client
-    was told of.
+    knows of.
     """
 
     work: Callable[[Session], Coroutine[Any, Any, None]]
@@ -373,7 +373,7 @@ class Sessions:
             del self._of_owner[session.owner]
 
     def cancel(self, session: Session, reason: str, code: str = "cancelled") -> None:
-        """Ends a session that has not ended; its readers are told `reason` and `code`.
+        """Ends a session that has not ended; its readers get `reason` and `code`.
 
         The first call counts: a clean-up is not disturbed.
         """
@@ -386,7 +386,7 @@ class Sessions:
             timer.cancel()
 
     def _left(self, session: Session) -> None:
-        """Nobody reads now: give the client time to come back, or the ended session time to be asked for."""
+        """No one reads now: give the client time to come back, or the ended session time to be asked for."""
         self._watched(session)
         if self._closing is not None:
             return
@@ -406,7 +406,7 @@ class Sessions:
     def _take_down(self, session: Session) -> None:
         if session.server is None:
             return
-        trouble = "a server that no client was told of could not be stopped"
+        trouble = "a server that no client knows of could not be stopped"
         start_aside(self.take_down(session.server), self._endings, trouble)
         session.server = None
 
@@ -418,7 +418,7 @@ class Sessions:
     async def close(self, reason: str) -> None:
         """Every open session gets a last event with `reason`; returns when their launches are taken down.
 
-        A server that a client is being told of at this moment stays.
+        A server whose `ready` is being written at this moment stays.
         """
         self._closing = reason
         for session in self.known.values():

@@ -33,7 +33,7 @@ class Plugin(Generic[C]):
     Config: ClassVar[type[Any]] = NoOptions
     sections: ClassVar[tuple[str, ...]] = ()
     plugin_api: ClassVar[int] = PLUGIN_API
-    """The `ringbinder.PLUGIN_API` that it was written for; a plugin that says so is told when that is gone."""
+    """The `ringbinder.PLUGIN_API` that it was written for; a plugin that names it gets an error when that is gone."""
 
     def __init__(self, config: C, context: Context) -> None:
         self.config = config
@@ -84,7 +84,7 @@ class Builder(Plugin[C], ABC):
 
     @property
     def builds_at_once(self) -> int | None:
-        """How many builds it can do at a time in this process; None: as many as it is given.
+        """How many builds it can do at a time in this process; None: as many as core gives it.
 
         Core gives it no more than that, nor than `BinderHub.concurrent_build_limit`; others wait in line.
         """
@@ -116,7 +116,7 @@ class Launcher(Plugin[C], ABC):
 
 
 class Sink(Plugin[C], ABC):
-    """Who hears about it."""
+    """Where events go."""
 
     @abstractmethod
     async def emit(self, events: Sequence[SinkEvent]) -> None: ...

@@ -89,7 +89,7 @@ class HookCaller:
         self._plans.clear()
 
     def refuse(self, name: str) -> None:
-        """Plugin `name` works no more: from now on its `admit` and `authenticate` let nobody in."""
+        """Plugin `name` works no more: from now on its `admit` and `authenticate` let no one in."""
         self._refusing.add(name)
         self._plans.clear()
 
@@ -242,7 +242,7 @@ class _Implementation:
 
     def begin(self, arguments: Mapping[str, Any]) -> Any:
         if self.refuses:
-            raise TransientError(f"{self.plugin} has stopped working, and nobody is let in without it")
+            raise TransientError(f"{self.plugin} has stopped working, and no one is let in without it")
         return self.function(**{name: arguments[name] for name in self.arguments})
 
     async def call(self, arguments: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """The hooks: the one page that a plugin author reads.
 
 A plugin is a class with some of these methods. All are `async` but `describe` and `recognize` (plain, no I/O) and
-`lifespan` (plain, returns an async context manager). A method that bears a hook's name *is* that hook; decorate it
+`lifespan` (plain, returns an async context manager). A method that has a hook's name *is* that hook; decorate it
 with `ringbinder.hookimpl` only to give options (`tryfirst`, `trylast`, `wrapper`). A method may leave out arguments
 that it does not need.
 
@@ -107,7 +107,7 @@ class Hooks:
     async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
         """The builder, once per image. Success only if the image is whole. Raises `BuildError`, `UserError`.
 
-        Cancelled, it ends whatever it started before it returns.
+        Cancelled, it ends what it has started before it returns.
         """
 
     @hookspec(firstresult=True)
@@ -128,11 +128,11 @@ class Hooks:
     async def admit(self, ticket: Ticket) -> AbstractAsyncContextManager[None] | None:
         """Everybody, before resolve, before build and before launch.
 
-        A plugin with this hook or `authenticate` works, or nobody is let in: its group is `ringbinder.policies`.
+        A plugin with this hook or `authenticate` works, or no one is let in: its group is `ringbinder.policies`.
         May raise `Refused`, may wait and say its position; leaving the context manager frees the slot.
         Take the slot when the context manager is entered, not before: another plugin may refuse in between.
         What waits does so there too. A launch is admitted before its image is built or said to be there, so
-        that nobody builds what cannot be launched.
+        that no one builds what cannot be launched.
         """
 
     @hookspec(firstresult=True)
@@ -143,7 +143,7 @@ class Hooks:
     async def authenticate(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
         """Everybody, first answer wins: who sends these headers (names in lower case).
 
-        Asked with `BinderHub.auth_enabled`, for every request that is not open to all; None if nobody is known by
+        Asked with `BinderHub.auth_enabled`, for every request that is not open to all; None if no one is known by
         them. `target` is where a browser wants to go, a path with its query: a `Redirect` sends it to a login, and
         `log_in` from there to `target`. Empty: a program asks, which can be sent nowhere. Raises `Refused` if who asks
         is known and may not, `TransientError` if that cannot be found out now.
@@ -154,12 +154,12 @@ class Hooks:
         """Who has sent a browser to a login: it is back, at `oauth_callback` with this `query`.
 
         Sends it on to its target, with the cookies by which `authenticate` knows it. The `url` is a path of this
-        server; to any other address nobody is sent. Raises `Refused` if the login is not good, `TransientError`.
+        server; to any other address no one is sent. Raises `Refused` if the login is not good, `TransientError`.
         """
 
     @hookspec(firstresult=True)
     async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
-        """Who has logged a browser in: it sends these headers, and whoever sits there wants to be known no more.
+        """Who has logged a browser in: it sends these headers, and its user wants to log out.
 
         Takes away the cookies by which `authenticate` knows it. The `url` is where its login elsewhere ends, such as
         an identity provider's; empty if there is none. None if it was somebody else's login. Raises `TransientError`.
@@ -228,7 +228,7 @@ class Hooks:
 
     @hookspec
     async def doctor(self) -> Sequence[Finding]:  # type: ignore[empty-body]
-        """Everybody: what is wrong with the set-up and how to mend it."""
+        """Everybody: what is wrong with the set-up and how to fix it."""
 
     # -- life ----------------------------------------------------------------------------------------------
 

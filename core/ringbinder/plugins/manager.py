@@ -230,7 +230,7 @@ class Plugins:
                     yield row.found.reason
 
     def _misspelt_limits(self) -> Iterator[str]:
-        """What the configuration says to those that keep people out, and nobody has understood."""
+        """What the configuration says to those that keep people out, and no one has understood."""
         for row in self._selection.wanted():
             if row.guards and row.must_work and row.found.state == "active":
                 yield from self._config.sections.unused_near(row.found.sections, self._idle_sections)
@@ -370,7 +370,7 @@ def _advised(row: Row, error: RingbinderError) -> RingbinderError:
     if row.needed or not row.must_work:
         return error
     advice = (
-        f"plugin {row.found.key!r} of {row.found.origin} admits or authenticates, and nobody is let in without it: "
+        f"plugin {row.found.key!r} of {row.found.origin} admits or authenticates, and no one is let in without it: "
         f"set it right, turn it off with Ringbinder.disabled_plugins: [{row.found.name}], or have it left out while "
         f"it fails with Ringbinder.may_fail: [{row.found.name}]"
     )

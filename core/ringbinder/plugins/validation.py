@@ -23,7 +23,7 @@ _ONE_SLIP: Final = 0.8
 """Least likeness of two names: `exit` is no slip of `emit`."""
 _TWO_SLIPS: Final = 0.9
 _WORDS: Final = frozenset({"login", "logout"})
-"""Names of helpers, one slip away from hooks that only their absence would show: nobody could log in."""
+"""Names of helpers, one slip away from hooks that only their absence would show: no one could log in."""
 
 
 @frozen
@@ -49,7 +49,7 @@ SPECS: Final[Mapping[str, Spec]] = {spec.name: spec for spec in _specs()}
 def options(plugin: object, attribute: str) -> pluggy.HookimplOpts | None:
     """How `attribute` of a plugin, or of its class, is a hook; None if it is none.
 
-    A method that bears a hook's name needs no decorator. An override keeps the options of the nearest
+    A method that has a hook's name needs no decorator. An override keeps the options of the nearest
     decorated method that it overrides. Nothing is evaluated: properties stay untouched.
     """
     function = _function(inspect.getattr_static(plugin, attribute, None))
@@ -229,11 +229,11 @@ def _names(plugin: object) -> Collection[str]:
 
 
 def _check_other(plugin: object, name: str, hook: str) -> None:
-    """Refuses what bears a hook's name and was meant as that hook, or hides it, but cannot be called."""
+    """Refuses what has a hook's name and was meant as that hook, or hides it, but cannot be called."""
     static = inspect.getattr_static(plugin, hook, None)
     if _function(static) is not None:
         return  # abstract
-    what = f"its attribute {hook!r} ({type(static).__name__}) bears the name of a hook"
+    what = f"its attribute {hook!r} ({type(static).__name__}) has the name of a hook"
     if any(_function(other) is not None for other in _definitions(plugin, hook)):
         raise PluginError(name, f"{what} and hides the method of that name; rename the attribute", hook)
     if callable(static) or isinstance(static, functools.partialmethod):

@@ -23,7 +23,7 @@ MAX_BYTES: Final = "max_bytes"
 class Transport(httpx.AsyncBaseTransport):
     """httpx's own pool breaks down at some thirty concurrent requests; aiohttp's without a limit does not.
 
-    Proxies are the environment's. aiohttp would read `~/.netrc` as well where it is told to believe the environment:
+    Proxies are the environment's. aiohttp would read `~/.netrc` as well where it is set to trust the environment:
     in a thread for each request, and a password found there is an error where we send a token. `socket_factory` makes
     the sockets of connections without a proxy: it is called with the address that is going to be connected to.
 

@@ -129,7 +129,7 @@ class Metrics:
         )
         self.events = Counter(
             "ringbinder_events",
-            "Events by schema and whether they could be told",
+            "Events by schema and whether they could be emitted",
             ["schema", "outcome"],
             registry=self.registry,
         )

@@ -1,4 +1,4 @@
-"""Regular expressions in time linear in the text, whatever the text is: those of RE2.
+"""Regular expressions in time linear in the text, for any text: those of RE2.
 
 `re` backtracks, so a line of 60 kB can keep it busy for minutes; it holds the interpreter's lock meanwhile, so
 that a thread does not help. What an operator writes is a `Pattern`. What we match against strangers' text is a

@@ -151,7 +151,7 @@ class Store:
         row = self._use(read, "the log of a build cannot be read")
         if row is None:
             return None
-        users = str(row[-1])  # whatever damage has made of it
+        users = str(row[-1])  # which damage may have changed to anything
         return evolve(KeptLog(*row[:-1]), users=frozenset(users.split("\n") if users else ()))
 
     def last_outcome(self, image: str) -> tuple[Outcome, float] | None:

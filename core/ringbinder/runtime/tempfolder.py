@@ -42,7 +42,7 @@ def sweep(parent: Path) -> None:
 def _make(parent: Path, lock: ExitStack) -> Path:
     make_private(parent)
     with ExitStack() as stale:
-        # Nobody takes a new folder for a left one before its lock is held.
+        # No one takes a new folder for a left one before its lock is held.
         with file_locked(parent / _LOCK):
             left = _unheld(parent, stale)
             folder = Path(tempfile.mkdtemp(dir=parent))

@@ -1,7 +1,7 @@
 """Folders that strangers can write: what is in them is reached without following a link, and read within bounds.
 
 A repository's content, an image's environment and a notebook's files may be anything at any moment: a link to another
-file of this machine, a pipe that never ends, a device. Whatever of Ringbinder's reads, writes, copies or lists there
+file of this machine, a pipe that never ends, a device. All code of Ringbinder that reads, writes, copies or lists there
 does it through an `UntrustedTree`.
 """
 
@@ -103,7 +103,7 @@ class UntrustedTree:
                 descriptor = _opened(path, name, _FILE_FLAGS, parent)
             except PermissionError:
                 raise UntrustedError(
-                    path, "has permissions that let nobody of this account read it"
+                    path, "has permissions that let no one of this account read it"
                 ) from None
         try:
             _require_file(path, os.fstat(descriptor))
@@ -239,7 +239,7 @@ class UntrustedTree:
     def copy_tree(self, path: str, into: Path, limit: int, entries: int = MAX_ENTRIES) -> int:
         """Copy the regular files below `path` to `into`, a new folder in one of ours; return their bytes.
 
-        Leaves out whatever is neither file nor folder, links among them. `limit` is in bytes, for all together.
+        Leaves out everything that is neither file nor folder, links among them. `limit` is in bytes, for all together.
         """
         with self._folder(path):
             into.mkdir(mode=0o700)
@@ -256,7 +256,7 @@ class UntrustedTree:
         return size
 
     def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
-        """Put a regular file with `content` in the place of whatever file or link is at `path`."""
+        """Put a regular file with `content` in the place of the file or link at `path`."""
         with self._parent(path) as (parent, name):
             draft = f".{secrets.token_hex(8)}"
             try:
@@ -289,7 +289,7 @@ class UntrustedTree:
             os.unlink(name, dir_fd=parent)
 
     def remove_tree(self, path: str = ".") -> None:
-        """Remove what is at `path` with all below it, whatever its depth and modes; nothing there is fine.
+        """Remove what is at `path` with all below it, regardless of its depth and modes; nothing there is fine.
 
         Raises OSError if that is refused, or if it is written to faster than it is removed.
         """
@@ -311,7 +311,7 @@ class UntrustedTree:
     def make_readable(self, path: str = ".", limit: int = MAX_ENTRIES) -> None:
         """Let the owner read all regular files below `path`, and into all folders. Bounded as `walk` is.
 
-        What belongs to another account stays as it is.
+        What belongs to another account stays unchanged.
         """
         for inner, facts in self.walk(path, limit, unlock=True):
             if _readable(facts.st_mode) != stat.S_IMODE(facts.st_mode):
@@ -419,7 +419,7 @@ def _kind(facts: os.stat_result) -> Kind:
 
 
 def _unlock(parent: int | None, name: str | Path) -> None:
-    """Let the owner into a folder, whatever its permissions; of a link or file it is an OSError."""
+    """Let the owner into a folder, regardless of its permissions; of a link or file it is an OSError."""
 
     def change(mode: int) -> int:
         if not stat.S_ISDIR(mode):

@@ -8,7 +8,7 @@
         api.fail(503, times=1)
         ... api.address ...
 
-Answers bear an ETag, and a request that names it is answered with 304.
+Answers have an ETag, and a request that names it is answered with 304.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .stall import Stall
 
 @frozen
 class Reply:
-    """What an API answers: JSON, or `body` as it is."""
+    """What an API answers: JSON, or `body` as is."""
 
     status: int = 200
     content: Any = None

@@ -60,7 +60,7 @@ class BuilderContract:
         log = RecordingLog()
         before = descendants()
         image = await case.build(case.good, log)
-        assert image.name == case.good.image, "Rule: the image bears the name of the plan."
+        assert image.name == case.good.image, "Rule: the image has the name of the plan."
         assert image.kind == case.builder.makes, (
             f"Rule: it says it makes {case.builder.makes}, not {image.kind}."
         )

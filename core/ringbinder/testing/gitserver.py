@@ -95,7 +95,7 @@ class GitServer:
     """``http://127.0.0.1:port``."""
     user: str = ""
     password: str = ""
-    """Set both: every request must bear them."""
+    """Set both: every request must have them."""
     single_commits: bool = True
     """Give out any commit by its id, as git's protocol 2 and the large hosts do."""
     requests: list[str] = field(factory=list)

@@ -38,7 +38,7 @@ class RepositoryApi(ApiServer):
     private: set[str] = field(factory=set)
 
     def may(self, request: web.Request) -> bool | None:
-        """Whether the request bears the token; None if it bears none."""
+        """Whether the request has the token; None if it has none."""
         given = request.headers.get("PRIVATE-TOKEN") or request.headers.get("Authorization")
         return None if given is None else given.rpartition(" ")[2] == self.token
 

@@ -72,7 +72,7 @@ class KubeApi(KubeCluster):
     # -- faults ----------------------------------------------------------------------------------------------
 
     async def down(self) -> None:
-        """The server is gone: connections break, and nobody listens. Pods live on."""
+        """The server is gone: connections break, and no one listens. Pods live on."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -102,7 +102,7 @@ class LauncherContract:
         before, processes = await case.found(), descendants()
         server = await case.launch(20)
         assert await case.launcher.stop(server) is True, "Rule: stop gives True for a server that runs."
-        assert server.id not in await case.running(), "Rule: a stopped server is not told of."
+        assert server.id not in await case.running(), "Rule: a stopped server is not listed."
         if case.answers:
             assert not await case.answers(server), "Rule: a stopped server does not answer."
         await case.launcher.stop(server)  # Rule: ending an ended one is no error.
@@ -110,10 +110,10 @@ class LauncherContract:
         assert not await left_over(processes), "Rule: a stopped server leaves no process."
 
     async def test_a_stranger_is_not_known(self, case: LauncherCase) -> None:
-        stranger = Server("nobody-4711/", "http://127.0.0.1:1/", Secret("t"))
+        stranger = Server("stranger-4711/", "http://127.0.0.1:1/", Secret("t"))
         assert not await case.launcher.stop(stranger), "Rule: stop gives no True for what it does not know."
 
-    async def test_what_cannot_start_is_told_and_leaves_nothing(self, case: LauncherCase) -> None:
+    async def test_failed_start_is_reported_and_leaves_nothing(self, case: LauncherCase) -> None:
         if case.broken is None:
             pytest.skip("the case has no image that cannot be started")
         before, processes = await case.found(), descendants()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @define
 class Happened:
-    """What the sinks were told. `until` waits for more."""
+    """What the sinks received. `until` waits for more."""
 
     events: list[SinkEvent]
     _news: asyncio.Event
@@ -52,7 +52,7 @@ class Happened:
 
 @frozen
 class MemoryApp:
-    """Made by `memory_app`. `app` is the application itself, `happened` what its sinks were told."""
+    """Made by `memory_app`. `app` is the application itself, `happened` what its sinks received."""
 
     app: Ringbinder
     happened: Happened

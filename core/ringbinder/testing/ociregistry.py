@@ -47,7 +47,7 @@ class OciServer:
     """User name -> password; these may pull and push, others nothing."""
     refuses_head: bool = False
     missing_is_401: bool = False
-    """As Docker Hub does: a repository that is not there is told like one that is not allowed."""
+    """As Docker Hub does: a repository that is not there is answered like one that is not allowed."""
     token_seconds: int | None = 300
     """What `expires_in` says; None leaves it out."""
     answers: list[web.Response] = field(factory=list)

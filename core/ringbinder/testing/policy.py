@@ -54,13 +54,13 @@ class PolicyCase:
     often: int = 3
     """So often `allowed` may do it, one after another."""
     refused: LaunchRequest | None = None
-    """Of somebody who may not, while `refusing` is entered; None for a policy that refuses nobody."""
+    """Of somebody who may not, while `refusing` is entered; None for a policy that refuses no one."""
     refused_at: Stage = "resolve"
     """Before which stage that is said."""
     refusing: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
     """Brings about that `refused` is refused: a limit is used up, a list forbids it."""
     full: Callable[[], AbstractAsyncContextManager[Any]] | None = None
-    """While entered, `allowed` has to wait before ``launch``; None for a policy that lets nobody wait."""
+    """While entered, `allowed` has to wait before ``launch``; None for a policy that lets no one wait."""
 
     def ticket(self, stage: Stage, request: LaunchRequest | None = None) -> RecordingTicket:
         repo = None if stage == "resolve" else self.repo
@@ -102,7 +102,7 @@ class PolicyContract:
             check(case.policy, "policy:tested", structlog.get_logger())
         except PluginError as error:
             raise AssertionError(
-                f"Rule: a hook has its right name, arguments and form; nobody passes otherwise: {error}."
+                f"Rule: a hook has its right name, arguments and form; no one passes otherwise: {error}."
             ) from error
         assert GUARDS & set(hooks_in(case.policy)), "Rule: a policy has the hook admit or authenticate."
 
@@ -113,11 +113,11 @@ class PolicyContract:
                 async with case.entered(stage):
                     pass
             except Refused as error:
-                raise AssertionError(f"Rule: who may is let in; they were told: {error}.") from error
+                raise AssertionError(f"Rule: who may is let in; they got: {error}.") from error
 
-    async def test_who_may_not_is_told_why(self, case: PolicyCase) -> None:
+    async def test_refused_client_gets_the_reason(self, case: PolicyCase) -> None:
         if case.refused is None:
-            pytest.skip("the case names nobody who is refused")
+            pytest.skip("the case names no one who is refused")
         async with case.refusing():
             with pytest.raises(Refused) as caught:
                 async with case.entered(case.refused_at, case.refused):
@@ -138,7 +138,7 @@ class PolicyContract:
             except Refused as error:
                 raise AssertionError(
                     "Rule: a place is taken when the context manager is entered, not when admit is called; "
-                    f"after some calls of admit alone, they were told: {error}."
+                    f"after some calls of admit alone, they got: {error}."
                 ) from error
         async with case.entered("build"):
             pass
@@ -175,7 +175,7 @@ class PolicyContract:
         async with case.entered(stage):
             pass
 
-    async def test_who_waits_is_told_and_may_leave(self, case: PolicyCase) -> None:
+    async def test_waiting_client_is_notified_and_may_leave(self, case: PolicyCase) -> None:
         if case.full is None:
             pytest.skip("the case has nothing that could be full")
         ticket = case.ticket("launch")
@@ -190,7 +190,7 @@ class PolicyContract:
                 while not ticket.said and not task.done():
                     await asyncio.sleep(0.01)
             assert not task.done(), f"the case did not let it wait: {task}"
-            assert ticket.said, "Rule: who waits is told so."
+            assert ticket.said, "Rule: a client that waits is notified."
             task.cancel()
             await asyncio.wait({task}, timeout=PATIENCE)
             assert task.cancelled(), "Rule: who waits can be cancelled."

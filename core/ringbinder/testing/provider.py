@@ -170,7 +170,7 @@ class ProviderContract:
         done = await case.provider.fetch(repo=await case.repo(), into=into, log=log)
         assert done is True, f"Rule: fetch gives True when it is done, not {done!r}."
         for name, content in case.files.items():
-            assert (into / name).read_bytes() == content, f"Rule: fetch brings {name} as it is at that ref."
+            assert (into / name).read_bytes() == content, f"Rule: fetch brings {name} unchanged at that ref."
         for phase, _ in log.lines:
             assert phase is None or phase in PHASES, f"Rule: {phase!r} is no phase of the protocol."
         for secret in case.secrets:

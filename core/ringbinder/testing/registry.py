@@ -88,8 +88,8 @@ class RegistryContract:
         await case.publish(case.plan, await case.target())
         for fresh in (True, False):
             image = await case.check(fresh=fresh)
-            assert image is not None, "Rule: check finds what was published, whatever it has said before."
-            assert image.name == case.plan.image, "Rule: the image bears the name of the plan."
+            assert image is not None, "Rule: check finds what was published, also after it found nothing."
+            assert image.name == case.plan.image, "Rule: the image has the name of the plan."
             assert image.kind == case.registry.holds, "Rule: it is of the kind that the registry holds."
 
     async def test_another_tag_is_another_image(self, case: RegistryCase) -> None:

@@ -82,7 +82,7 @@ class SinkContract:
             await case.sink.emit(events=[event(at, text=text) for at, text in enumerate(texts)])
         arrived = [found["text"] for found in await case.received()]
         for text, found in zip(texts, arrived, strict=True):
-            assert found == text, f"Rule: text arrives as it is; {text[:40]!r} came as {found[:40]!r}."
+            assert found == text, f"Rule: text arrives as is; {text[:40]!r} came as {found[:40]!r}."
 
     async def test_events_are_not_changed(self, case: SinkCase) -> None:
         events = [event(1, nested={"a": [1]}), event(2)]
@@ -97,7 +97,7 @@ class SinkContract:
             await case.sink.emit(events=[])
         assert list(await case.received()) == [], "Rule: of no events, none arrives."
 
-    async def test_a_failure_is_told(self, case: SinkCase) -> None:
+    async def test_failure_is_reported(self, case: SinkCase) -> None:
         if case.down is None:
             pytest.skip("the case has no other side that could be down")
         async with case.started():

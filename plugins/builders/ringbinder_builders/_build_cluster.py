@@ -53,7 +53,7 @@ class BuildCluster:
     running: int = field(default=0, init=False)
     """How many build pods have not ended, of all replicas."""
     used: set[str] = field(factory=set)
-    """The uids of the pods whose success was told: none is taken for the success of a second build."""
+    """The uids of the pods whose success was reported: none is taken for the success of a second build."""
 
     def __attrs_post_init__(self) -> None:
         self.watch.observer = self._count
@@ -81,7 +81,7 @@ class BuildCluster:
             self._call()
 
     def _call(self) -> None:
-        """Wakes those of the queue whose turn it is, and nobody else, however many wait."""
+        """Wakes those of the queue whose turn it is, and no one else, however many wait."""
         for news in islice(self.queue.values(), self.turns):
             news.set()
 
@@ -99,7 +99,7 @@ class BuildCluster:
         return sorted(found - {""})
 
     async def delete(self, pod: Json) -> None:
-        """Deletes this very pod; that it is gone already is no error. Raises TransientError and ApiError."""
+        """Deletes this pod; that it is gone already is no error. Raises TransientError and ApiError."""
         body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -110,7 +110,7 @@ class BuildCluster:
         try:
             await self.cluster.ask("DELETE", f"{self.watch.path}/{pod['metadata']['name']}", body=body)
         except ApiError as error:
-            if error.status not in (404, 409):  # 409: another pod bears the name now
+            if error.status not in (404, 409):  # 409: another pod has the name now
                 raise
 
     async def remove(self, pod: Json) -> None:

@@ -13,7 +13,7 @@ from ringbinder.errors import PluginError, TransientError
 from ringbinder.secret import redact
 
 _SECONDS: Final = 60.0
-_NO_ANSWER: Final = 900  # aiodocker's, where nobody listens
+_NO_ANSWER: Final = 900  # aiodocker's, where no one listens
 _CONFLICT: Final = 409
 _MISSING: Final = 404
 
@@ -140,7 +140,7 @@ class DockerEngine:
         )
 
     def _advice(self) -> str:
-        """What the operator should do, as far as it can be told from here."""
+        """What the operator should do, as far as it is known here."""
         path = Path(self.address.removeprefix("unix://"))
         if not self.address.startswith("unix://"):
             return "check LocalRepo2dockerBuild.docker_host, and that the engine listens there"
@@ -151,7 +151,7 @@ class DockerEngine:
             )
         if not os.access(path, os.R_OK | os.W_OK):
             return "this user may not use the socket; add it to the group that owns it (`usermod -aG docker USER`)"
-        return "the socket is there, but nobody listens; start the engine again (`systemctl restart docker`)"
+        return "the socket is there, but no one listens; start the engine again (`systemctl restart docker`)"
 
     @staticmethod
     async def _unless_missing(answer: Any) -> Any:

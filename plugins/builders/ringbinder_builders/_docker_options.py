@@ -49,7 +49,7 @@ class DockerBuilderOptions(BuildExecutorOptions, ImageCleanerOptions):
 
     repo2docker: str = option(
         "jupyter-repo2docker",
-        help="Program: a path, or a name that is looked for beside this Python and then on the search path.",
+        help="Program: a path, or a name that is searched for beside this Python and then on the search path.",
     )
     repo2docker_config: Path | None = option(None, help="Configuration file for repo2docker (`--config`).")
     docker_host: str = option(

@@ -91,5 +91,5 @@ class KubernetesBuildOptions(BuildExecutorOptions):
     )
     cleanup_interval: Duration = option(
         60.0, also="BinderHub.build_cleanup_interval", validator=validators.gt(0),
-        help="How often it is looked for build pods to remove.",
+        help="How often build pods to remove are searched for.",
     )  # fmt: skip

@@ -44,7 +44,7 @@ class Claim:
                     if found is None:
                         pod = await self._take_turn(news)
                     else:
-                        cluster.leave(self)  # whatever we wait for now, it is not a place
+                        cluster.leave(self)  # what we wait for now is not a place
                         pod = found if await self._fits(found) else None
                     if pod is not None:
                         return pod

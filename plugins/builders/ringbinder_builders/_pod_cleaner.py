@@ -1,4 +1,4 @@
-"""Removes build pods that nobody needs any more: finished ones after a while, and those that are too old.
+"""Removes build pods that no one needs any more: finished ones after a while, and those that are too old.
 
 The leftovers of replicas that have crashed are among these. What it decides on is the watched cache: nothing is asked.
 """

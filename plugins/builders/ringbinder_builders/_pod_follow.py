@@ -73,7 +73,7 @@ class Following:
         return str(self.pod["metadata"]["name"])
 
     async def success(self) -> None:
-        """Returns when the pod has succeeded, by its status and exit code. Raises what is to be told otherwise."""
+        """Returns when the pod has succeeded, by its status and exit code. Raises the failure otherwise."""
         try:
             with self.cluster.watch.listening(self.name) as news, self._silence:
                 while not await self._step():
@@ -153,7 +153,7 @@ class Following:
             long = f" within {state.duration(limit)}" if limit else ""
             message = f"The build could not start{long}: {why or 'its pod is still waiting, and nothing says for what'}"
             raise UserError(
-                "build-not-started", f"{message.rstrip('.')}. The operator of this service must mend that."
+                "build-not-started", f"{message.rstrip('.')}. The operator of this service must fix that."
             )
 
     async def _check_output(self) -> None:

@@ -23,7 +23,7 @@ BUILDER: Final = "builder"
 IMAGE: Final = "ringbinder.org/image"
 """Annotation: the image that the pod makes. A pod of the same name that makes another one is not ours."""
 ATTEMPT: Final = "ringbinder.org/attempt"
-"""Annotation: a random word of whoever has created the pod, to know one's own after a broken connection."""
+"""Annotation: a random word of the replica that created the pod, to know one's own after a broken connection."""
 
 _CREDENTIALS: Final = "ringbinder-credentials"
 _DOCKER_CONFIG: Final = "config.json"

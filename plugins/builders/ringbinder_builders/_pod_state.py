@@ -54,7 +54,7 @@ def makes(pod: Pod) -> str:
 
 
 def attempt(pod: Pod) -> str:
-    """The word of whoever has created it."""
+    """The word of the replica that created it."""
     return _annotation(pod, ATTEMPT)
 
 

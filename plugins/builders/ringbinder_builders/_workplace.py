@@ -1,7 +1,7 @@
 """The folder of one build: its credentials, its settings, what it fetches; gone with the build, or at the next start.
 
-A build's programs are told of credentials by files here that only this user can read, never by an argument or a
-variable: those other processes can see. These files lie in a folder of a name that nobody can guess: repo2docker puts
+A build's programs read credentials from files here that only this user can read, never by an argument or a
+variable: those other processes can see. These files lie in a folder of a name that no one can guess: repo2docker puts
 the repository beside it, and shows what a link such as ``apt.txt -> ../../docker/config.json`` leads to.
 """
 
@@ -49,7 +49,7 @@ class Workplace:
         }
 
     def keep_git_credentials(self, url: str, credentials: Secret) -> None:
-        """Git asks here when the host of `url` wants to know who it is; other hosts are told nothing."""
+        """Git asks here when the host of `url` wants to know who it is; other hosts get nothing."""
         secret = self._private("git-credentials", credentials.reveal())
         self._private("home/.gitconfig", git_configuration(url, shlex.quote(str(secret))))
 

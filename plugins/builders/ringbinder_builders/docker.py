@@ -71,7 +71,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
 
     @property
     def engine(self) -> DockerEngine:
-        """The engine that builds; where it is, is looked up anew, since it may have been started since."""
+        """The engine that builds; its address is looked up again, since it may have been started since."""
         return DockerEngine(self.context.name, address(self.config.docker_host))
 
     @property
@@ -167,7 +167,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
     def _docker_settings(self) -> dict[str, object]:
         if configured := self.config.docker_config_path:
             return docker_settings(configured, logins=True)
-        # Without being told, the operator's own logins are not lent to the builds of strangers.
+        # Unless configured, the operator's own logins are not lent to the builds of strangers.
         home = os.environ.get("DOCKER_CONFIG") or f"{os.environ.get('HOME', '')}/.docker"
         return docker_settings(Path(home) / "config.json", logins=False)
 

@@ -47,7 +47,7 @@ class RegistryLogin:
 
 @frozen
 class BuildExecutorOptions:
-    """Section `BuildExecutor`: what every builder that runs repo2docker can be told."""
+    """Section `BuildExecutor`: the options of every builder that runs repo2docker."""
 
     appendix: str = option(
         "", also="BinderHub.appendix", help="Lines for the end of every Dockerfile that repo2docker makes."
@@ -106,7 +106,7 @@ def _place(source: Source, ref: str) -> tuple[str, str]:
 
 @define
 class LogReader:
-    """Tells `log` what a line of repo2docker's JSON log says, whatever the line is.
+    """Tells `log` what a line of repo2docker's JSON log says, for any line.
 
     Lines without a phase, and what is no JSON, belong to the phase before them. The text of a push that newer
     versions log while ``building`` becomes events of phase ``pushing`` with the state of every layer.

@@ -29,14 +29,14 @@ class LogTimes:
     """All in seconds."""
 
     silence: float = 300.0
-    """A stream that says nothing for so long is opened anew: its connection may have died unseen."""
+    """A stream that says nothing for so long is opened again: its connection may have died unseen."""
     last_words: float = 30.0
     """How long we try to get the end of a log after its container has ended."""
 
 
 @define
 class _Received:
-    """The lines of late, to tell from a repetition what is new."""
+    """The lines recently, to tell from a repetition what is new."""
 
     latest: datetime | None = None
     _recent: deque[tuple[datetime, str]] = field(factory=deque)
@@ -49,7 +49,7 @@ class _Received:
         return (self.latest - _OVERLAP).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def expect_repetition(self) -> None:
-        """The lines of late come once more, from `since` on."""
+        """The lines recently come once more, from `since` on."""
         self._repeated = Counter(self._recent)
 
     def is_new(self, at: datetime, line: str) -> bool:

@@ -63,7 +63,7 @@ class WatchTimes:
     slack: float = 15.0
     """How much longer than that we wait for the end of it."""
     relist: float = 600.0
-    """After so long everything is listed anew."""
+    """After so long everything is listed again."""
     unwell: float = 45.0
     """So long without contact, and the cache counts as broken."""
 
@@ -92,7 +92,7 @@ class PodWatch:
     """By name; finished ones too, until they are deleted."""
     _loop: Loop = field(init=False, default=Factory(lambda self: self._make_loop(), takes_self=True))
     observer: Callable[[Json | None, Json | None], None] = lambda before, after: None
-    """Called with every pod as it was and as it is now; None: it was not there, or is no more."""
+    """Called with every pod as it was and as of now; None: it was not there, or is no more."""
     synced: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set once there has been a first list."""
     _contact: float = field(init=False, default=Factory(lambda self: self.clock.monotonic(), takes_self=True))

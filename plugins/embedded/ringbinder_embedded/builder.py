@@ -48,7 +48,7 @@ class LocalBuilderOptions:
     sandbox: Mode = option(
         "off",
         help="`auto`: installers and postBuild run in bubblewrap where it is installed and works, without the home "
-        "folder and with the rest of the machine read-only, and packages are fetched anew for each image; "
+        "folder and with the rest of the machine read-only, and packages are fetched again for each image; "
         "`required`: else nothing is built.",
     )
     uv_cache: str = option("", help="Folder of uv's cache; empty: in Ringbinder's cache folder.")
@@ -56,7 +56,7 @@ class LocalBuilderOptions:
         ("conda-forge",), help="Channels for an environment.yml or pixi.toml that names none."
     )
     conda_channel_alias: str = option(
-        "https://conda.anaconda.org/", help="Address below which a conda channel's name is looked for."
+        "https://conda.anaconda.org/", help="Address below which a conda channel's name is searched for."
     )
     pass_environment: tuple[str, ...] = option(
         (), help="Names of environment variables that builds may see, besides UV_*, which only uv sees."
@@ -179,7 +179,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
     async def _sandbox_for(
         self, entry: Entry, log: Log
     ) -> Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]] | None:
-        """How commands of this build are put into the sandbox; None: not at all. `log` is told."""
+        """How commands of this build are put into the sandbox; None: not at all. `log` gets a line."""
         if lack := await self._sandbox.lack():
             log.line(
                 f"The build runs without a sandbox, with the rights of Ringbinder: {lack}.\n", "building"

@@ -20,7 +20,7 @@ class CondaPackages:
     """What to install into a conda environment."""
 
     channels: tuple[str, ...] = ()
-    """Names, URLs or paths, the most wanted first; empty: whatever is configured."""
+    """Names, URLs or paths, the most wanted first; empty: what is configured."""
     specs: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
     """Lines of a requirements file."""

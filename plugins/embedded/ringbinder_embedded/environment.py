@@ -48,7 +48,7 @@ class CondaSettings:
     channels: tuple[str, ...]
     """Used where the repository's file names none."""
     alias: str
-    """Address below which a channel's name is looked for."""
+    """Address below which a channel's name is searched for."""
     cache: Path
 
     @property
@@ -137,7 +137,7 @@ class Environment:
         if not missing:
             return
         left = set(missing)
-        # What an earlier build has fetched is taken as it is, which is ten times as fast.
+        # What an earlier build has fetched is taken as is, which is ten times as fast.
         attempts = [
             (specs, sources)
             for specs in (missing, *([spec] for spec in missing))
@@ -175,7 +175,7 @@ class Environment:
         return (recipe.conda or recipe.pipfile or recipe.pixi).rpartition("/")[0]
 
     def _check_projects(self) -> None:
-        """Looks at the files in which uv looks for its settings, whatever it installs."""
+        """Looks at the files in which uv looks for its settings."""
         self.inside.project()
         self.inside.project(self._folder)
 

@@ -212,7 +212,7 @@ class Jupyter:
     async def ask(self, path: str) -> Any:
         """JSON answer of its REST API, or None if it gives none; never counts as activity.
 
-        Whatever it answers, which any code in it can decide, is read within bounds, and sends us nowhere.
+        Everything that it answers, which any code in it can decide, is read within bounds, and sends us nowhere.
         """
         import aiohttp
 
@@ -367,7 +367,7 @@ class _Port:
 
     The server listens on 127.0.0.1; where this machine has none, on ::1. On the other one we hold the same number
     without listening: a client that tries that address first is refused at once and goes on to the other, and
-    nobody else can take it.
+    no one else can take it.
     """
 
     host: str
@@ -393,7 +393,7 @@ class _Port:
                         if error.errno != errno.EADDRINUSE:
                             return cls(
                                 host, number, None
-                            )  # nobody else can be at an address that is not there
+                            )  # no one else can be at an address that is not there
             else:
                 raise TransientError("No free port was found on localhost; try again")
         raise UserError(

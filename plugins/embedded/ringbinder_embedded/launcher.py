@@ -41,7 +41,7 @@ class LocalLauncherOptions:
         help="A notebook without activity, open pages and busy kernels for so long is stopped; 0: never.",
     )
     max_age: Duration = option(
-        86400.0, help="A notebook is stopped after so long, whatever it does; 0: never."
+        86400.0, help="A notebook is stopped after so long, no matter what it does; 0: never."
     )
     max_servers: int = option(32, help="How many notebooks may run at once; more wait in line. 0: no limit.")
     memory_limit: ByteSize = option(
@@ -139,7 +139,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         return [self._as_it_is(running) for running in self._running.values()]
 
     async def work(self) -> Sequence[Work]:
-        # What a crash has left is told as ended, not as running.
+        # What a crash has left counts as ended, not as running.
         if self._orphans is not None:
             await asyncio.wait({self._orphans})
         return await asyncio.to_thread(work.all_work, self.context.paths.state)
@@ -273,7 +273,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         self, session: Session, seen: tuple[Entry, ...], group: memory.Group | None, command: list[str],
         env: dict[str, str], log: Log,
     ) -> list[str]:  # fmt: skip
-        """`command` behind what keeps it within its limits and its sandbox, as `log` is told."""
+        """`command` behind what keeps it within its limits and its sandbox; `log` gets a line about it."""
         limit = self.config.memory_limit
         if group:
             log.line(
@@ -321,7 +321,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         }
 
     async def _tend(self, running: _Running) -> None:
-        """Until the end of one server, whatever ends it."""
+        """Until the end of one server, for any reason."""
         ending, changed = Ending("cancelled"), list[str]()
         server, watch = running.server, running.watch
         try:
@@ -377,5 +377,5 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 image = image_of(self.context.paths.state, facts)
                 await asyncio.to_thread(session.end, image, "killed")
             else:
-                # It was killed while the repository was copied: nobody has worked in it.
+                # It was killed while the repository was copied: no one has worked in it.
                 await asyncio.to_thread(session.remove)

@@ -1,7 +1,7 @@
 """What a Ringbinder that was killed has left running in a folder of the store.
 
 Its commands end by themselves, since each hangs on a leash; but not at once, and a leash can be killed too. Before
-a folder is made anew, or removed, they must have stopped writing into it.
+a folder is made again, or removed, they must have stopped writing into it.
 """
 
 from __future__ import annotations

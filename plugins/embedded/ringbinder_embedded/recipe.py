@@ -20,7 +20,7 @@ from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
 
 _INSTEAD: Final = (
     "To build it here, describe what it needs in binder/environment.yml or binder/requirements.txt: a binder "
-    "folder takes the place of the root. The 'docker' builder (repo2docker) builds it as it is."
+    "folder takes the place of the root. The 'docker' builder (repo2docker) builds it as is."
 )
 _CONDA: Final = "conda-forge has it too: name the packages that you need ({}) in environment.yml. " + _INSTEAD
 # In repo2docker's order of precedence, each with what to do about it.
@@ -32,7 +32,7 @@ _BEFORE_PYTHON: Final = (
 _R_ADVICE: Final = _CONDA.format("r-base, r-irkernel, ...")
 _APT_ADVICE: Final = (
     "Nothing is installed into the machine itself. Many of these packages are on conda-forge: name them in "
-    "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as it is."
+    "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as is."
 )
 _ENVIRONMENTS: Final = ("environment.yml", "environment.yaml")
 _PIPFILES: Final = ("Pipfile.lock", "Pipfile")

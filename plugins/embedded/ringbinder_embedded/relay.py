@@ -23,7 +23,7 @@ class Relay:
 
     The notebook makes the socket, and can put anything into its place at any time, such as a link to a socket of
     another program of this machine. So it is reached through a handle of its folder that was taken before any of
-    the notebook's code ran, and never through a link: whatever is connected to was made within the sandbox.
+    the notebook's code ran, and never through a link: what is connected to was made within the sandbox.
     """
 
     _folder: int

@@ -98,7 +98,7 @@ class Session:
 
     @property
     def kept_awake_at(self) -> float:
-        """Unix seconds; 0 if nobody has said so."""
+        """Unix seconds; 0 if no one has said so."""
         try:
             return self.kept_awake.stat().st_mtime
         except OSError:

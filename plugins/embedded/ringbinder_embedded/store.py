@@ -178,7 +178,7 @@ class Entry:
         """Says that everything is in its place; `facts` become the marker's.
 
         It is trusted until the machine stops, and after that if `settle` has come to its end before. Where it
-        cannot be told whether the machine has stopped, all of it reaches the disk here.
+        it is not known whether the machine has stopped, all of it reaches the disk here.
         """
         boot = _boot_id()
         if not boot:
@@ -288,7 +288,7 @@ class Entry:
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: TID251 - ours
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            # Who removes an entry removes this file too, which then is nobody's lock any more.
+            # Who removes an entry removes this file too, which then is no one's lock any more.
             if os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
                 return lock
         except (BlockingIOError, FileNotFoundError):
@@ -346,7 +346,7 @@ def sweep(root: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a folder of ours whatever strangers have put into it; one that is gone already is fine. Blocks."""
+    """Removes a folder of ours with all that strangers have put into it; one that is gone already is fine. Blocks."""
     UntrustedTree(folder.parent).subtree(folder.name).remove_tree()
 
 

@@ -24,7 +24,7 @@ _WARNING: Final = 300.0
 
 @frozen
 class Ending:
-    """Why a server ended: `reason` in a word, `told` for its person."""
+    """Why a server ended: `reason` in a word, `why` for its person."""
 
     reason: str
     why: str = ""
@@ -68,7 +68,7 @@ class Watch:
                     return Ending("too old", message)
                 self._last_active = await self._activity()
                 if self.idle_timeout and time.time() - self._last_active > self.idle_timeout:
-                    message = f"nobody used it for {_span(self.idle_timeout)} (LocalLauncher.idle_timeout)"
+                    message = f"no one used it for {_span(self.idle_timeout)} (LocalLauncher.idle_timeout)"
                     return Ending("idle", message)
                 if announced_stop != (soon := self.stops_at):
                     with suppress(OSError):  # on a full disk the page is not warned, and the notebook goes on

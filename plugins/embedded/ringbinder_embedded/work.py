@@ -83,7 +83,7 @@ async def _export(
         if image.read() is None:
             raise UserError(
                 "image-gone",
-                "The image that this session began with was removed, so its changes cannot be told: "
+                "The image that this session began with was removed, so its changes cannot be computed: "
                 "take an archive (.zip or .tar.gz), which then holds all files.",
             )
         try:

@@ -15,14 +15,14 @@ Fault = Literal["user", "transient", "bug", "hang"]
 
 @frozen
 class FakeOptions:
-    """What every fake plugin can be told, in section ``Fake`` for all of them or in its own."""
+    """The options of every fake plugin, in section ``Fake`` for all of them or in its own."""
 
     fail_at: Literal["", FailingHook] = option(
         "", help=f"Where to fail: {', '.join(get_args(FailingHook))}; empty: nowhere."
     )
     fail_with: Fault = option(
         "user",
-        help="How to fail: `user` (an error for whoever clicked), `transient` (may work another time), "
+        help="How to fail: `user` (an error for the person who clicked), `transient` (may work another time), "
         "`bug` (an unexpected exception), `hang` (never come back).",
     )
     fail_times: int = option(0, help="Fail only so many times, then work; 0: always fail.")

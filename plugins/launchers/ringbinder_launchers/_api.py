@@ -118,7 +118,7 @@ class HubApi:
         tries: int | None = None,
         seconds: float | None = None,
     ) -> Reply:
-        """The hub's own answer, whatever its status. `seconds` is for one try of this request.
+        """The hub's own answer, regardless of its status. `seconds` is for one try of this request.
 
         Raises TransientError if there is none: no connection, or only a proxy that cannot reach the hub.
         """

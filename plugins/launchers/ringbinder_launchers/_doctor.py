@@ -65,7 +65,7 @@ async def examine(config: HubOptions, api: HubApi) -> Sequence[Finding]:
 async def _login(config: HubOptions, api: HubApi) -> Sequence[Finding]:
     """Can people log in: is it set, is our OAuth client the hub's, and do browsers come back to us."""
     if why := config.no_login:
-        return [Finding("error", f"nobody can log in: {why}", _SERVICE)]
+        return [Finding("error", f"no one can log in: {why}", _SERVICE)]
     found: list[Finding] = []
     back = f"{config.service_prefix}oauth_callback"
     if urlsplit(config.callback).path != back:

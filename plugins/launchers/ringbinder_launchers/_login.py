@@ -38,7 +38,7 @@ _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 @frozen
 class _Known:
-    """What the hub says of a token: nobody's, somebody's who may use this service, or somebody's who may not."""
+    """What the hub says of a token: no one's, somebody's who may use this service, or somebody's who may not."""
 
     user: User | None = None
     lacking: str = ""
@@ -62,7 +62,7 @@ class HubLogin:
     async def who(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
         """See the hook `authenticate`."""
         if why := self.config.no_login:
-            raise TransientError(f"Nobody can log in here yet: {why}")
+            raise TransientError(f"No one can log in here yet: {why}")
         given = headers.get("authorization")
         if given is not None:
             header = _HEADER.fullmatch(given)
@@ -124,7 +124,7 @@ class HubLogin:
         raise Refused(f"JupyterHub did not log you in: {reply.message}. Open the link again.", status=403)
 
     async def _user(self, token: str) -> User | None:
-        """Whose token it is; None if it is nobody's. Raises Refused if they may not use this service."""
+        """Whose token it is; None if it is no one's. Raises Refused if they may not use this service."""
         key = _key_of(token)
         known = self._seen.get(key) or await self._asking(
             key, lambda: self._ask(key, Secret(token, of_client=True))

@@ -39,7 +39,7 @@ class Records:
         """Makes the temporary user of `place` and the record, in one request; False if the user was there before."""
         made = await self._make(api, place)
         if _record(api, place) not in made:
-            # That of a launch that somebody else has begun: made anew, it is no longer theirs.
+            # That of a launch that somebody else has begun: written again, it is no longer theirs.
             await self.end(api, place)
             made |= await self._make(api, place)
         return place.user in made
@@ -68,7 +68,7 @@ class Records:
             raise reply.refusal("remove a temporary user")
 
     async def abandoned(self, api: HubApi) -> Sequence[Place]:
-        """Launches of any replica on which nobody has worked since this was asked before."""
+        """Launches of any replica on which no one has worked since this was asked before."""
         before, self._before = self._before, {}
         for user in await api.users("inactive"):
             launch = user["name"].rpartition(_MARK)[0]

@@ -1,4 +1,4 @@
-"""Starting one server at the hub, and seeing that it is there; taking it away again, whatever state it is in."""
+"""Starting one server at the hub, and seeing that it is there; taking it away again in any state."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Spawn:
     async def verify(self, url: str, token: Secret | None) -> None:
         """Sees that the server at `url` answers, and takes `token`; where `url` is no way to it, nothing.
 
-        Raises NotStarted if nobody answers there, ConfigError if the server does not know the token.
+        Raises NotStarted if no one answers there, ConfigError if the server does not know the token.
         """
         import httpx
 

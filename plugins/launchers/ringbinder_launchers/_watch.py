@@ -1,6 +1,6 @@
 """Which servers that were launched from here the hub has ended since: culled, stopped there, or ended by themselves.
 
-The hub tells nobody, so it is asked for its users: once per interval for all servers together, and not at all while a
+The hub sends no events, so it is asked for its users: once per interval for all servers, and not at all while a
 quota asks for them as often, or while no server is known to run.
 """
 
@@ -39,7 +39,7 @@ class Watch:
     _asked_at: float = field(default=0.0, init=False)
 
     def add(self, place: Place, token: Secret) -> None:
-        """Its server is ready. What was at its place before has ended, unless it is this very server."""
+        """Its server is ready. What was at its place before has ended, unless it is this server."""
         known = self._launched.get(place.id)
         if known is not None:
             if known.token.reveal() == token.reveal():
@@ -48,7 +48,7 @@ class Watch:
         self._launched[place.id] = Launched(token, self.context.clock.monotonic())
 
     def drop(self, id: str) -> Launched | None:
-        """It is to be ended from here, and that is told elsewhere."""
+        """It is to be ended from here, which is reported elsewhere."""
         return self._launched.pop(id, None)
 
     def keep(self, id: str, launched: Launched | None) -> None:

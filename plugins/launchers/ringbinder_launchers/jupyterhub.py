@@ -51,7 +51,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
     """Speaks JupyterHub's REST API as one of its services.
 
     Every launch has a temporary user of its own, or with `auth_enabled` is a server of who has logged in.
-    Whatever fails or is left before it is ready is taken away at the hub: the server and the temporary user.
+    Everything that fails or is left before it is ready is taken away at the hub: the server and the temporary user.
     """
 
     Config = LauncherOptions
@@ -184,7 +184,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         return Server(place.id, url, token if place.temporary else Secret(""), image.name)
 
     async def _make_user(self, place: Place, image: Image) -> Secret | None:
-        """Makes the temporary user; gives the token of its server if this very launch was made before."""
+        """Makes the temporary user; gives the token of its server if this launch was made before."""
         if await self._records.begin(self.api, place):
             return None
         options = place.model(await self.get_user_data(place.user)).get("user_options") or {}
@@ -315,7 +315,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
 
 
 def _user_options(image: Image, request: LaunchRequest, plan: Plan, token: Secret) -> dict[str, str]:
-    """What the hub's spawner is told, under BinderHub's names (protocol reference, 6.1)."""
+    """What the hub's spawner gets, under BinderHub's names (protocol reference, 6.1)."""
     return {
         "image": image.name,
         "repo_url": plan.repo.url,

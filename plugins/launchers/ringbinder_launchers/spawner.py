@@ -60,7 +60,7 @@ _VARIABLES = {
 }
 
 _WATCHED = 20.0
-"""Seconds after its start for which a server is watched: one that ends then is told of at once, with its last words."""
+"""Seconds after its start for which a server is watched: if it ends then, that is reported at once, with its last words."""
 _LISTENS = 0.2
 """Seconds from one look at whether it listens to the next."""
 _RUNS = 1.0
@@ -155,7 +155,7 @@ class BinderSpawnerMixin(Configurable):
         return arguments
 
     def _listen_port(self):
-        # A container has a port of its own, whatever the hub's machine calls it (DockerSpawner's
+        # A container has a port of its own, with any name that the hub's machine has for it (DockerSpawner's
         # `container_port` is its `port`); a local process gets a free one before this is asked.
         return self.port or self.server.port
 

@@ -244,7 +244,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
     async def _list(self, age: float) -> None:
         """Asks for the servers, unless that was done less than `age` seconds ago. Raises what a launcher raises.
 
-        Where pods are watched nobody is asked; then TransientError says that the watch is broken.
+        Where pods are watched no one is asked; then TransientError says that the watch is broken.
         """
         clock = self.context.clock
         if self._pods is not None:
@@ -288,7 +288,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
         return 1 + place
 
     def _eta(self, position: int) -> float | None:
-        """Seconds until it is the turn of `position`, at the speed of late; None if that is not known."""
+        """Seconds until it is the turn of `position`, at the recent speed; None if that is not known."""
         if len(self._grants) < 2:
             return None
         each = (self._grants[-1] - self._grants[0]) / (len(self._grants) - 1)

@@ -37,9 +37,9 @@ class RateLimitOptions:
 class RateLimit(Plugin[RateLimitOptions]):
     """Counts the builds that a client starts; launches of images that are there are free.
 
-    A build counts for `period_seconds` from its start, hence the wait that a client is told is the true one.
+    A build counts for `period_seconds` from its start, hence the wait that a client reads is the true one.
     Not counted are requests with a valid build token, of users who are logged in, of the command line, and of
-    this machine itself if nobody else can reach the server. The count is this process's own.
+    this machine itself if no one else can reach the server. The count is this process's own.
     """
 
     Config = RateLimitOptions

@@ -27,7 +27,7 @@ _REQUEST_TIMEOUT: Final = 408
 
 
 class TokenRefused(TransientError):
-    """The other side does not accept our token: git may do without, and the operator has something to mend."""
+    """The other side does not accept our token: git may do without, and the operator has something to fix."""
 
     def __init__(self, title: str) -> None:
         super().__init__(f"{title} does not accept the access token that is configured")

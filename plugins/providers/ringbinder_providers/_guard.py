@@ -65,7 +65,7 @@ async def _look_up(host: str, port: int) -> Sequence[str]:
 
 @frozen
 class Guard:
-    """If `on`, lets nobody be asked who is not on the internet, except the hosts in `trusted`.
+    """If `on`, refuses every host that is not on the internet, except the hosts in `trusted`.
 
     Where a proxy is configured (``https_proxy``), it makes the connections, and what it refuses is its business:
     then only addresses that are known here are judged.

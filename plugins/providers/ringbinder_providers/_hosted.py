@@ -96,7 +96,7 @@ class Hosted(GitBacked[C]):
         return Access(self.credentials)
 
     def handed_on(self, found: Found) -> Secret | None:
-        """The credentials that whoever builds the repository needs."""
+        """The credentials that a builder of the repository needs."""
         return self.credentials if found.private else None
 
     async def found(
@@ -108,7 +108,7 @@ class Hosted(GitBacked[C]):
     ) -> Found:
         """What `ask` finds over the API; what git finds if that gives None or raises TransientError.
 
-        `words` are as in `Remote.resolve`, which says what is raised; if nobody answers, it is what is wrong
+        `words` are as in `Remote.resolve`, which says what is raised; if no one answers, it is what is wrong
         with the API.
         """
         try:

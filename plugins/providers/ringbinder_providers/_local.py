@@ -50,7 +50,7 @@ class Folders:
     limit: int
 
     async def resolve(self, url: str, ref: str) -> GitSource | FolderSource:
-        """A commit if the folder is exactly that (or `ref` names one in it), else the folder as it is now.
+        """A commit if the folder is exactly that (or `ref` names one in it), else the folder as of now.
 
         Raises `UserError`.
         """
@@ -82,7 +82,7 @@ class Folders:
         if await _folder.digest(folder, tree, self.limit) != digest:
             raise UserError(
                 "ref-not-found",
-                f"{shown(str(folder))} is no longer as it was at {digest}: launch it with HEAD as it is now.",
+                f"{shown(str(folder))} is no longer as it was at {digest}: launch it with HEAD as of now.",
             )
         return FolderSource(folder, digest)
 

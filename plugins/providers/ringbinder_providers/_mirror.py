@@ -169,7 +169,7 @@ def _take(common: UntrustedTree, folder: str, name: str, target: Path, limit: in
     """Makes `target` a second name of a regular file, else its copy; the bytes that this took."""
     with contextlib.suppress(OSError), common.handle(folder) as handle:
         os.link(name, target, src_dir_fd=handle, follow_symlinks=False)
-        # Judged where nobody can exchange it any more.
+        # Judged where no one can exchange it any more.
         if stat.S_ISREG(target.lstat().st_mode):
             return 0
         target.unlink()

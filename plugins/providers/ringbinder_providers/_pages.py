@@ -20,7 +20,7 @@ def page(link: str, hosts: Collection[str]) -> tuple[str, ...] | None:
     """The decoded parts of the path if `link` is an address on one of `hosts`, else None.
 
     Takes ``https://host/path``, ``host/path``, ``git@host:path`` and ``ssh://git@host/path``; query and
-    fragment are ignored. An https address with credentials is nobody's page: they would get lost.
+    fragment are ignored. An https address with credentials is no one's page: they would get lost.
     """
     link = link.strip()
     if len(link) > _LONGEST or not link.isprintable():

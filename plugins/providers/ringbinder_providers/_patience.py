@@ -11,7 +11,7 @@ from ringbinder.errors import TransientError
 from ringbinder.runtime.clock import Clock
 
 _LONGEST_WAIT: Final = 10.0
-"""Seconds. Whoever is told to wait longer is told so, instead of being kept waiting."""
+"""Seconds. A longer wait that a server asks for is reported instead of being waited for."""
 
 T = TypeVar("T")
 

@@ -48,7 +48,7 @@ class Remote:
     )
 
     async def resolve(self, url: str, ref: str, access: Access, words: Sequence[str] = ()) -> Found:
-        """The commit that `ref` means now: a full commit id as it is, else a branch, else a tag (peeled).
+        """The commit that `ref` means now: a full commit id as is, else a branch, else a tag (peeled).
 
         A branch wins over a tag of the same name, as in `git checkout`, `git clone --branch` and BinderHub;
         ``heads/x``, ``tags/x`` and any ``refs/...`` are exact. `words` may follow in the name, with slashes: what
@@ -58,7 +58,7 @@ class Remote:
         if FULL_SHA.fullmatch(ref):
             # A builder may fetch it by other means, which judge nothing.
             await self.git.guard.git_config(url)
-            # Nobody is asked, so whether it takes the credentials is not known.
+            # No one is asked, so whether it takes the credentials is not known.
             return Found(ref.lower(), private=bool(access.credentials))
         refs = (ref,) if ref == "HEAD" else tuple(longer_names(ref, words))
         return await self._flights((url, refs, access), lambda: self._resolve(url, refs, access))

@@ -1,4 +1,4 @@
-"""Work on many files, in a thread that stops when nobody waits for it any more."""
+"""Work on many files, in a thread that stops when no one waits for it any more."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """Nobody waits for the work any more."""
+    """No one waits for the work any more."""
 
 
 async def in_thread(work: Callable[[threading.Event], T]) -> T:
     """What `work` returns. Cancelled, it waits until `work` has seen its event and raised `Stopped`.
 
-    So nobody writes into a folder that is being removed.
+    So no one writes into a folder that is being removed.
     """
     stop = threading.Event()
     running = asyncio.ensure_future(asyncio.to_thread(work, stop))

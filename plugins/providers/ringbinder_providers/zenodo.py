@@ -89,7 +89,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
         match page(link, {host_of(self._base)}):
             case ["record" | "records", number, *rest] if number.isascii() and number.isdecimal():
                 file = rest[1:] if rest[:1] in (["files"], ["preview"]) else []
-                # A record that is one archive is unpacked: where the file is then, nobody knows.
+                # A record that is one archive is unpacked: where the file is then, no one knows.
                 path = [] if file and file[-1].endswith(".zip") else file
                 return Link(self.context.name, f"10.5281/zenodo.{number}", to_open(path))
             case ["doi", *parts] if _OWN.fullmatch(found := "/".join(parts)):

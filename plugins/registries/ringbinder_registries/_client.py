@@ -55,9 +55,9 @@ _MAKERS: Final = {_GITLAB: "GitLab", "/v2/auth": "Quay"}
 Source: `ensure_container_repository!` of GitLab, `_authorize_or_downscope_request` of Quay.
 """
 _REFUSED: Final = frozenset({401, 403})
-_Standing = Literal["nobody", "unknown", "known"]
+_Standing = Literal["anonymous", "unknown", "known"]
 _REMEDIES: Final[Mapping[_Standing, tuple[str, str]]] = {
-    "nobody": ("DockerRegistry.username", "set DockerRegistry.username and password"),
+    "anonymous": ("DockerRegistry.username", "set DockerRegistry.username and password"),
     "unknown": ("DockerRegistry.password", "check DockerRegistry.username and password"),
     "known": (
         "DockerRegistry.url",
@@ -200,7 +200,7 @@ class RegistryClient:
     ) -> Answer:
         """A request with our credentials to ``/v2/<path>``, or to `url`, which a response has named.
 
-        A 401 that comes back holds even with a token that was fetched anew.
+        A 401 that comes back holds even with a token that was fetched again.
         """
         target = url or f"{self.url}/v2/{path}"
         offer = self._challenges.get("") or await self._flights("ping", self.ping)
@@ -223,7 +223,7 @@ class RegistryClient:
         )
 
     def wrong(self, option: str, what: str) -> ConfigError:
-        """An error that is to be mended at `option`."""
+        """An error that is to be fixed at `option`."""
         return ConfigError([f"{option}: the registry {host_of(self.url)} {what}"])
 
     async def _send(
@@ -238,7 +238,7 @@ class RegistryClient:
         if any(offer["error"] == "invalid_token" for offer in challenges(answer.challenges)):
             return "unknown"
         if answer.status not in _REFUSED or await self.find_credentials(False) is None:
-            return "nobody"
+            return "anonymous"
         return "known" if (await self.ask("GET", "", scope)).status == 200 else "unknown"
 
     def _says_missing(self, answer: Answer, standing: _Standing) -> bool:

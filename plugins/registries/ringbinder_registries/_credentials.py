@@ -71,7 +71,7 @@ def login_name(address: str) -> str:
 
 @frozen
 class DockerConfig:
-    """Docker's `config.json`, read anew each time: whoever renews it need not restart Ringbinder."""
+    """Docker's `config.json`, read again each time: after a renewal Ringbinder need not be restarted."""
 
     path: Path
     log: Logger

@@ -21,7 +21,7 @@ _LOGIN: Final = (
 
 
 def trial_repository(prefix: str, address: str) -> str:
-    """A repository that nobody uses, where images with this prefix go; empty if that is nowhere."""
+    """A repository that no one uses, where images with this prefix go; empty if that is nowhere."""
     path = Reference.parse(f"{prefix}{_TRIAL}".replace("_", "-").lower()).path
     return "" if host_of(address) == HUB and "/" not in path else path
 

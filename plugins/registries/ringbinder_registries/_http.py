@@ -20,7 +20,7 @@ _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500
 _NOT_IMPLEMENTED: Final = 501
 _LONGEST_WAIT: Final = 20.0
-"""Seconds. Whoever is told to wait longer is told so, instead of being kept waiting."""
+"""Seconds. A longer wait that a server asks for is reported instead of being waited for."""
 _LONGEST_BODY: Final = 1_000_000
 _SHOWN: Final = 200
 _UNTRUSTED: Final = (

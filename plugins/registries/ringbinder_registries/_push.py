@@ -17,7 +17,7 @@ from ringbinder.secret import Secret, redact
 from ._credentials import IDENTITY, host_of
 
 _BETWEEN: Final = 0.5
-_NO_ENGINE: Final = 900  # aiodocker's, where nobody listens
+_NO_ENGINE: Final = 900  # aiodocker's, where no one listens
 _REFUSED: Final = (
     "denied", "unauthorized", "authentication required", "no basic auth credentials", "forbidden",
 )  # fmt: skip
@@ -26,7 +26,7 @@ _MISSING: Final = "does not exist locally"
 
 @define
 class Progress:
-    """How far each layer is, told to `log` at most every half a second.
+    """How far each layer is, reported to `log` at most every half a second.
 
     Source: the engine's stream of push messages, and the `progress` of repo2docker's `pushing` events.
     """

@@ -35,7 +35,7 @@ class GoogleOptions(DockerRegistryOptions):
 
 
 class GcrRegistry(OciRegistry[GoogleOptions]):
-    """One service account is good for all of Google's registry hosts; images are looked for at their own."""
+    """One service account is good for all of Google's registry hosts; images are searched for at their own."""
 
     Config = GoogleOptions
     sections: ClassVar[tuple[str, ...]] = ("DockerRegistry", "GoogleArtifactRegistry")

@@ -31,7 +31,7 @@ Options = TypeVar("Options", bound=DockerRegistryOptions)
 
 
 class OciRegistry(Registry[Options]):
-    """Images are looked for at the option `url`, else at the host in their name.
+    """Images are searched for at the option `url`, else at the host in their name.
 
     A subclass with another source of credentials overrides `credentials`.
     """
@@ -63,7 +63,7 @@ class OciRegistry(Registry[Options]):
         )
 
     async def credentials(self, registry: str) -> Credentials | None:
-        """Who we are to the registry at the address `registry`; None: nobody.
+        """Who we are to the registry at the address `registry`; None: no one.
 
         Raises ConfigError if that cannot be read, TransientError if who knows it does not answer.
         """
@@ -86,7 +86,7 @@ class OciRegistry(Registry[Options]):
         return host_of(address) == host_of(other)
 
     def address(self, domain: str) -> str:
-        """Where an image is looked for whose name begins with the host `domain`, empty for Docker Hub."""
+        """Where an image is searched for whose name begins with the host `domain`, empty for Docker Hub."""
         return base_url(self.config.url or domain or HUB)
 
     async def check(self, plan: Plan, fresh: bool) -> Image | None:

@@ -57,7 +57,7 @@ class JsonLinesSink(Sink[JsonLinesOptions]):
 
     Several processes may write to one file: each locks it for the time of a batch, and a line that was torn,
     by a full disk or a crash, is ended before the next. A file that something else moves or deletes
-    (logrotate) is made anew at the next event; or the sink itself sets it aside, by size or time.
+    (logrotate) is made again at the next event; or the sink itself sets it aside, by size or time.
     """
 
     Config = JsonLinesOptions
@@ -67,7 +67,7 @@ class JsonLinesSink(Sink[JsonLinesOptions]):
         super().__init__(config, context)
         self._path = context.paths.state / Path(config.path).expanduser()
         self._write = self._to_stdout if config.path == _STDOUT else self._to_file
-        # Elsewhere, whatever ships logs may be in this user's group.
+        # Elsewhere, the program that ships logs may be in this user's group.
         self._mode = 0o600 if self._path.is_relative_to(context.paths.state) else 0o640
         self._lock = threading.Lock()
         self._file: int | None = None

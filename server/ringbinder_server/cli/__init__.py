@@ -217,7 +217,7 @@ def catalogue() -> None:
 @json_output
 @configured
 def doctor(setup: Setup, as_json: bool) -> None:
-    """Ask every active plugin whether what it needs is there, and say how to mend what is not.
+    """Ask every active plugin whether what it needs is there, and say how to fix what is not.
 
     Registries are asked whether they answer, accept the credentials and let images be pushed (an upload that is
     cancelled).

@@ -21,9 +21,9 @@ from .invocation import Invocation
 
 
 async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
-    """Returns if the code behind `link` may run here; raises Refused if nobody said so.
+    """Returns if the code behind `link` may run here; raises Refused if no one said so.
 
-    A folder of this machine needs no consent: whoever names it has it already. What the path to open clones beside the
+    A folder of this machine needs no consent: it is here already. What the path to open clones beside the
     repository is asked for each time. `yes` answers for this once.
     """
     consents = app.consents()
@@ -36,7 +36,7 @@ async def ask(app: Ringbinder, link: Link, *, yes: bool, may_ask: bool) -> None:
     brought = f"Opening it also brings the files of {others}. " if others else ""
     if not may_ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Refused(
-            f"{repository} ({provider}) would run its code on this computer, and nobody can be asked here. "
+            f"{repository} ({provider}) would run its code on this computer, and no one can be asked here. "
             f"{brought}Launch it once in a terminal and answer there, or add --yes if you trust it."
         )
     unknown = "" if known else " is not known here"

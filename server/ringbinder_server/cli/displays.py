@@ -45,7 +45,7 @@ class Plain:
         pass
 
     def show(self, event: Event) -> None:
-        """An event as it comes. The terminal one is told by `failed`, or by what the command says next."""
+        """An event as it comes. The terminal one is shown by `failed`, or by what the command says next."""
         if event.terminal or ("progress" in event.data and event.message == self._progress):
             return
         self._progress = event.message if "progress" in event.data else ""
@@ -53,7 +53,7 @@ class Plain:
             self.print(f"{event.phase:<9} {line}")
 
     def failed(self, event: Event, log: Iterable[Event]) -> None:
-        """The end that nobody wanted: its cause, the line that matters, what to do. `log`: all events."""
+        """The end that no one wanted: its cause, the line that matters, what to do. `log`: all events."""
         cause = " ".join(lines(event.message))
         self.print(f"\nFailed: {cause}", "bold red")
         if line := event.data.get("line"):

@@ -1,4 +1,4 @@
-"""`ringbinder doctor`: what is wrong with the set-up as it is running now, and how to mend it."""
+"""`ringbinder doctor`: what is wrong with the set-up as it runs now, and how to fix it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _print(findings: list[tuple[str, Finding]]) -> None:
     for plugin, finding in findings:
         echo_text(redact(f"{_MARKS[finding.level]}{plugin}: {finding.message}"))
         if finding.fix and finding.level != "ok":
-            echo_text(redact(f"{'':8}to mend it: {finding.fix}"))
+            echo_text(redact(f"{'':8}to fix it: {finding.fix}"))
     if not findings:
         echo("No active plugin has anything to examine.")
 

@@ -95,7 +95,7 @@ def _write(path: Path, text: str, *, private: bool) -> None:
     if not private:
         path.write_text(text)
         return
-    # A new file, which nobody has opened before it is private.
+    # A new file, which no one has opened before it is private.
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w") as file:
         file.write(text)

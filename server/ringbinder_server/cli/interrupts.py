@@ -22,7 +22,7 @@ def exit_code(number: int) -> int:
 class Interrupts:
     """While entered, the first SIGINT, SIGTERM or SIGHUP does what `then` was given.
 
-    A second SIGINT or SIGTERM ends the process without further ado: whatever runs on a leash ends with it.
+    A second SIGINT or SIGTERM ends the process without further ado: everything that runs on a leash ends with it.
     A closed terminal may send several SIGHUPs, so those never count as it. Under nohup, SIGHUP stays ignored.
     """
 

@@ -70,7 +70,7 @@ class _Journey:
     display: Plain
     as_json: bool
     yes: bool
-    """Whoever called trusts the repository; nobody is asked."""
+    """The caller trusts the repository, and is not asked."""
     started: float = field(factory=time.monotonic)
     phases: set[str] = field(factory=set)
     server: Server | None = None
@@ -165,7 +165,7 @@ async def _ended_alone(
 ) -> bool:
     """Waits; True once the launcher no longer lists a server that it has listed, False when interrupted.
 
-    `look` is given the server as it is listed, every second.
+    `look` gets the listed server, every second.
     """
     listed = False
     while not interrupted.is_set():

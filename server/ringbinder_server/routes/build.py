@@ -46,7 +46,7 @@ def routes(site: Site) -> Blueprint:
 
 
 async def answer(site: Site, provider: str, spec: str) -> Response:
-    """The stream for the request at hand: a new session, or the rest of the one that Last-Event-ID names."""
+    """The stream for the current request: a new session, or the rest of the one that Last-Event-ID names."""
     last_id = request.headers.get("Last-Event-ID", "")
     session = site.binder.sessions.find(last_id) if last_id else None
     if session is not None and not site.is_for(session):
@@ -85,8 +85,8 @@ async def answer(site: Site, provider: str, spec: str) -> Response:
 
 
 _HOW_TO_SHARE = (
-    "If opening the link again does not help, the servers behind the redirector have different secrets: whoever runs "
-    "them can give them the same BinderHub.build_token_secret."
+    "If opening the link again does not help, the servers behind the redirector have different secrets: their "
+    "operator can give them the same BinderHub.build_token_secret."
 )
 
 NOT_BUILD_ONLY = (
@@ -127,7 +127,7 @@ def refused(message: str, status: int, **data: str) -> Response:
 
 
 def wants_events(site: Site) -> bool:
-    """Whether the request at hand takes an event stream."""
+    """Whether the current request takes an event stream."""
     # Crawlers that follow links, and people who open one, name text/html; programs send */* or nothing.
     # Not `request.accept_mimetypes`, which would be kept for as long as the stream is open.
     accept = parse_accept_header(request.headers.get("Accept"), MIMEAccept)

@@ -42,7 +42,7 @@ class _Found:
 class _Looked:
     """Links that were looked up in the last seconds: a page that many read asks once.
 
-    What providers and registries say is remembered; how builds and launches stand is told as it is now.
+    What providers and registries say is remembered; the state of builds and launches is current.
     """
 
     site: Site

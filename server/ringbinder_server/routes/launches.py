@@ -1,6 +1,6 @@
 """`/api/v1/launches`: a launch as a thing with an address, which is asked for, watched, cancelled and stopped.
 
-The id is a bearer secret, as is that of an event of `/build`: what is ready is told with its token.
+The id is a bearer secret, as is that of an event of `/build`: a ready launch comes with its token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHORTEST_KEY = 20
 _MOST_KEYS = 10_000
 _NO_STORE = {"Cache-Control": "no-store"}
 _GUESSABLE_KEY = (
-    f"An Idempotency-Key has at least {_SHORTEST_KEY} characters: it gives this launch to whoever sends it from the "
+    f"An Idempotency-Key has at least {_SHORTEST_KEY} characters: it gives this launch to all who send it from the "
     "same address, so that it must be random, such as a UUID."
 )
 

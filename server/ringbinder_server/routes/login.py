@@ -1,4 +1,4 @@
-"""Logging in, with `BinderHub.auth_enabled`: plugins say who somebody is; nobody else is answered.
+"""Logging in, with `BinderHub.auth_enabled`: plugins say who somebody is; no one else is answered.
 
 Routes that are open, and what a client without a login gets from `/build`: as BinderHub (protocol reference, 1.1, 1.3).
 """
@@ -46,7 +46,7 @@ def demand(app: Quart, site: Site) -> None:
 
     @app.before_request
     async def who_asks() -> Response | Answer | None:
-        # What has no endpoint is not there, for nobody.
+        # What has no endpoint does not exist for any client.
         if request.method == "OPTIONS" or request.endpoint in {None, *_OPEN} or request.blueprint == "robots":
             return None
         if request.endpoint == "api.metrics" and "Authorization" not in request.headers:
@@ -80,7 +80,7 @@ def routes(site: Site) -> Blueprint:
             abort(*_failure(error))
         if found is None:
             abort(404)
-        # Nobody is sent elsewhere by an address that somebody else wrote.
+        # No one is sent elsewhere by an address that somebody else wrote.
         local = _LOCAL.fullmatch(found.url) is not None
         return _sent(site, found, found.url if local else site.settings.base_url)
 

@@ -53,7 +53,7 @@ _LINK = [
 ]
 _LAUNCH_ID = _parameter("id", "path", "Id of the launch; a secret.", _SEGMENT)
 _NO_LAUNCH = _error("There is no such launch, or it was too long ago")
-_FORBIDDEN = _error("Whoever asks may not start anything here")
+_FORBIDDEN = _error("The client may not start anything here")
 
 _SCHEMAS: Final[Json] = {
     "Error": _object({"code": _STRING, "message": _STRING}),
@@ -244,7 +244,7 @@ _PATHS: Final[Json] = {
     "/health": {
         "get": {
             "operationId": "health",
-            "summary": "Whether everything works; looked at anew every 15 seconds",
+            "summary": "Whether everything works; looked at again every 15 seconds",
             "responses": {
                 "200": _json("It does", _ref("Health")),
                 "503": _json("It does not", _ref("Health")),

@@ -2,7 +2,7 @@
 
 A cookie goes to every port of its host, and a notebook owns every path of its port. Its page can open
 ``http://127.0.0.1:PORT/``, which is our site, and reload itself there: then the notebook's server sees our cookie,
-whatever SameSite says. So the cookie shows pages that hold nothing secret, and no more. What launches, or gives a
+whichever SameSite it has. So the cookie shows pages that hold nothing secret, and no more. What launches, or gives a
 notebook's token, demands the key in a header or a form: our pages keep it in ``localStorage``, which belongs to
 scheme, host and port, so that no page of another port reads it.
 """
@@ -173,7 +173,7 @@ def leave_localhost(app: Quart, bound: str) -> None:
 
 
 def check_public(binder: Ringbinder) -> None:
-    """Raises ConfigError if others could launch whatever they like: a token, a login or an allow-list is needed."""
+    """Raises ConfigError if others could launch anything: a token, a login or an allow-list is needed."""
     if binder.config.settings.access_token is not None or binder.config.binderhub.auth_enabled:
         return
     loose = [name for name in binder.providers() if not binder.plugins.spec_options(name).allowed_specs]

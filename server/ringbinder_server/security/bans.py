@@ -35,7 +35,7 @@ class Bans:
         """Why this client starts nothing; empty if it may."""
         if any(pattern.search(user_agent) for pattern in self.crawlers):
             return (
-                "Crawlers start nothing here. If this client is none, whoever runs this server can change the "
+                "Crawlers start nothing here. If this client is none, the operator of this server can change the "
                 "option BinderHub.block_build_user_agents."
             )
         return ""

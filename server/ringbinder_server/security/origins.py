@@ -32,9 +32,9 @@ class Asker:
     site: str = ""
     """The Sec-Fetch-Site header."""
     by_cookie: bool = False
-    """Known by what a browser sends along, whoever has made it ask."""
+    """Known by what a browser sends along, no matter which page made it ask."""
     by_script: bool = False
-    """Bears X-Xsrftoken: only a script of this very origin can send that unasked."""
+    """Has X-Xsrftoken: only a script of this origin can send that unasked."""
 
     @property
     def host_name(self) -> str:
@@ -82,7 +82,7 @@ class Guard:
             return ""
         return (
             f"This server is not known by the host name {asker.host!r}, by which it was addressed. "
-            f"Whoever runs it can allow the name in the option Ringbinder.allowed_hosts."
+            f"The operator can allow the name in the option Ringbinder.allowed_hosts."
         )
 
     def refusal(self, asker: Asker) -> str:
@@ -100,23 +100,23 @@ class Guard:
                 return _NOT_BY_HIDDEN_ORIGIN
             return (
                 f"Pages of the origin {asker.origin!r} may not start builds here. "
-                f"Whoever runs this server can allow it in the option BinderHub.cors_allow_origin."
+                f"The operator of this server can allow it in the option BinderHub.cors_allow_origin."
             )
         if asker.site in ("cross-site", "same-site"):
             return (
                 f"Another site's page may not start builds here (Sec-Fetch-Site: {asker.site}). "
-                f"Whoever runs this server can allow that site in the option BinderHub.cors_allow_origin."
+                f"The operator of this server can allow that site in the option BinderHub.cors_allow_origin."
             )
         return ""
 
     def is_own_page(self, asker: Asker) -> bool:
-        """Whether a page of this server, or nobody's page, asks; browsers before 2023, and by http, do not say."""
+        """Whether a page of this server, or no one's page, asks; browsers before 2023, and by http, do not say."""
         if asker.origin:
             return self.is_own(asker)
         return asker.site in ("same-origin", "none") if asker.site else asker.by_script
 
     def is_own(self, asker: Asker) -> bool:
-        """Whether a page of this very server asks. An opaque origin (``null``) is foreign."""
+        """Whether a page of this server asks. An opaque origin (``null``) is foreign."""
         return _plain(asker.origin) in {_plain(f"{asker.scheme}://{asker.host}"), self.own or None}
 
     def cors(self, origin: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ def within(address: str, among: Iterable[Network]) -> bool:
 
 
 def believe(scope: HTTPScope, trusted: Sequence[Network]) -> None:
-    """Puts the client's address and scheme into `scope` as told by a proxy, if that is one of `trusted`.
+    """Puts the client's address and scheme into `scope` as reported by a proxy, if that is one of `trusted`.
 
     The address is the last one of X-Forwarded-For that is no trusted proxy's (what stands before it, anybody
     can have written), else X-Real-Ip. The scheme is X-Scheme, else the last one of X-Forwarded-Proto.

@@ -254,7 +254,7 @@ def test_a_build_that_nobody_watches(site: Site, comes_back: bool) -> None:
     assert run.log.closed is not comes_back
     run.cancel("over")
     site.loop.settle()
-    assert site.end(run).message == ("over\n" if comes_back else "Nobody waits for this build any more.\n")
+    assert site.end(run).message == ("over\n" if comes_back else "No one waits for this build any more.\n")
     site.loop.step(watching.close)
 
 

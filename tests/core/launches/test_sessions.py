@@ -210,7 +210,7 @@ def test_a_take_down_that_fails_is_logged(hall: Hall) -> None:
     hall.work, hall.sessions.take_down = launch_at_once, take_down
     hall.open()
     hall.loop.advance(GRACE)
-    assert hall.trouble == ["a server that no client was told of could not be stopped"]
+    assert hall.trouble == ["a server that no client knows of could not be stopped"]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_answer_in_time_has_no_word(loop: SteppedLoop) -> None:
 
 def test_silence_without_a_client_has_no_word(loop: SteppedLoop) -> None:
     async def work() -> None:
-        with Silence("Nobody waits"):
+        with Silence("No one waits"):
             await asyncio.sleep(100.0)
 
     task = loop.create_task(work())
