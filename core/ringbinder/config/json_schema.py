@@ -138,7 +138,7 @@ def _section(name: str, classes: Iterable[type[Any]]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for cls in classes:
         for option, schema in _properties(cls):
-            properties.setdefault(option, schema)
+            properties.setdefault(option, _or_null(schema))  # another section may have it
     for option in sorted(compat.OPTIONS.get(name, ())):
         properties.setdefault(option, {"description": "BinderHub's; known, but not used by this version."})
     for section, option in compat.GONE:
@@ -155,7 +155,9 @@ def _properties(cls: type[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for attribute in attrs.fields(cls):
         if not attribute.init:
             continue
-        schema = _or_null(of_type(hints[attribute.name]))
+        schema = of_type(hints[attribute.name])
+        if attribute.default is not attrs.NOTHING:
+            schema = _or_null(schema)
         if meaning := attribute.metadata.get("help"):
             schema["description"] = meaning
         if (default := _default(attribute)) is not attrs.NOTHING:

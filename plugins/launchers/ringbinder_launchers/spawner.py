@@ -60,7 +60,7 @@ _VARIABLES = {
 }
 
 _WATCHED = 20.0
-"""Seconds after its start for which a server is watched: if it ends then, that is reported at once, with its last words."""
+"""Seconds for which a new server is watched: if it ends then, that is reported at once, with its last words."""
 _LISTENS = 0.2
 """Seconds from one look at whether it listens to the next."""
 _RUNS = 1.0
