@@ -8,8 +8,8 @@ this machine's folders must lie in one of ``folders``.
 Builds share the folder ``cache``. In it, what comes from one set of channels is kept apart from what comes from any
 other: rattler names a package's folder by the package's name, version and build, and a channel's data by 32 bits of a
 hash, so that one channel could stand in for another. A package without a SHA-256 could not be distinguished from
-another one of the same name: then, as for packages of this machine, all packages are kept in ``own``, which no other build
-sees.
+another one of the same name: then, as for packages of this machine, all packages are kept in ``own``, which no other
+build sees.
 """
 
 from __future__ import annotations
