@@ -92,7 +92,7 @@ def points(group: str) -> list[EntryPoint]:
 async def measured(
     sinks: Sequence[str], launches: int, at_once: int, below: str | None = None
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=below) as folder:
+    with tempfile.TemporaryDirectory(dir=below) as folder, Path("/dev/null").open("w") as nowhere:
         sets = {
             "Ringbinder.builder": "fake",
             "Ringbinder.registry": "fake",
@@ -108,7 +108,7 @@ async def measured(
             sets["EventLog.delivery.raising"] = "{mode: at_least_once, retry_first: 10ms, retry_most: 100ms}"
         config = load((), environ={}, sets=[f"{name}={value}" for name, value in sets.items()])
         log = structlog.wrap_logger(
-            structlog.PrintLogger(Path("/dev/null").open("w")),  # noqa: SIM115
+            structlog.PrintLogger(nowhere),
             wrapper_class=structlog.make_filtering_bound_logger(40),
         )
         async with running(config, log, entry_points=points) as app:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.real("uv")
 DEEP = "#!/usr/bin/env python\nimport os\nfor _ in range(250):\n    os.mkdir('d'); os.chdir('d')\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "code", "message"),
     [

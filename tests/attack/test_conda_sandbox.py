@@ -13,6 +13,7 @@ pytestmark = pytest.mark.real("uv", "bwrap")
 ENVIRONMENT = "channels: ['{url}']\ndependencies: [alpha]\n"
 
 
+@pytest.mark.slow
 async def test_conda_environment_in_a_sandbox_has_a_cache_of_its_own(apart: Embedded, tmp_path: Path) -> None:
     channel = CondaChannel(tmp_path / "channel")
     channel.add_python(whole=True)
@@ -52,6 +53,7 @@ async def test_conda_python_that_is_a_link_elsewhere_is_refused(
     assert sorted(path.name for path in canary.parent.iterdir()) == ["canary"]
 
 
+@pytest.mark.slow
 async def test_conda_package_that_writes_over_its_own_link_stays_inside(
     apart: Embedded, tmp_path: Path
 ) -> None:

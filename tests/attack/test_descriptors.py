@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import pytest
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Program
@@ -49,6 +50,7 @@ def test_descriptor_limit_is_raised(ringbinder: Program, fakes: Sets) -> None:
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_descriptors_exhausted_are_reported_once(ringbinder: Program, fakes: Sets) -> None:
     arguments = ("serve", "--port", 0, *fakes())
     with limited(ringbinder, 120, 120, *arguments) as process, ExitStack() as stack:

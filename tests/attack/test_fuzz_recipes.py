@@ -128,6 +128,7 @@ def test_recipe_of_any_structure_is_understood_or_refused(
     read(tmp_path_factory.mktemp("repo"), name, document.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("unit", REPEATED, ids=ascii)
 def test_recipe_full_of_one_thing_stays_within_memory(tmp_path: Path, name: str, unit: str) -> None:

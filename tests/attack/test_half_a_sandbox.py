@@ -30,6 +30,7 @@ def test_sandbox_for_notebooks_alone_is_a_risk(mode: str) -> None:
         assert load((), environ={}, sets=sets).risks == ()
 
 
+@pytest.mark.slow
 def test_check_doctor_and_start_warn_of_half_a_sandbox(ringbinder: Program) -> None:
     check = ringbinder("config", "check", "--json", *HALF)
     assert RISK in json.loads(check.stdout)["warnings"][0]

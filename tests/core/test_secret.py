@@ -152,6 +152,7 @@ def test_time_is_linear_in_hostile_text(text: str) -> None:
     assert time.process_time() - started < 2, "milliseconds are usual; quadratic time is minutes"
 
 
+@pytest.mark.slow
 def test_secrets_may_come_and_go_in_threads() -> None:
     over = threading.Event()
 

@@ -24,6 +24,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
     done = run("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", DOCS, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

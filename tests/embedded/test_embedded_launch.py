@@ -15,7 +15,7 @@ from attrs import evolve
 from ringbinder.errors import TransientError, UserError
 from ringbinder.model import Image, Server
 from ringbinder.testing import RecordingLog
-from ringbinder.testing.context import descendants, left_over
+from ringbinder.testing.context import descendants
 from ringbinder.testing.kernel import api, open_kernel
 from ringbinder.testing.policy import RecordingTicket
 from ringbinder_embedded.launcher import LocalLauncher
@@ -104,7 +104,7 @@ async def test_a_notebook_from_start_to_stop(embedded: Embedded, monkeypatch: py
         await kernel.close()
         assert await launcher.stop(server)
         assert await launcher.servers() == []
-        assert await left_over(before) == []
+        assert await embedded.left_over(before) == []
         assert not work.exists(), "an unchanged session leaves nothing"
         assert summary(embedded.state, server.id)["kept"] is None
         assert not await launcher.stop(evolve(server, id="unknown"))
@@ -230,7 +230,7 @@ async def test_a_server_that_dies_gives_its_last_words(embedded: Embedded) -> No
     assert caught.value.code == "server-died"
     assert "exit code 9" in caught.value.message
     assert "these are my last words" in caught.value.message
-    assert await left_over(before) == []
+    assert await embedded.left_over(before) == []
     await no_session_left(embedded, launcher, image)
 
 
@@ -241,7 +241,7 @@ async def test_a_server_that_never_answers_is_given_up(embedded: Embedded) -> No
     with pytest.raises(UserError, match="within 1 seconds") as caught:
         await launcher.launch(image, request(), embedded.log)
     assert caught.value.code == "server-slow"
-    assert await left_over(before) == []
+    assert await embedded.left_over(before) == []
     await no_session_left(embedded, launcher, image)
 
 
@@ -257,7 +257,7 @@ async def test_a_cancelled_launch_leaves_nothing(embedded: Embedded) -> None:
     launching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await launching
-    assert await left_over(before) == []
+    assert await embedded.left_over(before) == []
     assert not list((embedded.state / "sessions").glob("*/box/work/started"))
     await no_session_left(embedded, launcher, image)
 
@@ -312,7 +312,7 @@ async def test_a_server_that_ends_by_itself_is_forgotten(embedded: Embedded, tol
         async with api(server) as client, client.post("/api/shutdown") as answer:
             assert answer.status == 200
         await until_ended(embedded, launcher, server)
-        assert await left_over(before) == []
+        assert await embedded.left_over(before) == []
     assert told[server.id] == "it was shut down from within"
 
 

@@ -209,6 +209,7 @@ def package(name: str, extra: str = "") -> dict[str, str]:
     return {"pyproject.toml": project, f"{name}.py": "ANSWER = 42\n"}
 
 
+@pytest.mark.slow
 @pytest.mark.real("uv")
 async def test_packages_of_a_git_server_as_pip_freeze_names_them(
     embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

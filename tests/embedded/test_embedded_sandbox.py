@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from ringbinder.errors import UserError
 from ringbinder.runtime.untrusted import UntrustedTree
-from ringbinder.testing.context import descendants, left_over
+from ringbinder.testing.context import descendants
 from ringbinder.testing.kernel import api, open_kernel
 from ringbinder_embedded import memory
 from ringbinder_embedded.relay import Relay
@@ -61,7 +61,7 @@ async def test_a_notebook_in_bubblewrap(embedded: Embedded, tmp_path: Path) -> N
             await kernel.close()
             await launcher.stop(server)
         assert (work / "data.txt").read_text() == "data\nmore"
-        assert await left_over(before) == []
+        assert await embedded.left_over(before) == []
     assert "in a sandbox (bubblewrap)" in embedded.log.text
     assert "without a sandbox, with the rights of Ringbinder: it is off" in embedded.log.text
     assert embedded.log.text.count("Its image was built without a sandbox") == 1
@@ -118,7 +118,7 @@ async def test_a_notebook_without_network_is_reached_by_its_page_alone(embedded:
             async with api(server) as client, client.get("api/status"):
                 pass
     assert "only its own files to write, no network." in embedded.log.text
-    assert await left_over(before) == []
+    assert await embedded.left_over(before) == []
 
 
 async def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path) -> None:

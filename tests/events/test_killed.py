@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from attrs import define, field
 from ringbinder.secret import Secret
@@ -127,6 +128,7 @@ async def _restart_now_and_then(receiver: Receiver) -> None:
         await receiver.start()
 
 
+@pytest.mark.slow
 async def test_nothing_stored_is_missing_and_duplicates_bear_the_same_id(tmp_path: Path) -> None:
     seed = int(os.environ.get("RINGBINDER_TEST_SEED", random.randrange(10**6)))
     receiver = Receiver(random.Random(seed))

@@ -166,6 +166,7 @@ def test_rubbish_is_moved_aside(path: Path) -> None:
     assert str(aside[0]) == logs[0]["moved_to"]
 
 
+@pytest.mark.slow
 @given(
     damages=st.lists(
         st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=300)), max_size=4
@@ -288,6 +289,7 @@ def _write_many(path: Path, name: str, count: int, start: object) -> None:
     assert logs == []
 
 
+@pytest.mark.slow
 def test_processes_share_one_file(path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Event()

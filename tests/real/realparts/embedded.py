@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 from uuid import uuid4
 
 import attrs
+import psutil
 import pytest
 from attrs import define, field
 from ringbinder.model import Image, LaunchRequest, Plan
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.paths import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
+from ringbinder.testing.context import left_over
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
@@ -57,6 +60,15 @@ class Embedded:
             image = await registry.check(plan, fresh=True)
         assert image is not None
         return image
+
+    async def left_over(self, before: set[psutil.Process]) -> list[str]:
+        """What runs now and did not in `before`, but for what the first launch of all compiles meanwhile."""
+        compiling = {task for task in asyncio.all_tasks() if task.get_name().endswith("JupyterLab")}
+        for task in compiling:
+            task.cancel()
+        if compiling:
+            await asyncio.wait(compiling)
+        return await left_over(before)
 
 
 @pytest.fixture

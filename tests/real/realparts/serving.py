@@ -179,13 +179,13 @@ def serve(tmp_path: Path) -> Serve:
         log = structlog.wrap_logger(
             None, processors=[logged], wrapper_class=structlog.make_filtering_bound_logger(0)
         )
-        sock = listen("127.0.0.1", 0)
-        address = address_of(sock, "127.0.0.1", config.binderhub.base_url)
         # The client outlives the server, so that a test sees what the end of the server brings.
         async with (
             httpx.AsyncClient(trust_env=False, timeout=30) as client,
             running(config, log, build_log=BUILD_LOG) as binder,
         ):
+            sock = listen("127.0.0.1", 0)
+            address = address_of(sock, "127.0.0.1", config.binderhub.base_url)
             held = Gate()
             if gate:
                 binder.plugins.hooks.register(held, "gate", general=True)
