@@ -82,11 +82,11 @@ class BuildStage:
         stages, plan = self.stages, run.plan
         with Silence("The registry has not answered"):
             target = await stages.ask("registry", "target", plan=plan)
-        building = LogWriter(run.append, "building", stages.log_of("builder"))
-        pushing = LogWriter(run.append, "pushing", stages.log_of("registry"))
-        built: Image = await stages.ask("builder", "build", plan=plan, target=target, log=building)
+        with stages.writing("builder", run.append, "building", "The build has printed nothing") as log:
+            built: Image = await stages.ask("builder", "build", plan=plan, target=target, log=log)
         if not built.pushed:
-            await self._push(run, built, target, pushing)
+            with stages.writing("registry", run.append, "pushing", "The push has made no progress") as log:
+                await self._push(run, built, target, log)
         image = await stages.check(plan, fresh=True)
         if image is None:
             problem = f"{plan.image} is not there after a build and a push"

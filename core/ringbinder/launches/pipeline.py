@@ -23,7 +23,7 @@ from ..secret import begin_launch
 from . import image_names as naming
 from .failures import Explainer
 from .reporting import StageEvents
-from .runs import LogWriter, Runs
+from .runs import Runs
 from .sessions import Session
 from .stages import Notify, Stages, Ticket, judged, waiting
 
@@ -157,8 +157,11 @@ class Pipeline:
         request = session.request
         started = time.monotonic()
         session.notify(_LAUNCHING)
-        log = LogWriter(session.notify, "launching", self.stages.log_of("launcher"))
-        with self.services.metrics.launching(request.provider, plan.repo.url):
+        silent = "The server has not answered"
+        with (
+            self.services.metrics.launching(request.provider, plan.repo.url),
+            self.stages.writing("launcher", session.notify, "launching", silent) as log,
+        ):
             server: Server = await self.stages.ask(
                 "launcher", "launch", image=image, request=request, plan=plan, log=log
             )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +20,12 @@ from ..config.settings import RingbinderSettings
 from ..errors import PluginError, Refused
 from ..model import Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
 from ..plugins.caller import HookCaller
-from ..protocol import Event, Log, SinkEvent
+from ..protocol import Event, Log, Phase, SinkEvent
 from ..runtime.log import Logger
 from ..runtime.metrics import Metrics
 from ..runtime.silence import Silence
 from ..secret import redact, redacted
+from .runs import LogWriter
 
 _ANSWERS: Final[Mapping[str, type]] = {
     "resolve": Repo, "check": Image, "target": Target, "build": Image, "push": Image, "launch": Server,
@@ -83,6 +90,18 @@ class Stages:
     def log_of(self, kind: str) -> Logger:
         """The log for a plugin's output; its lines may come from threads, which know no context."""
         return self.log.bind(plugin=self.settings.chosen[kind], **get_contextvars())
+
+    @contextmanager
+    def writing(self, kind: str, append: Notify, phase: Phase, silent: str) -> Iterator[LogWriter]:
+        """The log of a stage; while nothing is written to it, its client reads that it is `silent`."""
+        silence = Silence(silent, lambda text: append(Event(phase, text)))
+
+        def write(event: Event) -> None:
+            silence.received()
+            append(event)
+
+        with silence:
+            yield LogWriter(write, phase, self.log_of(kind))
 
     def describe(self, provider: str) -> ProviderInfo:
         """What a provider reports of itself."""

@@ -16,13 +16,15 @@ _FACTOR: Final = 3.0
 Speak = Callable[[str], None]
 speaker: ContextVar[Speak | None] = ContextVar("speaker", default=None)
 """Gives a line to the client for whom this is done, if there is one."""
+_innermost: ContextVar[Silence | None] = ContextVar("innermost", default=None)
 
 
 @define(eq=False)
 class Silence:
     """While entered, the client reads after 5 s, and then less and less often, that there has been no answer.
 
-    What is done for no client, in no launch's context, says nothing.
+    Of those within each other, only the innermost speaks. What is done for no client, in no launch's context, says
+    nothing.
     """
 
     what: Callable[[], str] | str
@@ -31,9 +33,16 @@ class Silence:
     _since: float = field(default=0.0, init=False)
     _pause: float = field(factory=lambda: _FIRST_SECONDS, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _outer: Silence | None = field(default=None, init=False)
+    _inner: int = field(default=0, init=False)
+    """How many are entered within this one."""
 
     def __enter__(self) -> Silence:
         if self.speak is not None:
+            self._outer = _innermost.get()
+            _innermost.set(self)
+            if self._outer is not None:
+                self._outer._inner += 1
             self._since = asyncio.get_running_loop().time()
             self._wait()
         return self
@@ -43,6 +52,10 @@ class Silence:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            _innermost.set(self._outer)
+            if self._outer is not None:
+                self._outer._inner -= 1
+                self._outer.received()
 
     def received(self) -> None:
         """Starts over: there was an answer, or a part of it."""
@@ -57,7 +70,7 @@ class Silence:
 
     def _due(self) -> None:
         silent = asyncio.get_running_loop().time() - self._since
-        if self.speak is not None and silent >= self._pause:
+        if self.speak is not None and silent >= self._pause and not self._inner:
             what = self.what if isinstance(self.what, str) else self.what()
             self._pause *= _FACTOR
             if what:

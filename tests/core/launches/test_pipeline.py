@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from ringbinder import Image, LaunchRequest, Repo
+from ringbinder.runtime import silence
 
 from .scripted import REPO, REQUEST, SERVER, TOKEN, Script, events, phases
 
@@ -173,3 +174,34 @@ async def test_only_so_many_builds_at_once(script: Script, tmp_path: Path) -> No
     assert sorted(first[0] for first in waited if first) == [
         f"Waiting for another build to end: {before} before this one\n" for before in range(3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("hook", "phase", "words"),
+    [
+        ("build", "building", "The build has printed nothing for"),
+        ("push", "pushing", "The push has made no progress for"),
+        ("launch", "launching", "The server has not answered for"),
+    ],
+)
+async def test_stage_that_is_silent_has_a_word(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, phase: str, words: str
+) -> None:
+    monkeypatch.setattr(silence, "_FIRST_SECONDS", 0.05)
+    spoken = asyncio.Event()
+    usual = {"launch": SERVER}
+
+    async def act(**arguments: Any) -> Any:
+        await spoken.wait()
+        plan = arguments.get("plan")
+        return usual.get(hook) or Image(plan.image if plan else next(iter(script.images)), "oci")
+
+    script.acts[hook] = act
+    async with script.running(tmp_path) as app:
+        session = app.launch(REQUEST)
+        async for batch in session.read():
+            for _, event in batch:
+                if event.phase == phase and event.message.startswith(words):
+                    spoken.set()
+    assert spoken.is_set()
+    assert event.phase == "ready"

@@ -17,37 +17,37 @@ def loop() -> Iterator[SteppedLoop]:
     made.close()
 
 
-async def wait_for(answer: asyncio.Event, said: list[str]) -> None:
-    speaker.set(said.append)
+async def wait_for(answer: asyncio.Event, spoken: list[str]) -> None:
+    speaker.set(spoken.append)
     with Silence("The hub has not answered"):
         await answer.wait()
 
 
 def test_silence_has_a_word_after_five_seconds(loop: SteppedLoop) -> None:
-    reason: list[str] = []
+    spoken: list[str] = []
     answer = asyncio.Event()
-    task = loop.create_task(wait_for(answer, reason))
+    task = loop.create_task(wait_for(answer, spoken))
     loop.advance(4.9)
-    assert reason == []
+    assert spoken == []
     loop.advance(0.1)
-    assert reason == ["The hub has not answered for 5 s.\n"]
+    assert spoken == ["The hub has not answered for 5 s.\n"]
     loop.advance(9.9)
-    assert len(reason) == 1
+    assert len(spoken) == 1
     loop.advance(100.0)
-    assert reason[1:] == ["The hub has not answered for 15 s.\n", "The hub has not answered for 45 s.\n"]
+    assert spoken[1:] == ["The hub has not answered for 15 s.\n", "The hub has not answered for 45 s.\n"]
     answer.set()
     loop.settle()
     assert task.done()
     loop.advance(1000.0)
-    assert len(reason) == 3
+    assert len(spoken) == 3
     assert loop.timers == []
 
 
 def test_answer_in_time_has_no_word(loop: SteppedLoop) -> None:
-    reason: list[str] = []
+    spoken: list[str] = []
 
     async def work() -> None:
-        speaker.set(reason.append)
+        speaker.set(spoken.append)
         with Silence("The log is silent") as silence:
             for _ in range(10):
                 await asyncio.sleep(4.0)
@@ -58,9 +58,9 @@ def test_answer_in_time_has_no_word(loop: SteppedLoop) -> None:
 
     loop.create_task(work())
     loop.advance(45.5)
-    assert reason == ["The log is silent for 5 s.\n"]
+    assert spoken == ["The log is silent for 5 s.\n"]
     loop.advance(6.0)
-    assert reason == ["The log is silent for 5 s.\n"] * 2
+    assert spoken == ["The log is silent for 5 s.\n"] * 2
     loop.advance(1.0)
 
 
@@ -74,3 +74,20 @@ def test_silence_without_a_client_has_no_word(loop: SteppedLoop) -> None:
     assert len(loop.timers) == 1, "that of the sleep"
     loop.advance(100.0)
     assert task.done()
+
+
+def test_silence_within_another_speaks_alone(loop: SteppedLoop) -> None:
+    spoken: list[str] = []
+
+    async def work() -> None:
+        speaker.set(spoken.append)
+        with Silence("The launch is silent"):
+            await asyncio.sleep(4.0)
+            with Silence("The hub is silent"):
+                await asyncio.sleep(7.0)
+            await asyncio.sleep(6.0)
+
+    task = loop.create_task(work())
+    loop.advance(17.0)
+    assert task.done()
+    assert spoken == ["The hub is silent for 5 s.\n", "The launch is silent for 5 s.\n"]
