@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ringbinder.config import binderhub as compat
 
-from .pages import ROOT
+from .pages import PAGES, ROOT, named
 
 DOCS = ROOT / "docs"
 NAMES = yaml.safe_load(Path(__file__).with_name("binderhub-names.yaml").read_text())
@@ -29,6 +29,16 @@ def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
     done = run("-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", DOCS, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "how-to" / "come-from-binderhub.html").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_pictures_have_alt_text_and_both_schemes(page: Path) -> None:
+    for alt, file in re.findall(r"!\[([^\]]*)\]\((?![a-z]+:)([^)]+)\)", page.read_text()):
+        assert len(alt) > 20, f"{file} has no text for those who cannot see it"
+        if file.endswith(".svg") and "badge" not in file:
+            picture = (page.parent / file).read_text()
+            assert "<title>" in picture
+            assert "prefers-color-scheme: dark" in picture, f"{file} is not for a dark page"
 
 
 def test_the_surface_is_the_recorded_one() -> None:
