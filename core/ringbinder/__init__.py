@@ -16,7 +16,9 @@ from .errors import (
     TransientError,
     UserError,
 )
+from .events.query import EventQuery, EventRow
 from .model import (
+    Allowance,
     ArchiveSource,
     Client,
     Diagnosis,
@@ -32,9 +34,11 @@ from .model import (
     Link,
     Plan,
     ProviderInfo,
+    PruneResult,
     Redirect,
     Repo,
     Server,
+    Source,
     Target,
     User,
     Work,
@@ -43,7 +47,11 @@ from .plugins.bases import Builder, Launcher, Plugin, Provider, Registry, Sink
 from .plugins.context import Context
 from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
 from .plugins.hookspecs import Ticket, hookimpl
-from .protocol import Event, Log, SinkEvent
+from .protocol import Event, Log, Phase, SinkEvent
+from .runtime.clock import Clock
+from .runtime.log import Logger
+from .runtime.paths import Paths
+from .runtime.services import Http
 from .secret import Secret, redact
 
 if not TYPE_CHECKING:  # to a type checker, every name would be one
@@ -51,36 +59,45 @@ if not TYPE_CHECKING:  # to a type checker, every name would be one
 
 __all__ = [
     "PLUGIN_API",
+    "Allowance",
     "ArchiveSource",
     "BuildError",
     "Builder",
     "ByteSize",
     "Client",
+    "Clock",
     "ConfigError",
     "Context",
     "Diagnosis",
     "DoiSource",
     "Duration",
     "Event",
+    "EventQuery",
+    "EventRow",
     "EventsRejected",
     "Failure",
     "Finding",
     "FolderSource",
     "GitSource",
     "Health",
+    "Http",
     "Image",
     "ImageKind",
     "LaunchRequest",
     "Launcher",
     "Link",
     "Log",
+    "Logger",
     "NoOptions",
+    "Paths",
+    "Phase",
     "Plan",
     "Plugin",
     "PluginDeprecationWarning",
     "PluginError",
     "Provider",
     "ProviderInfo",
+    "PruneResult",
     "Redirect",
     "Refused",
     "Registry",
@@ -90,6 +107,7 @@ __all__ = [
     "Server",
     "Sink",
     "SinkEvent",
+    "Source",
     "Target",
     "Ticket",
     "TransientError",

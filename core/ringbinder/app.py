@@ -20,7 +20,6 @@ from .errors import PluginError
 from .events.delivery import Delivery
 from .events.emit_rates import EmitRates
 from .events.emitter import Events, hash_key
-from .launches.build_queue import WaitingLine
 from .launches.build_stage import BuildStage
 from .launches.consent import Consents
 from .launches.failures import Explainer
@@ -55,6 +54,7 @@ from .runtime.metrics import Metrics
 from .runtime.paths import Paths
 from .runtime.services import Services
 from .runtime.store import KeptLog
+from .runtime.waiting_line import WaitingLine
 from .secret import redact
 
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."

@@ -73,3 +73,13 @@ def split_domain(text: str) -> tuple[str, str]:
     if slash and (first == "localhost" or "." in first or ":" in first or first != first.lower()):
         return first, rest
     return "", text
+
+
+def docker_hub(host: str) -> bool:
+    """Whether `host` is one of Docker Hub's many names."""
+    return host in ("docker.io", "docker.com") or host.endswith((".docker.io", ".docker.com"))
+
+
+def google(host: str) -> bool:
+    """Whether `host` is one of Google's registries."""
+    return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from attrs import define, field, frozen
 from quart import g, request
 from ringbinder.app import Ringbinder
-from ringbinder.config.import_string import is_named, load_named
 from ringbinder.config.settings import BinderHubSettings
 from ringbinder.errors import UserError
 from ringbinder.launches.links import path_to_open
 from ringbinder.launches.sessions import Session
 from ringbinder.model import Client, LaunchRequest, Link, User
+from ringbinder.runtime.import_string import is_named, load_named
 from werkzeug.datastructures import Headers
 
 from .security.bans import Bans

@@ -104,8 +104,8 @@ def test_registry_follows_the_builder() -> None:
 
 
 async def test_jupyterlab_and_pythons_of_the_sandbox_are_apart(apart: Embedded) -> None:
-    paths, services = apart.context.paths, apart.context.services
+    paths = apart.context.paths
     plain, own = (Uv.of(paths, apart=is_apart) for is_apart in (False, True))
     assert len({plain.cache, own.cache, plain.pythons, own.pythons}) == 4
-    servers = {SharedServer((), uv, services, uv is own).entry.folder for uv in (plain, own)}
+    servers = {SharedServer((), uv, apart.context, uv is own).entry.folder for uv in (plain, own)}
     assert len(servers) == 2

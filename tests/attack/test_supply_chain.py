@@ -111,8 +111,8 @@ def test_the_shared_jupyterlab_is_listed_without_what_it_does_not_need() -> None
 
 
 def shared(tmp_path: Path, *requirements: str) -> jupyter.SharedServer:
-    services = make_context(tmp_path, "local").services
-    return jupyter.SharedServer(requirements, Uv.of(services.paths), services)
+    context = make_context(tmp_path, "local")
+    return jupyter.SharedServer(requirements, Uv.of(context.paths), context)
 
 
 def test_the_shared_jupyterlab_is_another_with_another_list(
@@ -139,7 +139,7 @@ async def test_a_package_with_another_hash_is_not_installed(
         await server.get(RecordingLog())
     assert caught.value.code == "server-not-installed"
     assert server.entry.read() is None
-    await server.services.close()
+    await server.context.services.close()
 
 
 def test_images_of_others_have_a_digest(locks: ModuleType) -> None:

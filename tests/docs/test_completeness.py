@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +39,13 @@ def test_every_hook() -> None:
     assert [
         name for name, hook in hooks.items() if f"{name}(" not in reported or not inspect.getdoc(hook)
     ] == []
+
+
+def test_every_tool_that_plugins_may_import() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    imports = next(part for part in contracts if part["name"].startswith("plugins import only"))["ignore_imports"]
+    tools = re.findall(r"^\| `(ringbinder\.[\w.]+)`", page("api"), re.MULTILINE)
+    assert sorted(f"** -> {module}" for module in [*tools, "ringbinder.process"]) == sorted(imports)
 
 
 def test_every_event_and_field() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from ..image_reference import split_domain
+from ..image_reference import docker_hub, google, split_domain
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -292,16 +292,6 @@ def registry_hosts(sections: Sections, registry_url: str = "") -> dict[str, str]
         "registry.url": _url_host(registry_url),
     }
     return {source: host for source, host in named.items() if host}
-
-
-def docker_hub(host: str) -> bool:
-    """Whether `host` is one of Docker Hub's many names."""
-    return host in ("docker.io", "docker.com") or host.endswith((".docker.io", ".docker.com"))
-
-
-def google(host: str) -> bool:
-    """Whether `host` is one of Google's registries."""
-    return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))
 
 
 def registry_defaults(registry: Mapping[str, Any], sections: Sections) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from attrs import frozen, validators
 
+from ..runtime.import_string import is_named
 from ..runtime.patterns import Pattern
 from ..secret import Secret
-from .import_string import is_named
 from .options import ByteSize, Duration, option
 
 _CRAWLERS = tuple(

@@ -15,7 +15,7 @@ from ..protocol import Event
 from ..runtime.services import Services
 from ..runtime.silence import Silence, speaker
 from ..runtime.store import KeptLog, Outcome
-from .build_queue import WaitingLine
+from ..runtime.waiting_line import WaitingLine
 from .failures import Explainer
 from .reporting import StageEvents
 from .runs import LogWriter, Run

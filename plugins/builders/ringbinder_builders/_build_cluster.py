@@ -8,9 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.errors import ConfigError, RingbinderError
-from ringbinder.runtime.clock import Clock
-from ringbinder.runtime.log import Logger
+from ringbinder import Clock, ConfigError, Logger, RingbinderError
 from ringbinder_cluster.client import ApiError, Cluster, Json
 from ringbinder_cluster.logs import LogTimes
 from ringbinder_cluster.watching import PodWatch, finished, labels_of, uid_of

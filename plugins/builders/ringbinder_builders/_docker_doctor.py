@@ -6,9 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ringbinder import process
-from ringbinder.errors import PluginError, TransientError
-from ringbinder.model import Finding
+from ringbinder import Finding, PluginError, TransientError, process
 
 from ._docker_engine import DockerEngine
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.errors import PluginError, TransientError
-from ringbinder.secret import redact
+from ringbinder import PluginError, TransientError, redact
 
 _SECONDS: Final = 60.0
 _NO_ANSWER: Final = 900  # aiodocker's, where no one listens

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from attrs import frozen, validators
-from ringbinder.config.options import Duration, option
+from ringbinder import Duration, option
 
 from .repo2docker import BuildExecutorOptions
 

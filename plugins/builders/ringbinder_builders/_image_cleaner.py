@@ -10,9 +10,7 @@ import os
 from collections.abc import Sequence
 
 from attrs import frozen
-from ringbinder.errors import TransientError, UserError
-from ringbinder.model import Image, PruneResult
-from ringbinder.runtime.clock import Clock
+from ringbinder import Clock, Image, PruneResult, TransientError, UserError
 
 from ._docker_engine import BuiltImage, DockerEngine
 from ._docker_options import ImageCleanerOptions

@@ -7,8 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from ringbinder.errors import PluginError, TransientError
-from ringbinder.model import Finding
+from ringbinder import Finding, PluginError, TransientError
 from ringbinder_cluster.access import POD_WATCH, Right, findings
 from ringbinder_cluster.client import ApiError, Cluster, Patience
 

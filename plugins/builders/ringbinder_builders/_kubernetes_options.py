@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from attrs import frozen, validators
-from ringbinder.config.options import ByteSize, Duration, option
+from ringbinder import ByteSize, Duration, option
 
 from .repo2docker import BuildExecutorOptions
 

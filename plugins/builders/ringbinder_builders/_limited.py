@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ringbinder import process
-from ringbinder.errors import BuildError
+from ringbinder import BuildError, process
 
 _GRACE: Final = 5.0
 

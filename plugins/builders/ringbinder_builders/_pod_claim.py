@@ -10,8 +10,7 @@ import secrets
 from collections.abc import Mapping
 
 from attrs import define, field
-from ringbinder.model import Plan, Target
-from ringbinder.protocol import Log
+from ringbinder import Log, Plan, Target
 from ringbinder_cluster.client import ApiError, Json
 from ringbinder_cluster.watching import POD, finished, uid_of
 

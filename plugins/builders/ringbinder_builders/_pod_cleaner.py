@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ringbinder.errors import RingbinderError
+from ringbinder import RingbinderError
 from ringbinder.runtime.loops import Loop
 from ringbinder_cluster.client import ApiError
 from ringbinder_cluster.watching import finished

@@ -7,8 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from attrs import define, field
-from ringbinder.errors import BuildError, RingbinderError, UserError
-from ringbinder.protocol import Log, Phase
+from ringbinder import BuildError, Log, Phase, RingbinderError, UserError
 from ringbinder.runtime.silence import Silence
 from ringbinder_cluster.client import SILENT, ApiError, Json
 from ringbinder_cluster.logs import PodLog

@@ -12,8 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
-from ringbinder.model import GitSource, Plan
-from ringbinder.secret import Secret
+from ringbinder import GitSource, Plan, Secret
 
 from ._kubernetes_options import KubernetesBuildOptions
 from .repo2docker import git_configuration

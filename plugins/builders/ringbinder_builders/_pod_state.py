@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ringbinder.errors import BuildError, RingbinderError, TransientError, UserError
+from ringbinder import BuildError, RingbinderError, TransientError, UserError
 
 from ._pod_manifest import ATTEMPT, BUILDER, IMAGE
 

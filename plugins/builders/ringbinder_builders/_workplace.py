@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
-from ringbinder.errors import ConfigError
+from ringbinder import ConfigError, Secret
 from ringbinder.runtime.tempfolder import temporary_folder
-from ringbinder.secret import Secret
 
 from .repo2docker import git_configuration
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from attrs import evolve
+from ringbinder import BuildError, Diagnosis, Failure
 from ringbinder.causes import Cause, excerpt, first_known
-from ringbinder.errors import BuildError
-from ringbinder.model import Diagnosis, Failure
 from ringbinder.runtime.patterns import Regex
 
 _MARK: Final = Regex(r"^\s*(?:#\d+\s+(?:[\d.]+\s+)?)?(?:ERROR: |Error: |error: |E: )?")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from attrs import define, field
-from ringbinder import process
-from ringbinder.errors import BuildError, ConfigError, PluginError, TransientError
-from ringbinder.model import (
+from ringbinder import (
+    Builder,
+    BuildError,
+    ConfigError,
+    Context,
     Diagnosis,
     Failure,
     Finding,
@@ -22,16 +24,18 @@ from ringbinder.model import (
     Health,
     Image,
     ImageKind,
+    Log,
+    Phase,
     Plan,
+    PluginError,
     PruneResult,
+    Secret,
     Target,
+    TransientError,
+    process,
 )
-from ringbinder.plugins.bases import Builder
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log, Phase
 from ringbinder.runtime.loops import Loop
 from ringbinder.runtime.tempfolder import sweep
-from ringbinder.secret import Secret
 
 from . import _docker_doctor, _limited, causes
 from ._docker_engine import DockerEngine, address

@@ -7,11 +7,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from ringbinder.errors import PluginError, TransientError
-from ringbinder.model import Diagnosis, Failure, Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Builder
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import (
+    Builder,
+    Context,
+    Diagnosis,
+    Failure,
+    Finding,
+    Health,
+    Image,
+    ImageKind,
+    Log,
+    Plan,
+    PluginError,
+    Target,
+    TransientError,
+)
 from ringbinder.runtime.silence import Silence
 from ringbinder_cluster.client import SILENT, Cluster, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes

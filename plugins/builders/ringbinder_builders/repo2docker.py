@@ -13,12 +13,19 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
-from ringbinder.config.options import option
-from ringbinder.errors import UserError
-from ringbinder.model import ArchiveSource, DoiSource, GitSource, Plan, Source
-from ringbinder.protocol import Log, Phase
+from ringbinder import (
+    ArchiveSource,
+    DoiSource,
+    GitSource,
+    Log,
+    Phase,
+    Plan,
+    Secret,
+    Source,
+    UserError,
+    option,
+)
 from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.secret import Secret
 
 from .push_text import PushText
 

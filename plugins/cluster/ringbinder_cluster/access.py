@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attrs import frozen
-from ringbinder.model import Finding
+from ringbinder import Finding
 
 from .client import ApiError, Cluster
 

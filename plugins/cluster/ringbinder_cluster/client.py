@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from attrs import define, frozen
-from ringbinder.errors import PluginError, TransientError
+from ringbinder import PluginError, TransientError, redact
 from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json, parse_json_aside
 from ringbinder.runtime.silence import Silence
-from ringbinder.secret import redact
 
 if TYPE_CHECKING:
     import aiohttp

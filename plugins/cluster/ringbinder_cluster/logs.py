@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from attrs import define, field, frozen
-from ringbinder.errors import TransientError
-from ringbinder.runtime.log import Logger
+from ringbinder import Logger, TransientError
 
 from .client import ApiError, Cluster, Unreachable
 

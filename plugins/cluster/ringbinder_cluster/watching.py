@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
-from ringbinder.errors import RingbinderError
+from ringbinder import Clock, Logger, RingbinderError
 from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json
-from ringbinder.runtime.clock import Clock
-from ringbinder.runtime.log import Logger
 from ringbinder.runtime.loops import Loop
 
 from .client import ApiError, Cluster, Json, Unreachable, read_json

@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from attrs import frozen
-from ringbinder.config.options import ByteSize, Duration, option
-from ringbinder.errors import BuildError, UserError
-from ringbinder.model import Diagnosis, Failure, Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Builder
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import (
+    Builder,
+    BuildError,
+    ByteSize,
+    Context,
+    Diagnosis,
+    Duration,
+    Failure,
+    Image,
+    ImageKind,
+    Log,
+    Plan,
+    Target,
+    UserError,
+    option,
+)
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from . import causes, recipe, scripts

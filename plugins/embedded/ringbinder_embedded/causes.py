@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from attrs import evolve
+from ringbinder import Diagnosis
 from ringbinder.causes import Cause, excerpt, first_known
-from ringbinder.model import Diagnosis
 from ringbinder.runtime.patterns import Regex
 
 # uv marks a chain of causes with "cause:" (since 0.12) or with box drawing before it.

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from attrs import evolve, frozen
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.bounded import MalformedError, excerpt, parse_yaml
 
 # What conda means by the channel "defaults".

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import Factory, field, frozen
-from ringbinder.errors import BuildError, UserError
+from ringbinder import BuildError, UserError
 from ringbinder.runtime.bounded import LOCK_BYTES, RECIPE_BYTES
 from ringbinder.runtime.statefile import write_state
 from ringbinder.runtime.untrusted import UntrustedError

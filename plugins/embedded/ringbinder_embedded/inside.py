@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.bounded import (
     LOCK_BYTES,
     MAX_LOCK_VALUES,

@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder import process
-from ringbinder.errors import TransientError, UserError
-from ringbinder.protocol import Log
+from ringbinder import Context, Log, Secret, TransientError, UserError, process, redact
 from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.services import Services
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
-from ringbinder.secret import Secret, redact
 
 from . import wholeness
 from .causes import telling_line
@@ -65,7 +61,7 @@ class SharedServer:
     requirements: tuple[str, ...]
     """What to install in place of what `LOCK` lists, if anything."""
     uv: Uv
-    services: Services
+    context: Context
     apart: bool = False
     """Made apart from the one that code outside of a sandbox could have changed."""
     _lock_digest: str = field(factory=lambda: hashlib.sha256(LOCK.read_bytes()).hexdigest(), init=False)
@@ -79,12 +75,12 @@ class SharedServer:
         own = [*sorted(self.requirements), *(f"without {package}" for package in LEFT_OUT)]
         name = " ".join([python, *(own if self.requirements else ("locked", self._lock_digest))])
         name += " sandbox" if self.apart else ""
-        return Store(self.services.paths.state / "server").entry(name)
+        return Store(self.context.paths.state / "server").entry(name)
 
     def prepare(self) -> None:
         """Begins to make it in the background, if it is not there."""
         if self.entry.read() is None and (self._making is None or self._making.done()):
-            self._making = self.services.tasks.start(self._make(), "prepare JupyterLab")
+            self._making = self.context.tasks.start(self._make(), "prepare JupyterLab")
 
     async def get(self, log: Log) -> Entry:
         """The environment. Raises `UserError` (``server-not-installed``) if it cannot be made."""
@@ -101,7 +97,7 @@ class SharedServer:
         if not lack:
             return False
         log.line(f"The shared JupyterLab is damaged: {lack}. It is installed again.\n")
-        self.services.log.warning("shared JupyterLab damaged, installing it again", damage=lack)
+        self.context.log.warning("shared JupyterLab damaged, installing it again", damage=lack)
         async with entry.locked(on_wait=lambda: None):
             if await self._damage():  # not yet done by another launch
                 await entry.start_over()
@@ -118,7 +114,7 @@ class SharedServer:
     def settle(self) -> None:
         """Begins what the first notebook need not wait for: all is compiled, and reaches the disk."""
         if self._settling is None:
-            self._settling = self.services.tasks.start(self._settle(), "compile JupyterLab")
+            self._settling = self.context.tasks.start(self._settle(), "compile JupyterLab")
 
     async def _make(self) -> None:
         entry = self.entry
@@ -140,7 +136,7 @@ class SharedServer:
             await asyncio.to_thread(entry.publish)
         # Compiles most of what a start imports, usually while the image is still being built.
         modules = "jupyterlab.labapp, notebook.app, nbgitpuller"
-        self.services.tasks.start(self._run_python("-c", f"import {modules}"), "import JupyterLab")
+        self.context.tasks.start(self._run_python("-c", f"import {modules}"), "import JupyterLab")
 
     def _packages(self, home: Path) -> list[str | Path]:
         if not self.requirements:

@@ -12,16 +12,25 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from attrs import define, evolve, field, frozen
-from ringbinder.config.options import ByteSize, Duration, option
-from ringbinder.errors import TransientError, UserError
-from ringbinder.launches.build_queue import WaitingLine
-from ringbinder.model import Image, ImageKind, LaunchRequest, Server, Work
-from ringbinder.plugins.bases import Launcher
-from ringbinder.plugins.context import Context
-from ringbinder.plugins.hookspecs import Ticket
-from ringbinder.protocol import Log
+from ringbinder import (
+    ByteSize,
+    Context,
+    Duration,
+    Image,
+    ImageKind,
+    Launcher,
+    LaunchRequest,
+    Log,
+    Secret,
+    Server,
+    Ticket,
+    TransientError,
+    UserError,
+    Work,
+    option,
+)
 from ringbinder.runtime.untrusted import UntrustedError
-from ringbinder.secret import Secret
+from ringbinder.runtime.waiting_line import WaitingLine
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer
@@ -99,7 +108,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         super().__init__(config, context)
         apart = config.sandbox == "required"
         uv = Uv.of(context.paths, config.uv_cache, config.pass_environment, apart=apart)
-        self._shared = SharedServer(config.server_requirements, uv, context.services, apart)
+        self._shared = SharedServer(config.server_requirements, uv, context, apart)
         self._running: dict[str, _Running] = {}
         self._sandbox = Sandbox(
             config.sandbox, context.paths, "LocalLauncher.sandbox", config.sandbox_network

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder import process
-from ringbinder.errors import BuildError
-from ringbinder.protocol import Log
+from ringbinder import BuildError, Log, process
 from ringbinder.runtime.loops import summary
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.bounded import MAX_LOCK_VALUES, MalformedError, excerpt, parse_json, parse_toml
 
 _PYPI: Final = re.compile(r"https?://pypi\.(?:python\.)?org/simple/?")

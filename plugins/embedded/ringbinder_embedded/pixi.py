@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.bounded import MalformedError, excerpt, parse_toml
 
 from .condafile import CondaPackages

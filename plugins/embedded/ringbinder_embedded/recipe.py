@@ -14,7 +14,7 @@ import re
 from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.bounded import RECIPE_BYTES, MalformedError, excerpt, parse_toml
 from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
 

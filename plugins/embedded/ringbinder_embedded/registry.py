@@ -8,12 +8,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import UserError
-from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Registry
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import Context, Image, ImageKind, Log, Plan, Registry, Target, UserError, option
 
 from .sandbox import Mode, Sandbox, was_sandboxed
 from .store import Entry, images

@@ -9,7 +9,7 @@ import stat
 from typing import Final
 
 from attrs import define, field
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.untrusted import UntrustedTree
 
 _CHUNK: Final = 65536

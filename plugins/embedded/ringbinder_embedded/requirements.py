@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from attrs import define, field
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.bounded import MAX_VALUES, excerpt
 
 from . import recipe

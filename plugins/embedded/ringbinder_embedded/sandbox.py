@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from attrs import define, field
-from ringbinder import process
-from ringbinder.errors import UserError
-from ringbinder.runtime.paths import Paths
+from ringbinder import Paths, UserError, process
 
 from .store import Entry
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ringbinder import process
-from ringbinder.errors import UserError
+from ringbinder import UserError, process
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 _HEAD_BYTES: Final = 1024

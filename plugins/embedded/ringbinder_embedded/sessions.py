@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder import process
-from ringbinder.errors import UserError
+from ringbinder import UserError, process
 from ringbinder.runtime.private import make_private
 from ringbinder.runtime.statefile import read_state, sync_state, write_state
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree

@@ -13,9 +13,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from attrs import frozen
-from ringbinder import process
-from ringbinder.errors import UserError
-from ringbinder.runtime.paths import Paths
+from ringbinder import Paths, UserError, process
 
 _LIST_SECONDS = 60
 _LOGIN: Final = re.compile("UV_INDEX_(.+)_(USERNAME|PASSWORD)")

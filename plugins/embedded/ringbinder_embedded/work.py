@@ -14,9 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from ringbinder import process
-from ringbinder.errors import UserError
-from ringbinder.model import Work
+from ringbinder import UserError, Work, process
 from ringbinder.runtime.tempfolder import temporary_folder
 from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
 

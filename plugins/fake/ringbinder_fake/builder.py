@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from attrs import frozen
-from ringbinder.config.options import ByteSize, Duration, option
-from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Builder
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import Builder, ByteSize, Context, Duration, Image, ImageKind, Log, Plan, Target, option
 
 from .faults import FakeOptions, Faults
 

@@ -6,8 +6,7 @@ import asyncio
 from typing import Literal, get_args
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import BuildError, TransientError, UserError
+from ringbinder import BuildError, TransientError, UserError, option
 
 FailingHook = Literal["resolve", "check", "target", "build", "push", "launch"]
 Fault = Literal["user", "transient", "bug", "hang"]

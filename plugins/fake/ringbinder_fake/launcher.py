@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder.config.options import Duration, option
-from ringbinder.model import Image, ImageKind, LaunchRequest, Server
-from ringbinder.plugins.bases import Launcher
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
-from ringbinder.secret import Secret
+from ringbinder import (
+    Context,
+    Duration,
+    Image,
+    ImageKind,
+    Launcher,
+    LaunchRequest,
+    Log,
+    Secret,
+    Server,
+    option,
+)
 
 from .faults import FakeOptions, Faults
 

@@ -10,12 +10,18 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from attrs import frozen
-from ringbinder.config.options import Duration, option
-from ringbinder.errors import UserError
-from ringbinder.model import GitSource, LaunchRequest, ProviderInfo, Repo
-from ringbinder.plugins.bases import Provider
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import (
+    Context,
+    Duration,
+    GitSource,
+    LaunchRequest,
+    Log,
+    Provider,
+    ProviderInfo,
+    Repo,
+    UserError,
+    option,
+)
 
 from .faults import FakeOptions, Faults
 

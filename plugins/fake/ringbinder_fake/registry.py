@@ -8,11 +8,7 @@ from typing import Any, ClassVar, Final
 
 import attrs
 from attrs import frozen
-from ringbinder.config.options import ByteSize, Duration, option
-from ringbinder.model import Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Registry
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import ByteSize, Context, Duration, Image, ImageKind, Log, Plan, Registry, Target, option
 
 from .faults import FakeOptions, Faults
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from attrs import define, evolve, frozen
-from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError
+from ringbinder import Clock, ConfigError, Http, Refused, RingbinderError, Secret, TransientError, redact
 from ringbinder.runtime.bounded import (
     MAX_LOCK_VALUES,
     MalformedError,
@@ -20,10 +20,7 @@ from ringbinder.runtime.bounded import (
     parse_json,
     parse_json_aside,
 )
-from ringbinder.runtime.clock import Clock
-from ringbinder.runtime.services import Http
 from ringbinder.runtime.silence import Silence
-from ringbinder.secret import Secret, redact
 
 _REQUEST_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from ringbinder.errors import RingbinderError
-from ringbinder.model import Finding
+from ringbinder import Finding, RingbinderError
 
 from ._api import HubApi
 from ._login import exchange

@@ -11,8 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ringbinder.errors import Refused, RingbinderError
-from ringbinder.secret import redact
+from ringbinder import Refused, RingbinderError, redact
 
 Hook = Callable[..., Any]
 

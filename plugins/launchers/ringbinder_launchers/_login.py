@@ -15,10 +15,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from attrs import Factory, define, field, frozen
-from ringbinder.errors import Refused, RingbinderError, TransientError
-from ringbinder.model import Redirect, User
+from ringbinder import Redirect, Refused, RingbinderError, Secret, TransientError, User, redact
 from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.secret import Secret, redact
 
 from ._api import HubApi
 from ._options import HubOptions

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import attrs
 from attrs import frozen, validators
-from ringbinder.config.options import Duration, option
-from ringbinder.secret import Secret
+from ringbinder import Duration, Secret, option
 
 
 def with_slash(url: str) -> str:

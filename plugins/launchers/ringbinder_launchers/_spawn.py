@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
-from ringbinder.protocol import Log
+from ringbinder import ConfigError, Log, Refused, RingbinderError, Secret, TransientError, UserError, redact
 from ringbinder.runtime.bounded import excerpt
 from ringbinder.runtime.silence import Silence
-from ringbinder.secret import Secret, redact
 
 from ._api import HubApi, Reply, parsed
 from ._places import Place

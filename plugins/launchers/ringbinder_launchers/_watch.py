@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from ringbinder.plugins.context import Context
+from ringbinder import Context, Secret
 from ringbinder.runtime.loops import Loop
-from ringbinder.secret import Secret
 
 from ._api import HubApi
 from ._places import Place

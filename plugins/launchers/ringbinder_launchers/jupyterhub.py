@@ -9,24 +9,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
-from ringbinder.config.import_string import load_named
-from ringbinder.errors import ConfigError, Refused, RingbinderError, TransientError, UserError
-from ringbinder.model import (
+from ringbinder import (
+    ConfigError,
+    Context,
     Finding,
     Health,
     Image,
     ImageKind,
+    Launcher,
     LaunchRequest,
+    Log,
     Plan,
     Redirect,
+    Refused,
+    RingbinderError,
+    Secret,
     Server,
+    TransientError,
     User,
+    UserError,
 )
-from ringbinder.plugins.bases import Launcher
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder.runtime.import_string import load_named
 from ringbinder.runtime.loops import Loop
-from ringbinder.secret import Secret
 
 from . import _doctor
 from ._api import USER, HubApi, user_path

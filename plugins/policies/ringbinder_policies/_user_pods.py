@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder.errors import TransientError
-from ringbinder.plugins.context import Context
+from ringbinder import Context, TransientError
 from ringbinder.runtime.loops import Loop
 from ringbinder_cluster.client import Cluster, Json, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes, finished, labels_of

@@ -9,13 +9,19 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Final, Literal
 
 from attrs import define, field, frozen, validators
-from ringbinder.config.options import Duration, option
+from ringbinder import (
+    Context,
+    Duration,
+    Health,
+    Plugin,
+    PluginError,
+    Refused,
+    Repo,
+    RingbinderError,
+    Ticket,
+    option,
+)
 from ringbinder.config.specs import same_repository
-from ringbinder.errors import PluginError, Refused, RingbinderError
-from ringbinder.model import Health, Repo
-from ringbinder.plugins.bases import Plugin
-from ringbinder.plugins.context import Context
-from ringbinder.plugins.hookspecs import Ticket
 from ringbinder.runtime.caching import SingleFlight
 from ringbinder_cluster.client import Patience
 from ringbinder_cluster.watching import WatchTimes

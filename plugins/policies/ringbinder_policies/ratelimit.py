@@ -10,12 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Final
 
 from attrs import frozen, validators
-from ringbinder.config.options import Duration, option
-from ringbinder.errors import Refused
-from ringbinder.model import Allowance, LaunchRequest
-from ringbinder.plugins.bases import Plugin
-from ringbinder.plugins.context import Context
-from ringbinder.plugins.hookspecs import Ticket
+from ringbinder import Allowance, Context, Duration, LaunchRequest, Plugin, Refused, Ticket, option
 
 _MOST_CLIENTS: Final = 100_000
 

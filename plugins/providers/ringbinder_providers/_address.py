@@ -8,9 +8,8 @@ from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from attrs import frozen
+from ringbinder import Secret, UserError
 from ringbinder.config.specs import shown as shown  # the providers have it from here
-from ringbinder.errors import UserError
-from ringbinder.secret import Secret
 
 PROTOCOLS: Final = frozenset({"http", "https", "git", "ssh"})
 """BinderHub's default of `GitRepoProvider.allowed_protocols`."""

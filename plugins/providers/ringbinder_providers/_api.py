@@ -8,11 +8,9 @@ from math import inf
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
-from ringbinder.errors import TransientError
-from ringbinder.plugins.context import Context
+from ringbinder import Context, TransientError, redact
 from ringbinder.runtime.bounded import MalformedError, parse_json_aside
 from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.secret import redact
 
 from ._patience import Patience
 

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 
 from ._address import shown

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from ringbinder.errors import PluginError
-from ringbinder.model import GitSource, Repo
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import Context, GitSource, Log, PluginError, Repo
 
 from ._git import Access, Git
 from ._policy import RepoOptions, SpecProvider

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringbinder.secret import Secret
+from ringbinder import Secret
 
 _KEYS = frozenset({"username", "password"})
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from attrs import evolve, frozen
-from ringbinder.errors import UserError
-from ringbinder.model import FolderSource
+from ringbinder import FolderSource, UserError
 from ringbinder.runtime.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
 
 from . import _mirror

@@ -13,10 +13,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, evolve, frozen
-from ringbinder import process
-from ringbinder.errors import PluginError, UserError
+from ringbinder import PluginError, Secret, UserError, process
 from ringbinder.runtime.tempfolder import temporary_folder
-from ringbinder.secret import Secret
 
 from . import _mirror
 from ._address import PROTOCOLS, shown

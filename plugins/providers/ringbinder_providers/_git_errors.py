@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from ringbinder import RingbinderError, TransientError, UserError
 from ringbinder.causes import Cause, excerpt, first_known
-from ringbinder.errors import RingbinderError, TransientError, UserError
 from ringbinder.runtime.patterns import Regex
 
 from ._address import SHORT_SHA, parse, shown

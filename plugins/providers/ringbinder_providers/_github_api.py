@@ -11,9 +11,7 @@ from weakref import WeakKeyDictionary, ref
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry, Gauge
-from ringbinder.errors import TransientError, UserError
-from ringbinder.plugins.context import Context
-from ringbinder.secret import Secret
+from ringbinder import Context, Secret, TransientError, UserError
 
 from ._address import shown
 from ._api import Answer, Api, TokenRefused, number

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import TransientError
-from ringbinder.model import Finding
-from ringbinder.plugins.context import Context
-from ringbinder.secret import Secret
+from ringbinder import Context, Finding, Secret, TransientError, option
 
 from ._credentials import lines_of
 from ._github_api import GitHubApi, authorization

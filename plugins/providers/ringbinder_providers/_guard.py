@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from attrs import field, frozen
-from ringbinder.errors import TransientError, UserError
-from ringbinder.runtime.services import Http
+from ringbinder import Http, TransientError, UserError
 
 from ._address import shown
 

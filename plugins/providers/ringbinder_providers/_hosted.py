@@ -9,11 +9,17 @@ from typing import ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder.config.options import Duration, option
-from ringbinder.errors import PluginError, TransientError, UserError
-from ringbinder.model import Finding, Repo
-from ringbinder.plugins.context import Context
-from ringbinder.secret import Secret
+from ringbinder import (
+    Context,
+    Duration,
+    Finding,
+    PluginError,
+    Repo,
+    Secret,
+    TransientError,
+    UserError,
+    option,
+)
 
 from ._address import shown
 from ._api import Api, TokenRefused

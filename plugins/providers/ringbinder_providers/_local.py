@@ -9,8 +9,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
-from ringbinder.errors import UserError
-from ringbinder.model import FolderSource, GitSource, Link
+from ringbinder import FolderSource, GitSource, Link, UserError
 
 from . import _folder
 from ._address import FULL_SHA, escaped, invalid, shown

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder.errors import UserError
+from ringbinder import UserError
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from ._address import shown

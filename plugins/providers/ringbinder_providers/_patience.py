@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from attrs import frozen
-from ringbinder.errors import TransientError
-from ringbinder.runtime.clock import Clock
+from ringbinder import Clock, TransientError
 
 _LONGEST_WAIT: Final = 10.0
 """Seconds. A longer wait that a server asks for is reported instead of being waited for."""

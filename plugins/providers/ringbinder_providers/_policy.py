@@ -6,12 +6,8 @@ from abc import abstractmethod
 from typing import TypeVar
 
 from attrs import frozen, validators
-from ringbinder.config.options import Duration, option
+from ringbinder import Context, Duration, LaunchRequest, Provider, Repo, Secret, option
 from ringbinder.config.specs import SpecOptions
-from ringbinder.model import LaunchRequest, Repo
-from ringbinder.plugins.bases import Provider
-from ringbinder.plugins.context import Context
-from ringbinder.secret import Secret
 
 from ._credentials import normalized
 from ._guard import Guard

@@ -11,9 +11,7 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import urljoin
 
 from attrs import define, field, frozen
-from ringbinder.errors import TransientError, UserError
-from ringbinder.runtime.services import Http
-from ringbinder.secret import redact
+from ringbinder import Http, TransientError, UserError, redact
 
 from ._address import shown
 from ._archive import inside

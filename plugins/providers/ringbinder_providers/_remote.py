@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import define, field, frozen
-from ringbinder.errors import TransientError, UserError
-from ringbinder.model import GitSource
-from ringbinder.protocol import Log
+from ringbinder import GitSource, Log, TransientError, UserError
 from ringbinder.runtime.caching import SingleFlight
 from ringbinder.runtime.untrusted import UntrustedTree
 

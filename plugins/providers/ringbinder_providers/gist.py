@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import Refused, TransientError, UserError
-from ringbinder.model import GitSource, LaunchRequest, Link, ProviderInfo, Repo
+from ringbinder import (
+    GitSource,
+    LaunchRequest,
+    Link,
+    ProviderInfo,
+    Refused,
+    Repo,
+    TransientError,
+    UserError,
+    option,
+)
 
 from ._address import FULL_SHA, decoded, invalid, ref_name, shown
 from ._github_host import GitHubHosted, GitHubHostOptions

@@ -10,14 +10,23 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder import process
-from ringbinder.config.options import ByteSize, option
-from ringbinder.errors import UserError
-from ringbinder.model import Finding, FolderSource, GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.plugins.context import Context
-from ringbinder.plugins.hookspecs import hookimpl
-from ringbinder.protocol import Log
-from ringbinder.secret import Secret
+from ringbinder import (
+    ByteSize,
+    Context,
+    Finding,
+    FolderSource,
+    GitSource,
+    LaunchRequest,
+    Link,
+    Log,
+    ProviderInfo,
+    Repo,
+    Secret,
+    UserError,
+    hookimpl,
+    option,
+    process,
+)
 
 from . import _local
 from ._address import PROTOCOLS, decoded, escaped, invalid, parse, ref_name, shown

@@ -9,9 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import UserError
-from ringbinder.model import GitSource, LaunchRequest, Link, ProviderInfo, Repo
+from ringbinder import GitSource, LaunchRequest, Link, ProviderInfo, Repo, UserError, option
 
 from ._address import FULL_SHA, decoded, invalid, ref_name, shown
 from ._github_host import GitHubHosted, GitHubHostOptions

@@ -9,11 +9,18 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import TransientError
-from ringbinder.model import Finding, GitSource, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.plugins.context import Context
-from ringbinder.secret import Secret
+from ringbinder import (
+    Context,
+    Finding,
+    GitSource,
+    LaunchRequest,
+    Link,
+    ProviderInfo,
+    Repo,
+    Secret,
+    TransientError,
+    option,
+)
 
 from ._address import FULL_SHA, decoded, escaped, invalid, ref_name, shown
 from ._api import Answer, TokenRefused

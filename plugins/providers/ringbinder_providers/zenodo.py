@@ -11,11 +11,22 @@ from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
 from attrs import frozen
-from ringbinder.config.options import ByteSize, Duration, option
-from ringbinder.errors import PluginError, TransientError, UserError
-from ringbinder.model import DoiSource, Finding, LaunchRequest, Link, ProviderInfo, Repo
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
+from ringbinder import (
+    ByteSize,
+    Context,
+    DoiSource,
+    Duration,
+    Finding,
+    LaunchRequest,
+    Link,
+    Log,
+    PluginError,
+    ProviderInfo,
+    Repo,
+    TransientError,
+    UserError,
+    option,
+)
 
 from ._address import decoded, invalid, shown
 from ._api import Api

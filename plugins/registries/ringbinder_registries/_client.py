@@ -11,11 +11,9 @@ from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
-from ringbinder.errors import ConfigError
+from ringbinder import Clock, ConfigError, Secret, redact
 from ringbinder.runtime.bounded import MalformedError, parse_json
 from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.runtime.clock import Clock
-from ringbinder.secret import Secret, redact
 
 from ._challenges import Challenge, challenges
 from ._credentials import Credentials, host_of

@@ -17,12 +17,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder import process
-from ringbinder.config.binderhub import docker_hub
-from ringbinder.errors import ConfigError, TransientError
+from ringbinder import ConfigError, Logger, Secret, TransientError, process
+from ringbinder.image_reference import docker_hub
 from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.log import Logger
-from ringbinder.secret import Secret
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
 """The address under which docker keeps the credentials for Docker Hub."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ringbinder.errors import ConfigError, TransientError
+from ringbinder import ConfigError, Finding, TransientError
 from ringbinder.image_reference import Reference
-from ringbinder.model import Finding
 
 from ._client import RegistryClient
 from ._credentials import Credentials, host_of

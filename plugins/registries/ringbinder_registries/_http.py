@@ -10,11 +10,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.errors import ConfigError, TransientError
+from ringbinder import Clock, ConfigError, Http, TransientError, redact
 from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.clock import Clock
-from ringbinder.runtime.services import Http
-from ringbinder.secret import redact
 
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import attrs
 from attrs import frozen, validators
-from ringbinder.config.options import Duration, option
+from ringbinder import Duration, Secret, option
 from ringbinder.image_reference import Reference
-from ringbinder.secret import Secret
 
 from ._credentials import host_of
 

@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
-from ringbinder.errors import ConfigError, PluginError, TransientError
+from ringbinder import Clock, ConfigError, Image, Log, PluginError, Secret, TransientError, redact
 from ringbinder.image_reference import Reference
-from ringbinder.model import Image
-from ringbinder.protocol import Log
-from ringbinder.runtime.clock import Clock
-from ringbinder.secret import Secret, redact
 
 from ._credentials import IDENTITY, host_of
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from attrs import evolve, frozen
-from ringbinder.config.binderhub import google
-from ringbinder.config.options import option
-from ringbinder.errors import ConfigError, TransientError
-from ringbinder.plugins.context import Context
-from ringbinder.secret import Secret
+from ringbinder import ConfigError, Context, Secret, TransientError, option
+from ringbinder.image_reference import google
 
 from ._credentials import Credentials, host_of, login_name
 from ._options import DockerRegistryOptions, base_url

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import ConfigError, TransientError
-from ringbinder.model import Finding, Health, Image, Plan, Target
-from ringbinder.secret import Secret
+from ringbinder import ConfigError, Finding, Health, Image, Plan, Secret, Target, TransientError, option
 
 from ._credentials import Credentials
 from ._http import Answer

@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Final, TypeVar
 
-from ringbinder.errors import ConfigError, TransientError
+from ringbinder import (
+    ConfigError,
+    Context,
+    Finding,
+    Health,
+    Image,
+    ImageKind,
+    Log,
+    Plan,
+    Registry,
+    Target,
+    TransientError,
+)
 from ringbinder.image_reference import Reference, split_domain
-from ringbinder.model import Finding, Health, Image, ImageKind, Plan, Target
-from ringbinder.plugins.bases import Registry
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import Log
 from ringbinder.runtime.caching import Cache, SingleFlight
 
 from . import _doctor

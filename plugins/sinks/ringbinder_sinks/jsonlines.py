@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen, validators
-from ringbinder.config.options import ByteSize, Duration, option
-from ringbinder.errors import ConfigError
-from ringbinder.plugins.bases import Sink
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import SinkEvent
+from ringbinder import ByteSize, ConfigError, Context, Duration, Sink, SinkEvent, option
 from ringbinder.runtime.private import make_private
 
 _STDOUT: Final = "-"

@@ -12,12 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import define, frozen
-from ringbinder.config.import_string import load_named
-from ringbinder.config.options import option
-from ringbinder.errors import ConfigError
-from ringbinder.plugins.bases import Sink
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import SinkEvent
+from ringbinder import ConfigError, Context, Sink, SinkEvent, option
+from ringbinder.runtime.import_string import load_named
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder.config.options import Duration, option
-from ringbinder.errors import ConfigError, UserError
-from ringbinder.events.query import EventQuery, EventRow
-from ringbinder.plugins.bases import Sink
-from ringbinder.plugins.context import Context
-from ringbinder.protocol import SinkEvent
+from ringbinder import (
+    ConfigError,
+    Context,
+    Duration,
+    EventQuery,
+    EventRow,
+    Sink,
+    SinkEvent,
+    UserError,
+    option,
+)
 from ringbinder.runtime.private import make_private
 
 _VERSION: Final = 1

@@ -11,11 +11,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder.config.options import option
-from ringbinder.errors import ConfigError, EventsRejected, TransientError
-from ringbinder.plugins.bases import Sink
-from ringbinder.protocol import SinkEvent
-from ringbinder.secret import Secret
+from ringbinder import ConfigError, EventsRejected, Secret, Sink, SinkEvent, TransientError, option
 
 SIGNATURE: Final = "Ringbinder-Signature"
 

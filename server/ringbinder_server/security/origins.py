@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder.config.import_string import is_named
 from ringbinder.config.loading import Config
+from ringbinder.runtime.import_string import is_named
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^\[\]:@/\\?#\s]+)(?P<port>:[0-9]*)?", re.ASCII)

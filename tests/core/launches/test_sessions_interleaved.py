@@ -23,7 +23,6 @@ from ringbinder.config.settings import RingbinderSettings
 from ringbinder.config.specs import SpecOptions
 from ringbinder.events.emit_rates import EmitRates
 from ringbinder.events.emitter import Events
-from ringbinder.launches.build_queue import WaitingLine
 from ringbinder.launches.build_stage import BuildStage
 from ringbinder.launches.failures import Explainer
 from ringbinder.launches.pipeline import Pipeline
@@ -36,6 +35,7 @@ from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.manager import Plugins
 from ringbinder.runtime.paths import Paths
 from ringbinder.runtime.services import Services
+from ringbinder.runtime.waiting_line import WaitingLine
 from ringbinder.testing.stepped import SteppedLoop
 
 from .waiting_world import ERRORS, Doorkeeper, Origin, Ramp, Reader, Shelf, Workshop, World, lines_are_whole

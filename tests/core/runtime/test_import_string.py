@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.config.import_string import is_named, load_named
 from ringbinder.errors import ConfigError
+from ringbinder.runtime.import_string import is_named, load_named
 
 WORD = st.from_regex(r"[^\W\d]\w*", fullmatch=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringbinder.launches.build_queue import WaitingLine
+from ringbinder.runtime.waiting_line import WaitingLine
 
 
 async def _settle() -> None:
