@@ -43,7 +43,9 @@ def test_every_hook() -> None:
 
 def test_every_tool_that_plugins_may_import() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    imports = next(part for part in contracts if part["name"].startswith("plugins import only"))["ignore_imports"]
+    imports = next(part for part in contracts if part["name"].startswith("plugins import only"))[
+        "ignore_imports"
+    ]
     tools = re.findall(r"^\| `(ringbinder\.[\w.]+)`", page("api"), re.MULTILINE)
     assert sorted(f"** -> {module}" for module in [*tools, "ringbinder.process"]) == sorted(imports)
 
