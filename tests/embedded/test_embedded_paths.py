@@ -8,12 +8,14 @@ import aiohttp
 import pytest
 from realparts.browser import chromium
 from realparts.opened import FILES, PAGES, shown
+from ringbinder.launches.links import path_to_open
 from ringbinder.model import Server
 from ringbinder.testing.gitserver import GitServer
 from ringbinder.testing.kernel import api, open_kernel
 from ringbinder_embedded.launcher import LocalLauncher
 
 from .conftest import Embedded, request
+from .test_embedded_base import PATIENCE
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -35,6 +37,24 @@ async def server(embedded: Embedded, launcher: LocalLauncher) -> Server:
 async def test_every_path_of_a_link_opens_its_page(server: Server) -> None:
     for path, page in PAGES.items():
         assert page in await shown(server.url, server.token.reveal(), path), path
+
+
+async def test_tree_of_a_plain_file_opens_it_in_jupyterlab(server: Server) -> None:
+    token = server.token.reveal()
+    path = path_to_open("filepath=folder/data.txt")
+    assert path == "tree/folder/data.txt"
+    async with chromium() as browser:
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        # As from a launch page: another origin, whose address comes along.
+        await page.goto(f"{server.url}{path}?token={token}", referer="http://127.0.0.1:9/")
+        await page.wait_for_url("**/lab/tree/folder/data.txt*")
+        await page.locator(".jp-FileEditor").get_by_text("some data").wait_for()
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{server.url}{path}", allow_redirects=False) as answer,
+    ):
+        assert "lab" not in answer.headers.get("Location", ""), "only for who has the token"
 
 
 @pytest.mark.real("git")

@@ -3,6 +3,9 @@
 nbgitpuller clones what an address names to where it says, also over other folders of this account (``targetpath``,
 ``backup``), for every page that sends the browser to the server's port. Here it clones into the notebook's own
 folder, and only for a request with the token or from one of the server's pages.
+
+The tree page of a file that is no notebook sends the browser to ``files/``, which refuses whom another site's page sent
+(403). Here it sends to JupyterLab, which shows the file.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from jupyter_server.utils import ensure_async, url_escape, url_path_join
 from tornado import web
 
 _PROTOCOLS = ("http", "https")
@@ -46,10 +50,28 @@ def _guarded(get: Any) -> Any:
     return web.authenticated(guarded)
 
 
+def _shown_in_lab(get: Any) -> Any:
+    async def tree(handler: Any, path: str = "") -> None:
+        file = path.strip("/")
+        if file.endswith(".ipynb") or not await ensure_async(handler.contents_manager.file_exists(file)):
+            await get(handler, path)
+        else:
+            handler.redirect(url_path_join(handler.base_url, "lab", "tree", url_escape(file)))
+
+    return web.authenticated(tree)
+
+
+try:
+    from notebook.app import TreeHandler
+except ImportError:
+    pass  # an environment of the repository's own need not have it
+else:
+    TreeHandler.get = _shown_in_lab(TreeHandler.get)
+
 try:
     from nbgitpuller import handlers
 except ImportError:
-    pass  # an environment of the repository's own need not have it
+    pass
 else:
     for handler in (handlers.SyncHandler, handlers.UIHandler):
         handler.get = _guarded(handler.get)
