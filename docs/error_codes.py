@@ -16,6 +16,7 @@ _WHO: Final = {
     "ringbinder": "core",
     "ringbinder_server": "the server and its commands",
     "ringbinder_embedded": "the embedded mode",
+    "ringbinder_recipe": "the reader of recipes",
 }
 
 MEANINGS: Final = {

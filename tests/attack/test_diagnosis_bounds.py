@@ -16,6 +16,7 @@ from ringbinder.runtime.metrics import Metrics
 from ringbinder_builders import causes as of_repo2docker
 from ringbinder_embedded import causes as of_embedded
 from ringbinder_providers._git_errors import explained, no_such_ref
+from ringbinder_recipe import causes as of_uv
 
 _BASE64 = base64.b64encode(bytes(range(256)) * 180).decode()
 _CAUSE = Cause(r"no (?P<name>\w+)$", "x", "There is no {name}.", "Add it.")
@@ -65,8 +66,9 @@ def test_a_cause_is_looked_for_in_what_is_left() -> None:
 
 
 def test_the_line_that_names_the_reason_is_cut() -> None:
+    for telling_line in (of_repo2docker.telling_line, of_uv.telling_line):
+        assert len(telling_line([f"Error: {_BASE64}"])) <= LINE_BYTES
     for causes in (of_repo2docker, of_embedded):
-        assert len(causes.telling_line([f"Error: {_BASE64}"])) <= LINE_BYTES
         assert causes.diagnose(["x" * 4000, _BASE64]) is None
         found = causes.diagnose([f"No space left on device {_BASE64}"])
         assert found is not None

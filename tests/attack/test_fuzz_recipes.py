@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ringbinder.errors import UserError
 from ringbinder.runtime.bounded import RECIPE_BYTES
 from ringbinder.runtime.untrusted import UntrustedTree
-from ringbinder_embedded import condafile, pipfile, pixi, recipe
-from ringbinder_embedded.inside import Inside
-from ringbinder_embedded.requirements import Requirements
+from ringbinder_recipe import condafile, files, pipfile, pixi, recipe
+from ringbinder_recipe.inside import Inside
+from ringbinder_recipe.requirements import Requirements
 
 MEMORY = 64 * 1024**2
 
@@ -70,7 +70,7 @@ def _project(tree: UntrustedTree) -> None:
 
 
 def _content(tree: UntrustedTree, file: str) -> bytes:
-    return recipe.content(tree, file)
+    return files.content(tree, file)
 
 
 def _lines(tree: UntrustedTree, lines: tuple[str, ...]) -> None:
@@ -147,14 +147,14 @@ def test_folder_of_many_projects_is_read_in_few_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = 0
-    content = recipe.content
+    content = files.content
 
     def counted(*arguments: Any) -> bytes:
         nonlocal reads
         reads += 1
         return content(*arguments)
 
-    monkeypatch.setattr(recipe, "content", counted)
+    monkeypatch.setattr(files, "content", counted)
     for number in range(1000):
         folder = tmp_path / "p" / str(number)
         folder.mkdir(parents=True)

@@ -28,8 +28,8 @@ from ringbinder.runtime.patterns import Pattern, Regex
 
 _PACKAGES: Final = (
     "ringbinder", "ringbinder_providers", "ringbinder_registries", "ringbinder_builders", "ringbinder_launchers",
-    "ringbinder_sinks", "ringbinder_policies", "ringbinder_cluster", "ringbinder_embedded", "ringbinder_fake",
-    "ringbinder_server",
+    "ringbinder_sinks", "ringbinder_policies", "ringbinder_cluster", "ringbinder_recipe", "ringbinder_embedded",
+    "ringbinder_fake", "ringbinder_server",
 )  # fmt: skip
 _KINDS: Final = (re.Pattern, Regex, Pattern)
 _METHODS: Final = frozenset({"search", "match", "fullmatch", "finditer", "findall", "split", "sub", "subn"})

@@ -11,9 +11,9 @@ import pytest
 from ringbinder.errors import UserError
 from ringbinder.runtime.bounded import RECIPE_BYTES
 from ringbinder.runtime.untrusted import UntrustedTree
-from ringbinder_embedded import condafile, pipfile, pixi, recipe
-from ringbinder_embedded.inside import Inside
-from ringbinder_embedded.requirements import Requirements
+from ringbinder_recipe import condafile, files, pipfile, pixi, recipe
+from ringbinder_recipe.inside import Inside
+from ringbinder_recipe.requirements import Requirements
 
 CANARY = "canary-7f3a"
 FILES = (
@@ -46,8 +46,8 @@ def look(repo: Path) -> recipe.Recipe:
         (found.pipfile, pipfile.parse),
         (found.pixi.removesuffix(".lock"), lambda content, file: pixi.parse(content, file, "linux-64")),
     ):
-        if file and recipe.kind(tree, file):
-            parse(recipe.content(tree, file), file)
+        if file and files.kind(tree, file):
+            parse(files.content(tree, file), file)
     return found
 
 

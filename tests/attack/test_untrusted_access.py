@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 import ringbinder_embedded
+import ringbinder_recipe
 
-FOLDER: Final = Path(ringbinder_embedded.__file__).parent
+FOLDERS: Final = [Path(room.__path__[0]) for room in (ringbinder_embedded, ringbinder_recipe)]
 METHODS: Final = frozenset(
     {
         "chmod", "copy", "exists", "expanduser", "glob", "group", "hardlink_to", "is_dir", "is_file", "is_mount",
@@ -90,7 +91,8 @@ ELSEWHERE: Final = {
 def test_methods_of_paths_are_kept_off_strangers_folders() -> None:
     found = {
         file.stem: set(_uses(ast.parse(file.read_text()).body, ""))
-        for file in sorted(FOLDER.glob("*.py"))
+        for folder in FOLDERS
+        for file in sorted(folder.glob("*.py"))
         if file.stem not in ELSEWHERE
     }
 

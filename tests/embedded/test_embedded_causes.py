@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 from ringbinder_embedded import causes
+from ringbinder_recipe.causes import telling_line
 
 NONE: Final = "error: No solution found when resolving dependencies\n"
 PYWIN32: Final = (
@@ -174,7 +175,7 @@ TEXTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
 @pytest.mark.parametrize(("text", "code", "words"), TEXTS.values(), ids=TEXTS)
 def test_text_of_a_tool_gets_its_cause(text: str, code: str, words: tuple[str, ...]) -> None:
     lines = text.splitlines()
-    message = f"`uv pip install` of requirements.txt failed (exit code 1): {causes.telling_line(lines)}"
+    message = f"`uv pip install` of requirements.txt failed (exit code 1): {telling_line(lines)}"
     found = causes.diagnose([message, *lines])
     assert found is not None
     assert found.code == code, found

@@ -29,8 +29,10 @@ from ringbinder import (
     option,
 )
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder_recipe import recipe
+from ringbinder_recipe.recipe import Recipe
 
-from . import causes, recipe, scripts
+from . import causes, scripts
 from .environment import CondaSettings, Environment
 from .limits import LimitedBuild
 from .sandbox import SANDBOXED, Mode, Sandbox, interpreters, was_sandboxed
@@ -40,6 +42,18 @@ from .uv import Uv
 _ATTRIBUTES_BYTES: Final = 1024**2
 _LEAST_BYTES: Final = 256 * 1024
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
+_INSTEAD: Final = (
+    "To build it here, describe what it needs in binder/environment.yml or binder/requirements.txt: a binder "
+    "folder takes the place of the root. The 'docker' builder (repo2docker) builds it as is."
+)
+_R_ADVICE: Final = (
+    "conda-forge has it too: name the packages that you need (r-base, r-irkernel, ...) in environment.yml. "
+    f"{_INSTEAD}"
+)
+_APT_ADVICE: Final = (
+    "Nothing is installed into the machine itself. Many of these packages are on conda-forge: name them in "
+    "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as is."
+)
 _LFS_NOTICE: Final = (
     "Some files of this repository are kept with Git LFS, which is not asked: in their place are small text files "
     "that name them. `git lfs pull` in postBuild brings them, where git-lfs is installed.\n"
@@ -212,6 +226,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
     async def _install(self, entry: Entry, build: LimitedBuild, log: Log) -> str:
         """Makes the environment; returns the path of the repository's start script, or nothing."""
         plan = await asyncio.to_thread(recipe.read, entry.repo)
+        _require_python_or_conda(plan)
         log.line(f"Building from {plan.source}\n", "building")
         build.sandbox = await self._sandbox_for(entry, log)
         conda = CondaSettings(
@@ -237,6 +252,20 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         }
         command = await asyncio.to_thread(scripts.command, entry.repo, script)
         await build.run(script, command, cwd=entry.repo.place, env=env, foreign=True)
+
+
+def _require_python_or_conda(recipe: Recipe) -> None:
+    r = f"{recipe.r}, which asks for R" if recipe.r.endswith("runtime.txt") else recipe.r
+    for file, advice in (
+        (recipe.dockerfile or recipe.julia or recipe.nix, _INSTEAD),
+        (r, _R_ADVICE),
+        (recipe.apt, _APT_ADVICE),
+    ):
+        if file:
+            raise UserError(
+                "unsupported-file",
+                f"The repository has {file}, which the 'local' builder cannot build. {advice}",
+            )
 
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:

@@ -14,24 +14,21 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import Factory, field, frozen
 from ringbinder import BuildError, UserError
-from ringbinder.runtime.bounded import LOCK_BYTES, RECIPE_BYTES
+from ringbinder.runtime.bounded import LOCK_BYTES
 from ringbinder.runtime.statefile import write_state
 from ringbinder.runtime.untrusted import UntrustedError
+from ringbinder_recipe import condafile, pipfile, pixi
+from ringbinder_recipe.base_environment import ALWAYS, missing
+from ringbinder_recipe.condafile import CondaPackages
+from ringbinder_recipe.files import content
+from ringbinder_recipe.inside import Inside
+from ringbinder_recipe.recipe import Recipe
+from ringbinder_recipe.requirements import Requirements
 
-from . import condafile, pipfile, pixi
-from .condafile import CondaPackages
-from .inside import Inside
 from .limits import LimitedBuild
-from .recipe import Recipe, content
-from .requirements import Requirements
 from .store import Entry
 from .uv import Uv
 
-# pip, since notebooks say !pip install.
-_ALWAYS: Final = ("ipykernel", "pip")
-# What else repo2docker's base environment has for kernels, and for an image's own server.
-_BASE: Final = {"ipywidgets": "ipywidgets>=8,<9", "nbconvert": "nbconvert", "nbformat": "nbformat"}
-_SERVER_BASE: Final = {"notebook": "notebook>=7,<8"}
 _BASE_SECONDS: Final = 60.0
 _CONDA_PROGRAM: Final = Path(__file__).with_name("_conda.py")
 # Of the entry, where the code of the repository cannot write.
@@ -79,16 +76,12 @@ class Environment:
         recipe = self.recipe
         await asyncio.to_thread(self._check_projects)
         if recipe.conda:
-            packages = await asyncio.to_thread(
-                lambda: condafile.parse(content(self.entry.repo, recipe.conda), recipe.conda)
-            )
+            packages = await asyncio.to_thread(condafile.read, self.entry.repo, recipe.conda)
             await self._make_conda(packages, recipe.conda)
         elif recipe.pixi.endswith(".lock"):
             await self._make_from_pixi_lock()
         elif recipe.pixi:
-            packages = await asyncio.to_thread(
-                lambda: pixi.parse(content(self.entry.repo, recipe.pixi), recipe.pixi, _conda_platform())
-            )
+            packages = await asyncio.to_thread(pixi.read, self.entry.repo, recipe.pixi, _conda_platform())
             await self._make_conda(packages, recipe.pixi)
         elif recipe.pipfile:
             await self._make_from_pipfile()
@@ -100,7 +93,7 @@ class Environment:
                 await asyncio.to_thread(requirements.add_file, recipe.requirements)
             await self._make_venv(recipe.python, recipe.requires_python)
             named = {"package": ["."], "dependencies": ["-r", "pyproject.toml"]}.get(recipe.project, [])
-            await self._install_requirements(recipe.source, requirements, *named, *_ALWAYS)
+            await self._install_requirements(recipe.source, requirements, *named, *ALWAYS)
         if self.entry.has_package("jupyter_server") and not self.entry.has_package("jupyterlab"):
             # Its server extensions work only in a server of its own.
             await self.install("jupyterlab", "jupyterlab")
@@ -124,7 +117,7 @@ class Environment:
         return self.uv.command("pip", "install", "--python", self.entry.python, *system, *arguments)
 
     async def _add_base(self) -> None:
-        """Adds what of `_BASE` and `_SERVER_BASE` fits beside what is installed, which stays at its versions.
+        """Adds what of repo2docker's base environment fits beside what is installed, which stays at its versions.
 
         Never fails: what does not solve, has no wheel or cannot be fetched is left out.
         """
@@ -132,15 +125,14 @@ class Environment:
             versions = await asyncio.to_thread(self.entry.versions)
         except (OSError, UntrustedError):
             return  # what was installed has taken the place of packages: it is judged at the end
-        base = _BASE | (_SERVER_BASE if "jupyter-server" in versions else {})
-        missing = [spec for name, spec in base.items() if name not in versions]
-        if not missing:
+        wanted = missing(versions)
+        if not wanted:
             return
-        left = set(missing)
+        left = set(wanted)
         # What an earlier build has fetched is taken as is, which is ten times as fast.
         attempts = [
             (specs, sources)
-            for specs in (missing, *([spec] for spec in missing))
+            for specs in (wanted, *([spec] for spec in wanted))
             for sources in (["--offline"], [])
         ]
         constraints = "".join(f"{name}=={version}\n" for name, version in versions.items())
@@ -158,7 +150,7 @@ class Environment:
                         left -= set(specs)
                         if not left:
                             break
-        added = ", ".join(spec for spec in missing if spec not in left)
+        added = ", ".join(spec for spec in wanted if spec not in left)
         if added:
             self.build.log.line(f"Added, as repo2docker does: {added}\n", "building")
         if left:
@@ -210,22 +202,21 @@ class Environment:
         await self.build.run(
             "`uv sync` of uv.lock", sync, cwd=self.entry.repo.place, env=self._env() | env, foreign=True
         )
-        await self.install("ipykernel", *_ALWAYS)
+        await self.install("ipykernel", *ALWAYS)
 
     async def _make_from_pipfile(self) -> None:
         file = self.recipe.pipfile
-        limit = LOCK_BYTES if file.endswith(".lock") else RECIPE_BYTES
-        found = await asyncio.to_thread(lambda: pipfile.parse(content(self.entry.repo, file, limit), file))
-        await self._make_venv(found.python, file=file)
-        await self._install_lines(file, file, found.lines, complete=found.locked)
-        await self.install("ipykernel", *_ALWAYS)
+        packages = await asyncio.to_thread(pipfile.read, self.entry.repo, file)
+        await self._make_venv(packages.python, file=file)
+        await self._install_lines(file, file, packages.lines, complete=packages.locked)
+        await self.install("ipykernel", *ALWAYS)
 
     async def _make_conda(self, packages: CondaPackages, file: str) -> None:
         packages = packages.with_python()
         channels = packages.channels or condafile.expanded(self.conda.channels)
         await self._run_conda(file, {"channels": channels, "specs": packages.specs})
         await self._install_lines(f"the pip part of {file}", file, packages.pip)
-        await self.install("ipykernel", *_ALWAYS)
+        await self.install("ipykernel", *ALWAYS)
 
     async def _make_from_pixi_lock(self) -> None:
         file = self.recipe.pixi
@@ -234,7 +225,7 @@ class Environment:
         await self._run_conda(file, {"lock": str(lock), "pip": str(self.entry.scratch.place / _PYPI)})
         lines = await asyncio.to_thread(self.entry.scratch.read_text, _PYPI, LOCK_BYTES)
         await self._install_lines(f"the PyPI part of {file}", file, lines.splitlines(), complete=True)
-        await self.install("ipykernel", *_ALWAYS)
+        await self.install("ipykernel", *ALWAYS)
 
     async def _run_conda(self, file: str, what: dict[str, object]) -> None:
         """Makes the environment from conda packages, as a sandbox's process if there is one.

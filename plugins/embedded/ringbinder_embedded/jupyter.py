@@ -20,9 +20,9 @@ from attrs import define, field
 from ringbinder import Context, Log, Secret, TransientError, UserError, process, redact
 from ringbinder.runtime.bounded import MalformedError, parse_json
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder_recipe.causes import telling_line
 
 from . import wholeness
-from .causes import telling_line
 from .lock import LEFT_OUT, LOCK
 from .relay import Relay
 from .store import Entry, Store

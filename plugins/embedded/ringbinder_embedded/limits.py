@@ -13,8 +13,7 @@ from attrs import define, field
 from ringbinder import BuildError, Log, process
 from ringbinder.runtime.loops import summary
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
-
-from .causes import telling_line
+from ringbinder_recipe.causes import telling_line
 
 LINE_COST: Final = 100
 """Bytes that a line counts as at least: each becomes an event."""

@@ -26,7 +26,7 @@ from ringbinder.runtime.bounded import (
 )
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
-from . import recipe
+from . import files
 
 _MAX_FILES: Final = 150
 """Files that are included, projects and members of a workspace; each may be named by the one before it."""
@@ -55,7 +55,7 @@ class Inside:
             return
         prefix = f"{folder}/" if folder else ""
         for file in (f"{prefix}{name}" for name in _READ_BY_UV):
-            kind = recipe.kind(self.tree, file)
+            kind = files.kind(self.tree, file)
             if kind not in ("file", "other"):
                 continue
             if file.endswith("uv.lock"):
@@ -63,11 +63,11 @@ class Inside:
             elif file.endswith(".toml"):
                 self._names(self._parsed(file), file, folder)
             elif kind == "other":
-                recipe.content(self.tree, file)  # a pipe or a device
+                files.content(self.tree, file)  # a pipe or a device
 
     def _parsed(self, file: str, limit: int = RECIPE_BYTES, values: int = MAX_VALUES) -> dict[str, Any]:
         try:
-            return parse_toml(recipe.content(self.tree, file, limit), values=values)
+            return parse_toml(files.content(self.tree, file, limit), values=values)
         except TooLargeError as error:
             raise UserError("bad-file", f"{file} {error}.") from None
         except MalformedError:
@@ -122,7 +122,7 @@ class Inside:
         elif self.tree.is_folder(start):
             for name in self._names_in(start):
                 inner = f"{start}/{name}"
-                if recipe.kind(self.tree, inner) == "folder" and recipe.kind(
+                if files.kind(self.tree, inner) == "folder" and files.kind(
                     self.tree, f"{inner}/pyproject.toml"
                 ):
                     self.project(self.tree.resolve(inner))
@@ -131,7 +131,7 @@ class Inside:
         try:
             return self.tree.names(folder, limit=10 * _MAX_FILES)
         except (UntrustedError, OSError) as error:
-            raise recipe.unreadable(folder, error) from None
+            raise files.unreadable(folder, error) from None
 
     def requirement(self, text: str, file: str, cwd: str, *, editable: bool = False) -> None:
         text = _AFTER_A_REQUIREMENT.split(text, maxsplit=1)[0]

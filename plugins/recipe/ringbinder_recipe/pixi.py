@@ -7,8 +7,15 @@ from typing import Any
 
 from ringbinder import UserError
 from ringbinder.runtime.bounded import MalformedError, excerpt, parse_toml
+from ringbinder.runtime.untrusted import UntrustedTree
 
 from .condafile import CondaPackages
+from .files import content
+
+
+def read(tree: UntrustedTree, file: str, platform: str) -> CondaPackages:
+    """Return what the pixi.toml `file` of `tree` asks for, as `parse`."""
+    return parse(content(tree, file), file, platform)
 
 
 def parse(text: bytes, file: str, platform: str) -> CondaPackages:
@@ -18,14 +25,14 @@ def parse(text: bytes, file: str, platform: str) -> CondaPackages:
     ``bad-file``, or ``unsupported-file`` if the workspace is not for this platform.
     """
     try:
-        content = parse_toml(text)
+        document = parse_toml(text)
     except MalformedError as error:
         raise UserError("bad-file", f"{file} {error}.") from None
     try:
-        workspace = content.get("workspace", content.get("project", {}))
+        workspace = document.get("workspace", document.get("project", {}))
         platforms = workspace.get("platforms", [])
         channels = tuple(_channel(channel) for channel in workspace.get("channels", []))
-        tables = [content, *(content.get("target", {}).get(name, {}) for name in _targets(platform))]
+        tables = [document, *(document.get("target", {}).get(name, {}) for name in _targets(platform))]
         specs: dict[str, str] = {}
         pip: dict[str, str] = {}
         for table in tables:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
 from ringbinder.runtime.untrusted import UntrustedTree
-from ringbinder_embedded import recipe
-from ringbinder_embedded.recipe import Recipe
+from ringbinder_recipe import recipe
+from ringbinder_recipe.recipe import Recipe
 
 REQUIREMENTS = "requirements.txt"
 PACKAGE = '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "x"\nversion = "1"\n'
@@ -77,29 +77,35 @@ def test_what_counts(tmp_path: Path, files: dict[str, str], expected: Recipe) ->
 
 
 @pytest.mark.parametrize(
-    ("files", "named"),
+    ("files", "expected"),
     [
-        ({"Dockerfile": "FROM x", "requirements.txt": ""}, "Dockerfile"),
-        ({".binder/Dockerfile": "FROM x"}, ".binder/Dockerfile"),
-        ({"Dockerfile": "", "environment.yml": ""}, "Dockerfile"),
-        ({"Project.toml": "", "requirements.txt": ""}, "Project.toml"),
-        ({"JuliaProject.toml": ""}, "JuliaProject.toml"),
-        ({"REQUIRE": ""}, "REQUIRE"),
-        ({"default.nix": "", "environment.yml": ""}, "default.nix"),
-        ({"runtime.txt": "r-4.4-2024-01-01", "install.R": ""}, "runtime.txt"),
-        ({"runtime.txt": "r-2024-01-01"}, "runtime.txt"),
-        ({"DESCRIPTION": "", "requirements.txt": ""}, "DESCRIPTION"),
-        ({"install.R": ""}, "install.R"),
-        ({"apt.txt": "vim", "environment.yml": ""}, "apt.txt"),
-        ({"apt.txt": "vim", "requirements.txt": ""}, "apt.txt"),
-        ({"runtime.txt": "python-2.7"}, "runtime.txt"),
+        ({"Dockerfile": "FROM x", "requirements.txt": ""}, Recipe(dockerfile="Dockerfile")),
+        ({".binder/Dockerfile": "FROM x"}, Recipe(dockerfile=".binder/Dockerfile")),
+        ({"Dockerfile": "", "environment.yml": ""}, Recipe(dockerfile="Dockerfile")),
+        ({"Project.toml": "", "requirements.txt": ""}, Recipe(julia="Project.toml")),
+        ({"JuliaProject.toml": ""}, Recipe(julia="JuliaProject.toml")),
+        ({"REQUIRE": ""}, Recipe(julia="REQUIRE")),
+        ({"default.nix": "", "environment.yml": ""}, Recipe(nix="default.nix")),
+        ({"runtime.txt": "r-4.4-2024-01-01", "install.R": ""}, Recipe(r="runtime.txt")),
+        ({"runtime.txt": "r-2024-01-01"}, Recipe(r="runtime.txt")),
+        ({"DESCRIPTION": "", "requirements.txt": ""}, Recipe(r="DESCRIPTION")),
+        ({"install.R": ""}, Recipe(r="install.R")),
+        ({"apt.txt": "vim", "environment.yml": ""}, Recipe(apt="apt.txt")),
+        ({"apt.txt": "vim", "requirements.txt": ""}, Recipe(apt="apt.txt")),
     ],
 )
-def test_what_another_builder_can(tmp_path: Path, files: dict[str, str], named: str) -> None:
-    with pytest.raises(UserError, match=f"(?:has {named}|^{named})[ ,]") as caught:
-        read(write(tmp_path, files))
+def test_file_beyond_python_and_conda_decides_alone(
+    tmp_path: Path, files: dict[str, str], expected: Recipe
+) -> None:
+    recipe = read(write(tmp_path, files))
+    assert recipe == expected
+    assert recipe.source.endswith(tuple(files))
+
+
+def test_python_2_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"runtime\.txt .*Python 3") as caught:
+        read(write(tmp_path, {"runtime.txt": "python-2.7"}))
     assert caught.value.code == "unsupported-file"
-    assert any(word in caught.value.message for word in ("environment.yml", "Python 3")), "what to do"
 
 
 @pytest.mark.parametrize(

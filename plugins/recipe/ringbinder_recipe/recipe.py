@@ -1,11 +1,9 @@
-"""Which file of a repository says what its environment is, and its content.
+"""Which file of a repository decides what its environment is, and what that file is.
 
 The order is repo2docker's (its list of build packs and their `detect`): a ``binder`` or ``.binder`` folder
 takes the place of the root; then Dockerfile, Julia, Nix, R, conda and Pipfile come before requirements.txt;
 a Python package in the root counts only without such a folder. What repo2docker does not read (uv.lock, pixi)
-counts only where none of its files does. What this builder cannot do is refused, naming the file.
-
-A file may be reached over links, as in repo2docker, as long as they stay in the repository.
+counts only where none of its files does. What a builder cannot do, it refuses itself, by the fields of `Recipe`.
 """
 
 from __future__ import annotations
@@ -15,25 +13,12 @@ from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import RECIPE_BYTES, MalformedError, excerpt, parse_toml
-from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
+from ringbinder.runtime.bounded import MalformedError, excerpt, parse_toml
+from ringbinder.runtime.untrusted import UntrustedTree
 
-_INSTEAD: Final = (
-    "To build it here, describe what it needs in binder/environment.yml or binder/requirements.txt: a binder "
-    "folder takes the place of the root. The 'docker' builder (repo2docker) builds it as is."
-)
-_CONDA: Final = "conda-forge has it too: name the packages that you need ({}) in environment.yml. " + _INSTEAD
-# In repo2docker's order of precedence, each with what to do about it.
-_BEFORE_PYTHON: Final = (
-    (("Dockerfile",), _INSTEAD),
-    (("Project.toml", "JuliaProject.toml", "REQUIRE"), _INSTEAD),
-    (("default.nix",), _INSTEAD),
-)
-_R_ADVICE: Final = _CONDA.format("r-base, r-irkernel, ...")
-_APT_ADVICE: Final = (
-    "Nothing is installed into the machine itself. Many of these packages are on conda-forge: name them in "
-    "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as is."
-)
+from .files import content, kind
+
+_JULIA: Final = ("Project.toml", "JuliaProject.toml", "REQUIRE")
 _ENVIRONMENTS: Final = ("environment.yml", "environment.yaml")
 _PIPFILES: Final = ("Pipfile.lock", "Pipfile")
 _PIXI: Final = ("pixi.lock", "pixi.toml")
@@ -48,8 +33,15 @@ Project = Literal["none", "package", "dependencies", "locked"]
 
 @frozen
 class Recipe:
-    """What to do. Paths are relative to the repository's root."""
+    """What a repository asks for. Paths are relative to its root; empty: not asked for."""
 
+    dockerfile: str = ""
+    """Where this, `julia`, `nix`, `r` or `apt` is set, the other files are not read."""
+    julia: str = ""
+    nix: str = ""
+    r: str = ""
+    """runtime.txt, DESCRIPTION or install.R; packages of R in an environment.yml are `conda`'s."""
+    apt: str = ""
     python: str = ""
     """Version that runtime.txt asks for (``3.11``), or empty."""
     requires_python: str = ""
@@ -74,26 +66,30 @@ class Recipe:
             "dependencies": "pyproject.toml",
             "locked": "uv.lock",
         }
-        named = [self.conda, self.pipfile, self.pixi, self.requirements, project.get(self.project, "")]
+        named = [self.dockerfile, self.julia, self.nix, self.r, self.apt, self.conda, self.pipfile, self.pixi]
+        named += [self.requirements, project.get(self.project, "")]
         return " and ".join(name for name in named if name) or "no file: a plain Python environment"
 
 
 def read(tree: UntrustedTree) -> Recipe:
     """Return the recipe of the repository `tree`. Blocks.
 
-    Raises `UserError`: ``unsupported-file`` for what another builder can do, ``bad-file`` for a wrong file.
+    Raises `UserError`: ``bad-file`` for a wrong file, ``unsupported-file`` for Python 2.
     """
     folder = _binder_folder(tree)
-    for names, advice in _BEFORE_PYTHON:
-        if file := _first(tree, folder, names):
-            raise _unsupported(file, advice)
+    if file := _first(tree, folder, ("Dockerfile",)):
+        return Recipe(dockerfile=file)
+    if file := _first(tree, folder, _JULIA):
+        return Recipe(julia=file)
+    if file := _first(tree, folder, ("default.nix",)):
+        return Recipe(nix=file)
     language, version = _runtime(tree, folder)
     if language == "r":
-        raise _unsupported(f"{folder}runtime.txt, which asks for R", _R_ADVICE)
+        return Recipe(r=f"{folder}runtime.txt")
     if not folder and (file := _first(tree, folder, ("DESCRIPTION",))):
-        raise _unsupported(file, _R_ADVICE)
+        return Recipe(r=file)
     if file := _first(tree, folder, ("apt.txt",)):
-        raise _unsupported(file, _APT_ADVICE)
+        return Recipe(apt=file)
     scripts = Recipe(post_build=_first(tree, folder, ("postBuild",)), start=_first(tree, folder, ("start",)))
     if conda := _first(tree, folder, _ENVIRONMENTS):
         return evolve(scripts, conda=conda)
@@ -106,42 +102,13 @@ def read(tree: UntrustedTree) -> Recipe:
         if pixi := _first(tree, folder, _PIXI):
             return evolve(scripts, pixi=pixi)
         if project == "none" and not language and (file := _first(tree, folder, ("install.R",))):
-            raise _unsupported(file, _R_ADVICE)
+            return Recipe(r=file)
     return evolve(
         scripts,
         python=version,
         requires_python=_requires_python(pyproject),
         requirements=requirements,
         project=project,
-    )
-
-
-def kind(tree: UntrustedTree, file: str) -> Kind | None:
-    """Return what `file` is, links in the repository followed; None if nothing is there.
-
-    Raises `UserError` (``bad-file``) for a link that leaves the repository.
-    """
-    try:
-        return tree.kind(tree.resolve(file))
-    except (UntrustedError, OSError) as error:
-        raise unreadable(file, error) from None
-
-
-def content(tree: UntrustedTree, file: str, limit: int = RECIPE_BYTES) -> bytes:
-    """Return the content of `file`, which is there and may have `limit` bytes. Raises `UserError` (``bad-file``)."""
-    try:
-        return tree.read(tree.resolve(file), limit)
-    except (UntrustedError, OSError) as error:
-        raise unreadable(file, error) from None
-
-
-def unreadable(file: str, error: UntrustedError | OSError) -> UserError:
-    """Return the error for a `file` that is not what it must be."""
-    reason = error.reason if isinstance(error, UntrustedError) else f"cannot be read: {error.strerror}"
-    return UserError(
-        "bad-file",
-        f"{excerpt(file)} {reason}. What describes an environment must be a regular file of the repository; "
-        "links to it may not leave the repository.",
     )
 
 
@@ -160,13 +127,6 @@ def _first(tree: UntrustedTree, folder: str, names: tuple[str, ...]) -> str:
     """Return the first of `names` that is a file; a pipe or a device is refused when it is read."""
     files = (f"{folder}{name}" for name in names)
     return next((file for file in files if kind(tree, file) in ("file", "other")), "")
-
-
-def _unsupported(what: str, advice: str) -> UserError:
-    return UserError(
-        "unsupported-file",
-        f"The repository has {what}, which the 'local' builder cannot build. {advice}",
-    )
 
 
 def _runtime(tree: UntrustedTree, folder: str) -> tuple[str, str]:

@@ -1,9 +1,8 @@
-"""Which file wins: this builder and the real repo2docker, asked about the same folders."""
+"""Which file wins: the reader and the real repo2docker, asked about the same folders."""
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from repo2docker.app import Repo2Docker  # type: ignore[import-untyped]
-from ringbinder.errors import UserError
 from ringbinder.runtime.untrusted import UntrustedTree
-from ringbinder_embedded.recipe import Recipe, read
+from ringbinder_recipe.recipe import Recipe, read
 
 PACKAGE: Final = '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "x"\nversion = "1"\n'
 CONTENTS: Final = {
@@ -42,13 +40,13 @@ folders = st.fixed_dictionaries(
         if folder == "" or name not in ("setup.py", "DESCRIPTION")
     },
 )
-# What decides for repo2docker, by the build pack that it picks, and how a refusal of ours names it.
-REFUSED: Final = {
-    "DockerBuildPack": ("Dockerfile",),
-    "JuliaProjectTomlBuildPack": ("Project.toml", "JuliaProject.toml"),
-    "JuliaRequireBuildPack": ("REQUIRE",),
-    "NixBuildPack": ("default.nix",),
-    "RBuildPack": ("runtime.txt", "DESCRIPTION"),
+# The fields of a recipe that are set by what decides for repo2docker, by the build pack that it picks.
+BEYOND: Final = {
+    "DockerBuildPack": "dockerfile",
+    "JuliaProjectTomlBuildPack": "julia",
+    "JuliaRequireBuildPack": "julia",
+    "NixBuildPack": "nix",
+    "RBuildPack": "r",
 }
 
 
@@ -76,13 +74,9 @@ def test_the_same_file_decides(tmp_path_factory: pytest.TempPathFactory, files: 
         path.write_text(content)
     folder = "binder/" if (root / "binder").is_dir() else ""
     pack = picked_by_repo2docker(root)
-    if pack in REFUSED:
-        named = "|".join(re.escape(f"has {folder}{name}") for name in REFUSED[pack])
-        with pytest.raises(UserError, match=named) as caught:
-            read(UntrustedTree(root))
-        assert caught.value.code == "unsupported-file"
-        return
     recipe = read(UntrustedTree(root))
+    for field in BEYOND.values():
+        assert bool(getattr(recipe, field)) == (BEYOND.get(pack) == field)
     assert bool(recipe.conda) == (pack == "CondaBuildPack")
     assert bool(recipe.pipfile) == (pack == "PipfileBuildPack")
     if pack == "CondaBuildPack":

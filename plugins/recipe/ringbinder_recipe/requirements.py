@@ -18,7 +18,7 @@ from attrs import define, field
 from ringbinder import UserError
 from ringbinder.runtime.bounded import MAX_VALUES, excerpt
 
-from . import recipe
+from . import files
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -100,7 +100,7 @@ class Requirements:
     def add_file(self, file: str, cwd: str = "", *, constraint: bool = False) -> None:
         """Adds `file`, whose requirements are relative to the folder `cwd`, and all that it includes."""
         if self.inside.is_new(f"{file} of constraints" if constraint else file):
-            text = _decoded(recipe.content(self.inside.tree, file), file)
+            text = _decoded(files.content(self.inside.tree, file), file)
             for number, line in _logical_lines(text):
                 self._add(line, f"{file} (line {number})", file.rpartition("/")[0], cwd, constraint)
 

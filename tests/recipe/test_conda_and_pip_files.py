@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
-from ringbinder_embedded import condafile, pipfile, pixi
-from ringbinder_embedded.condafile import CondaPackages
+from ringbinder_recipe import condafile, pipfile, pixi
+from ringbinder_recipe.condafile import CondaPackages
 
 
 @pytest.mark.parametrize(

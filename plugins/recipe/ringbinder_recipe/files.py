@@ -1,0 +1,36 @@
+"""The files of a repository that say what it asks for. Each may be reached over links that stay in the repository."""
+
+from __future__ import annotations
+
+from ringbinder import UserError
+from ringbinder.runtime.bounded import RECIPE_BYTES, excerpt
+from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
+
+
+def kind(tree: UntrustedTree, file: str) -> Kind | None:
+    """Return what `file` is, links in the repository followed; None if nothing is there.
+
+    Raises `UserError` (``bad-file``) for a link that leaves the repository.
+    """
+    try:
+        return tree.kind(tree.resolve(file))
+    except (UntrustedError, OSError) as error:
+        raise unreadable(file, error) from None
+
+
+def content(tree: UntrustedTree, file: str, limit: int = RECIPE_BYTES) -> bytes:
+    """Return the content of `file`, which is there and may have `limit` bytes. Raises `UserError` (``bad-file``)."""
+    try:
+        return tree.read(tree.resolve(file), limit)
+    except (UntrustedError, OSError) as error:
+        raise unreadable(file, error) from None
+
+
+def unreadable(file: str, error: UntrustedError | OSError) -> UserError:
+    """Return the error for a `file` that is not what it must be."""
+    reason = error.reason if isinstance(error, UntrustedError) else f"cannot be read: {error.strerror}"
+    return UserError(
+        "bad-file",
+        f"{excerpt(file)} {reason}. What describes an environment must be a regular file of the repository; "
+        "links to it may not leave the repository.",
+    )
