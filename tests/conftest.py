@@ -25,6 +25,7 @@ import pytest
 from ringbinder.testing.gitserver import GitServer
 
 pytest_plugins = [
+    "realparts.turned",
     "realparts.embedded",
     "realparts.fixtures",
     "realparts.forge",

@@ -12,6 +12,7 @@ import aiohttp
 import psutil
 import pytest
 from attrs import evolve
+from realparts.turned import TurnedClock
 from ringbinder.errors import TransientError, UserError
 from ringbinder.model import Image, Server
 from ringbinder.testing import RecordingLog
@@ -275,33 +276,53 @@ def told(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "reason", "words"),
+    ("limit", "reason", "words"),
     [
-        ({"idle_timeout": 1.0}, "idle", "no one used it for 1 second (LocalLauncher.idle_timeout)"),
-        ({"max_age": 1.0}, "too old", "it ran for 1 second, the longest that it may (LocalLauncher.max_age)"),
+        ("idle_timeout", "idle", "no one used it for 1 hour (LocalLauncher.idle_timeout)"),
+        ("max_age", "too old", "it ran for 1 hour, the longest that it may (LocalLauncher.max_age)"),
     ],
 )
 async def test_a_limit_ends_a_server(
-    embedded: Embedded, told: dict[str, str], options: dict[str, float], reason: str, words: str
+    embedded: Embedded, clock: TurnedClock, told: dict[str, str], limit: str, reason: str, words: str
 ) -> None:
-    launcher = embedded.launcher(**options)
+    launcher = embedded.launcher(**{limit: 3600.0})
     async with launcher.lifespan():
         server = await launched(embedded, launcher)
         (Path(server.extra["work_folder"]) / "keep me").touch()
+        clock.turn(3600)
         await until_ended(embedded, launcher, server)
     assert summary(embedded.state, server.id)["reason"] == reason
     assert told[server.id] == words
 
 
-async def test_a_busy_kernel_is_not_idle(embedded: Embedded) -> None:
-    launcher = embedded.launcher(idle_timeout=2.0)
-    async with launcher.lifespan():
+BUSY = """
+import os, time
+open("busy", "w").close()
+while os.path.exists("busy"):
+    time.sleep(0.02)
+"""
+
+
+async def test_a_busy_kernel_is_not_idle(embedded: Embedded, clock: TurnedClock) -> None:
+    launcher = embedded.launcher(idle_timeout=3600.0)
+    async with launcher.lifespan(), asyncio.timeout(PATIENCE):
         server = await launched(embedded, launcher)
+        busy = Path(server.extra["work_folder"]) / "busy"
         kernel = await open_kernel(server)
-        assert await kernel.run("import time; time.sleep(5); print('done')") == "done\n"
-        assert [running.id for running in await launcher.servers()] == [server.id]
-        await kernel.close()
-        await until_ended(embedded, launcher, server)
+        running = asyncio.create_task(kernel.run(BUSY))
+        while not busy.exists():
+            await asyncio.sleep(0.02)
+        running.cancel()
+        await kernel.close()  # no page is connected any more
+        clock.turn(3700)
+        turned, watch = clock.time(), launcher._running[server.id].watch
+        while watch._last_active < turned:
+            await asyncio.sleep(0.02)
+        assert [each.id for each in await launcher.servers()] == [server.id]
+        busy.unlink()
+        while await launcher.servers():
+            clock.turn(60)
+            await asyncio.sleep(0.02)
 
 
 async def test_a_server_that_ends_by_itself_is_forgotten(embedded: Embedded, told: dict[str, str]) -> None:

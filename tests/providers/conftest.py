@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from realparts.turned import TurnedClock
 from ringbinder.model import LaunchRequest, Repo
 from ringbinder.plugins.context import Context
-from ringbinder.runtime.clock import SystemClock
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers.git import GitOptions, GitProvider
@@ -18,26 +18,6 @@ from ringbinder_providers.git import GitOptions, GitProvider
 @pytest.fixture
 def server(git_server: GitServer) -> GitServer:
     return git_server
-
-
-class TurnedClock(SystemClock):
-    """The machine's clock, which a test can put forward."""
-
-    ahead = 0.0
-
-    def turn(self, seconds: float) -> None:
-        self.ahead += seconds
-
-    def time(self) -> float:
-        return super().time() + self.ahead
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
-
-
-@pytest.fixture
-def clock() -> TurnedClock:
-    return TurnedClock()
 
 
 @pytest.fixture

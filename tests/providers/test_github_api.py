@@ -22,7 +22,7 @@ from ringbinder_providers.gist import GistOptions, GistProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import TurnedClock
+    from realparts.turned import TurnedClock
 
 pytestmark = pytest.mark.real("git")
 

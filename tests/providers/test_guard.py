@@ -26,7 +26,7 @@ from ringbinder_providers.git import GitOptions, GitProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import TurnedClock
+    from realparts.turned import TurnedClock
 
 NAMES = {"git.example.test": "127.0.0.1", "inside.example.test": "10.1.2.3"}
 """What the names of these tests mean. 127.0.0.1 counts as public here: servers of the tests are there."""

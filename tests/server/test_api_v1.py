@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +57,21 @@ async def test_a_launch_is_started_watched_asked_for_and_stopped(serve: Serve) -
         assert not [entry for entry in live.logged if launch["id"] in str(entry)]
 
 
-async def test_a_launch_that_is_only_asked_for_lives(serve: Serve) -> None:
-    async with serve({**CACHED, "Ringbinder.session_grace": "3"}, gate=True) as live:
+async def test_a_launch_that_is_only_asked_for_lives(
+    serve: Serve, turn_timers: Callable[[float], None]
+) -> None:
+    async with serve({**CACHED, "Ringbinder.session_grace": "60"}, gate=True) as live:
         live.gate.shut()
         _, launch = await post(live)
-        for _ in range(40):
-            await asyncio.sleep(0.1)
+        await live.gate.began.wait()
+        for _ in range(4):
+            turn_timers(30)
             assert (await get(live, launch["url"]))["ended"] is False
         live.gate.open.set()
         launch = await until_ended(live, launch)
         assert launch["result"]["token"]
-        await asyncio.sleep(4)
+        turn_timers(90)
+        assert (await get(live, launch["url"]))["ended"] is True
         assert live.gate.stopped == [], "its client was told of it"
 
 

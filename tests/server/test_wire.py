@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -278,13 +279,16 @@ async def test_a_dropped_client_is_noticed_in_silence_and_its_launch_cancelled_a
         assert event == {"phase": "failed", "message": message, "code": "cancelled"}
 
 
-async def test_a_client_that_is_back_within_the_grace_keeps_its_launch(serve: Serve) -> None:
-    async with serve({**CACHED, "Ringbinder.session_grace": "1"}, gate=True) as live:
+async def test_a_client_that_is_back_within_the_grace_keeps_its_launch(
+    serve: Serve, turn_timers: Callable[[float], None]
+) -> None:
+    async with serve({**CACHED, "Ringbinder.session_grace": "60"}, gate=True) as live:
         live.gate.shut()
         async with live.stream(LINK) as stream:
             await stream.until("launching")
-        async with live.stream(LINK, {"Last-Event-ID": stream.ids[-1]}) as again:
-            await asyncio.sleep(1.3)
+        async with live.stream(LINK, {"Last-Event-ID": stream.ids[-2]}) as again:
+            await again.until("launching")
+            turn_timers(90)
             live.gate.open.set()
             assert (await again.rest())[-1]["phase"] == "ready"
         assert not live.gate.cancelled.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 import time
@@ -159,6 +160,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         if found is None or summary(state, session).get("ended"):
             return False
         found.kept_awake.touch()  # a file, since the session may be another process's
+        now = self.context.clock.time()
+        os.utime(found.kept_awake, (now, now))
         return True
 
     async def export_work(self, session: str, into: Path) -> bool:
@@ -267,7 +270,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         running = _Running(
             Server(session_id, process.url, token, image.name, extra),
             session, entry, Watch(
-                process, session, self.config.idle_timeout, self.config.max_age, self.config.disk_limit
+                process, session, self.config.idle_timeout, self.config.max_age, self.config.disk_limit,
+                self.context.clock,
             ),
             group, holds.pop_all(),
         )  # fmt: skip
@@ -347,7 +351,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                     running.group.remove()
                 changed = await asyncio.to_thread(running.session.end, running.image, ending.reason)
             finally:
-                seconds = time.time() - watch.started
+                seconds = self.context.clock.time() - watch.started
                 self.context.servers.stopped(server.id, ending.reason, seconds, ending.why)
                 del self._running[server.id]
                 await running.holds.aclose()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
+from ringbinder.runtime.clock import Clock, SystemClock
 from ringbinder.runtime.loops import summary
 
 from .jupyter import Jupyter
@@ -39,10 +39,11 @@ class Watch:
     idle_timeout: float
     max_age: float
     disk_limit: int = 0
+    clock: Clock = field(factory=SystemClock)
     stop: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set: somebody wants it to end."""
-    started: float = field(factory=time.time, init=False)
-    _last_active: float = field(factory=time.time, init=False)
+    started: float = field(default=Factory(lambda self: self.clock.time(), takes_self=True), init=False)
+    _last_active: float = field(default=Factory(lambda self: self.started, takes_self=True), init=False)
 
     async def until_end(self) -> Ending:
         """Returns when the server must end, or has."""
@@ -52,22 +53,24 @@ class Watch:
         announced_stop: float | None = None
         try:
             while True:
-                await asyncio.wait(
-                    {exited, stopped, full}, timeout=self._look_seconds(), return_when=asyncio.FIRST_COMPLETED
-                )
+                pause = asyncio.create_task(self.clock.sleep(self._look_seconds()))
+                try:
+                    await asyncio.wait({exited, stopped, full, pause}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    pause.cancel()
                 if stopped.done():
                     return Ending("stopped")
                 if exited.done():
                     return Ending("exited", _how(exited.result(), self.jupyter.last_lines))
                 if full.done():
                     return Ending("full", full.result())
-                if self.max_age and time.time() - self.started > self.max_age:
+                if self.max_age and self.clock.time() - self.started > self.max_age:
                     message = (
                         f"it ran for {_span(self.max_age)}, the longest that it may (LocalLauncher.max_age)"
                     )
                     return Ending("too old", message)
                 self._last_active = await self._activity()
-                if self.idle_timeout and time.time() - self._last_active > self.idle_timeout:
+                if self.idle_timeout and self.clock.time() - self._last_active > self.idle_timeout:
                     message = f"no one used it for {_span(self.idle_timeout)} (LocalLauncher.idle_timeout)"
                     return Ending("idle", message)
                 if announced_stop != (soon := self.stops_at):
@@ -84,18 +87,18 @@ class Watch:
         if not self.idle_timeout:
             return None
         stops_at = max(self._last_active, self.session.kept_awake_at) + self.idle_timeout
-        return stops_at if stops_at - time.time() <= min(_WARNING, self.idle_timeout / 2) else None
+        return stops_at if stops_at - self.clock.time() <= min(_WARNING, self.idle_timeout / 2) else None
 
     def _look_seconds(self) -> float:
         limits = [limit / 4 for limit in (self.idle_timeout, self.max_age) if limit]
         if (stops_at := self.stops_at) is not None:
-            limits.append(max(stops_at - time.time(), _LEAST_SECONDS))
+            limits.append(max(stops_at - self.clock.time(), _LEAST_SECONDS))
         return min([_LOOK_SECONDS, *limits])
 
     async def _until_full(self) -> str:
         """Returns, in words, that the limit of disk is passed, once it is."""
         while self.disk_limit:
-            began = time.monotonic()
+            began = self.clock.monotonic()
             try:
                 size = await asyncio.to_thread(self.session.box.size)
             except Exception as error:  # files that cannot be counted have no limit
@@ -103,7 +106,7 @@ class Watch:
             if size > self.disk_limit:
                 return f"its files take {size} bytes on disk, more than {self.disk_limit} (LocalLauncher.disk_limit)"
             # A big tree takes long to add up: looking must stay a small part of the work.
-            await asyncio.sleep(max(_DISK_LOOK_SECONDS, 20 * (time.monotonic() - began)))
+            await self.clock.sleep(max(_DISK_LOOK_SECONDS, 20 * (self.clock.monotonic() - began)))
         never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         return await never
 
@@ -111,7 +114,7 @@ class Watch:
         """Unix seconds; now while a page is connected to a kernel or a kernel is busy, or if there is no telling."""
         status, kernels = await self.jupyter.ask("api/status"), await self.jupyter.ask("api/kernels")
         last = last_activity(status, kernels)
-        return time.time() if last is None else max(last, self.session.kept_awake_at)
+        return self.clock.time() if last is None else max(last, self.session.kept_awake_at)
 
 
 def last_activity(status: Any, kernels: Any) -> float | None:

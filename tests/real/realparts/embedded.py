@@ -23,6 +23,8 @@ from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry
 
+from .turned import TurnedClock
+
 
 @define
 class Embedded:
@@ -72,9 +74,11 @@ class Embedded:
 
 
 @pytest.fixture
-async def embedded(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedded]:
+async def embedded(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, clock: TurnedClock
+) -> AsyncIterator[Embedded]:
     shared = tmp_path_factory.getbasetemp() / "embedded"
-    context = make_context(shared, "local")
+    context = make_context(shared, "local", clock=clock)
     yield Embedded(context, tmp_path)
     await context.services.close()
 
