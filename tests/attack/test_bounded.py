@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,10 +15,12 @@ from ringbinder.runtime.bounded import (
     MAX_VALUES,
     RECIPE_BYTES,
     MalformedError,
+    TooLargeError,
     excerpt,
     parse_json,
     parse_toml,
     parse_yaml,
+    read_json,
 )
 
 Parser = Callable[..., Any]
@@ -145,3 +147,27 @@ def test_excerpt_says_that_it_is_cut() -> None:
     assert excerpt("x" * 61) == "x" * 57 + "..."
     assert excerpt(" " * 1000 + "x") == "..."
     assert excerpt(10**5000) == "a large number"
+
+
+async def test_body_beyond_its_limit_is_not_read_on() -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"[" * 100
+
+    with pytest.raises(TooLargeError, match="has more than 1000 bytes"):
+        await read_json(endless(), 1000)
+    assert taken == 11
+
+
+async def test_body_in_pieces_is_one_document() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b'{"a"', b"", b": [1]}"):
+            yield piece
+
+    assert await read_json(pieces(), 10) == {"a": [1]}
+    with pytest.raises(MalformedError, match="has more than 1 values"):
+        await read_json(pieces(), 11, values=1)

@@ -23,13 +23,13 @@ from ringbinder.model import LaunchRequest
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.clock import SystemClock
 from ringbinder.runtime.http import MAX_BODY, MAX_BYTES
+from ringbinder.runtime.retry import Retry
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder_launchers import _api as hub
 from ringbinder_providers._git import Access, Git
 from ringbinder_providers._git_errors import explained, no_such_ref
 from ringbinder_providers._guard import Guard
-from ringbinder_providers._patience import Patience
 from ringbinder_providers._remote import Remote, _refs
 from ringbinder_providers.gist import GistOptions, GistProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
@@ -249,7 +249,7 @@ async def test_git_server_with_endless_refs_is_cut_off(
         return response
 
     async with served(endless) as address:
-        git = Git("git", Patience(SystemClock(), 0, 0.0), Guard(on=False), tmp_path / "scratch")
+        git = Git("git", Retry(0.0, tries=1, clock=SystemClock()), Guard(on=False), tmp_path / "scratch")
         with pytest.raises(RingbinderError) as caught:
             await Remote(git, 120.0, 120.0).resolve(f"{address}/r", "main", Access())
     assert "in time" not in str(caught.value)

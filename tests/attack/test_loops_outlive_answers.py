@@ -31,7 +31,7 @@ from structlog.testing import capture_logs
 from . import wrong_answers
 from .wrong_answers import KINDS, Service, http, mistyped
 
-QUICK = Patience(request=0.3, retry=0.01, longest=0.02, in_all=0.5)
+QUICK = Patience(request=0.3, first=0.01, longest=0.02, in_all=0.5)
 QUICK_WATCH = WatchTimes(watch=1.0, slack=0.3, relist=60.0, unwell=0.5)
 POD = {
     "metadata": {
@@ -131,7 +131,7 @@ async def test_pod_watch_outlives_wrong_types(tmp_path: Path, monkeypatch: pytes
         return as_json(lists[at % len(lists)])
 
     async with wrong_answers.running(answer) as service, watched(tmp_path, service, monkeypatch) as watch:
-        monkeypatch.setattr(Patience, "delay", lambda self, attempt: 0.0)
+        monkeypatch.setattr(Patience, "pause", lambda self, failures, asked=None: 0.0)
         async with asyncio.timeout(120):
             await until_asked(service, len(lists) + len(events))
         service.good = api_server

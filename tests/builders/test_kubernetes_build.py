@@ -47,7 +47,7 @@ async def test_end_of_a_pod_is_noticed_without_a_pause(
 ) -> None:
     """Its log ends before its status does: every pause of ours would take a minute here."""
     api.script, api.status_seconds = lambda pod: [said("Step 1"), Exit(0)], 0.5
-    monkeypatch.setattr(QuickBuilder, "patience", Patience(retry=60.0, longest=60.0))
+    monkeypatch.setattr(QuickBuilder, "patience", Patience(first=60.0, longest=60.0))
     monkeypatch.setattr(QuickBuilder, "times", BuildTimes(tick=60.0))
     plan = make_plan()
     async with replica() as builder, asyncio.timeout(30):

@@ -87,7 +87,7 @@ async def test_a_push_secret_that_it_may_not_look_at_is_no_error(api: KubeApi, t
 
 async def test_no_api_server(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await api.down()
-    monkeypatch.setattr("ringbinder_builders._kubernetes_doctor.PATIENCE", Patience(retry=0.02, in_all=0.2))
+    monkeypatch.setattr("ringbinder_builders._kubernetes_doctor.PATIENCE", Patience(first=0.02, in_all=0.2))
     [finding] = await findings(tmp_path)
     assert finding.level == "error"
     assert "does not answer" in finding.message

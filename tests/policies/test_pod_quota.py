@@ -22,7 +22,7 @@ REPO = Repo("https://git.example/a/b", GitSource("u", "1"), "1", "a%2Fb/1", "u",
 
 
 class QuickQuota(LaunchQuota):
-    patience = Patience(request=5.0, retry=0.02, longest=0.1, in_all=5.0)
+    patience = Patience(request=5.0, first=0.02, longest=0.1, in_all=5.0)
     watch_times = WatchTimes(watch=1.0, slack=5.0, relist=10.0, unwell=0.3)
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from ringbinder.errors import UserError
 from ringbinder.model import GitSource, LaunchRequest
 from ringbinder.plugins.context import Context
+from ringbinder.runtime.retry import Retry
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.apiserver import ApiServer
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_providers._git import Access, Git
 from ringbinder_providers._guard import Guard, is_public
-from ringbinder_providers._patience import Patience
 from ringbinder_providers._remote import Remote
 from ringbinder_providers.git import GitOptions, GitProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
@@ -41,7 +41,7 @@ GUARD = Guard(on=True, look_up=look_up, allows=lambda address: address == "127.0
 
 @pytest.fixture
 def remote(clock: TurnedClock, tmp_path: Path) -> Remote:
-    return Remote(Git("git", Patience(clock, 0, 0.01), GUARD, tmp_path / "scratch"), 60.0, 60.0)
+    return Remote(Git("git", Retry(0.01, tries=1, clock=clock), GUARD, tmp_path / "scratch"), 60.0, 60.0)
 
 
 def named(server: GitServer, name: str, host: str = "git.example.test") -> str:
@@ -116,7 +116,9 @@ async def test_a_redirect_is_not_followed(server: GitServer, remote: Remote, clo
             await remote.resolve(f"{front.address}/r", "main", Access())
         assert not server.requests
         trusting = Guard(on=True, trusted=frozenset({"127.0.0.1"}))
-        trusted = Remote(Git("git", Patience(clock, 0, 0.01), trusting, remote.git.scratch), 60.0, 60.0)
+        trusted = Remote(
+            Git("git", Retry(0.01, tries=1, clock=clock), trusting, remote.git.scratch), 60.0, 60.0
+        )
         assert (await trusted.resolve(f"{front.address}/r", "main", Access())).commit == sha
 
 

@@ -10,13 +10,12 @@ from urllib.parse import quote
 import pytest
 from ringbinder.config.loading import load
 from ringbinder.config.specs import SpecForms
-from ringbinder.errors import ConfigError, TransientError
+from ringbinder.errors import ConfigError
 from ringbinder.model import DoiSource, Repo
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.clock import SystemClock
 from ringbinder.secret import Secret
 from ringbinder.testing.gitserver import GitServer
-from ringbinder_providers._patience import Patience, TooLate
 from ringbinder_providers.git import GitOptions
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
 from ringbinder_providers.gitlab import GitLabOptions, GitLabProvider
@@ -152,31 +151,3 @@ async def test_a_passing_failure_of_git_is_not_noticed(server: GitServer, ask: A
     ask.provider.context.services.clock = Mended()
     assert (await ask.configured(GitOptions()).resolve(server.url("r"), "main")).ref == sha
     assert quote(sha) in (await ask.resolve(server.url("r"))).resolved_spec
-
-
-class Recorded(SystemClock):
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-
-
-@pytest.mark.parametrize(
-    ("error", "tries"),
-    [(TransientError("x"), 4), (TransientError("x", 3.0), 4), (TransientError("x", 60.0), 1), (TooLate("x"), 1),
-     (ValueError("x"), 1)],
-)  # fmt: skip
-async def test_patience(error: Exception, tries: int) -> None:
-    clock, tried = Recorded(), 0
-
-    async def work() -> None:
-        nonlocal tried
-        tried += 1
-        raise error
-
-    with pytest.raises(type(error)):
-        await Patience(clock, 3, 1.0)(work)
-    assert tried == tries
-    assert clock.slept == sorted(clock.slept)
-    assert all(seconds >= (getattr(error, "retry_after", None) or 0.7) for seconds in clock.slept)

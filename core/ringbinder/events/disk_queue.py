@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +14,7 @@ from ..errors import EventsRejected
 from ..model import Health
 from ..protocol import SinkEvent
 from ..runtime.loops import Loop
+from ..runtime.retry import Retry
 from ..runtime.services import Services
 from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates
@@ -236,7 +236,7 @@ class DiskQueue(SinkQueue):
 
     async def _until_taken(self, batch: Sequence[SinkEvent]) -> bool:
         """Offers `batch` until the sink takes it; False if the end comes first."""
-        attempt = 0
+        retry, attempt = Retry(self.settings.retry_first, self.settings.retry_most), 0
         while (error := await self._attempt(batch)) is not None:
             if isinstance(error, EventsRejected):
                 if len(batch) == 1:
@@ -249,8 +249,7 @@ class DiskQueue(SinkQueue):
             self._tell(error, "a sink does not take its events; they are kept and sent again")
             if self._closing:
                 return False
-            pause = min(self.settings.retry_most, self.settings.retry_first * 2 ** min(attempt, 30))
-            await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311
+            await self._pause(retry.pause(attempt))
             if self._closing:
                 return False
             attempt += 1

@@ -10,7 +10,7 @@ import asyncio
 import json
 import reprlib
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Final
 
 from ..errors import RingbinderError
@@ -62,6 +62,20 @@ async def parse_json_aside(content: bytes, *, values: int = MAX_VALUES, depth: i
     if len(content) <= _SMALL:
         return parse_json(content, values=values, depth=depth)
     return await asyncio.to_thread(parse_json, content, values=values, depth=depth)
+
+
+async def read_whole(pieces: AsyncIterable[bytes], limit: int) -> bytes:
+    """Return a body that arrives in `pieces`. Raises `TooLargeError` beyond `limit` bytes."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        _require(len(body) <= limit, f"has more than {limit} bytes")
+    return bytes(body)
+
+
+async def read_json(pieces: AsyncIterable[bytes], limit: int, *, values: int = MAX_VALUES) -> Any:
+    """Return what the JSON document holds that arrives in `pieces`. Raises `MalformedError`."""
+    return await parse_json_aside(await read_whole(pieces, limit), values=values)
 
 
 def check_shape(value: object, shape: Any, place: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -13,13 +12,9 @@ from ..errors import RingbinderError
 from ..secret import redact
 from .clock import Clock
 from .log import Logger
+from .retry import Retry
 
-_FIRST_SECONDS: Final = 1.0
-_LONGEST_SECONDS: Final = 60.0
-
-
-def _pause(failures: int) -> float:
-    return min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(failures, 16))
+_RETRY: Final = Retry(1.0, longest=60.0)
 
 
 def summary(error: BaseException) -> str:
@@ -46,8 +41,8 @@ class Loop:
     """What is missing meanwhile, as a sentence without its full stop."""
     log: Logger
     clock: Clock
-    pause: Callable[[int], float] = _pause
-    """Seconds after a failure that so many have preceded; up to a half of it is left out at random."""
+    retry: Retry = _RETRY
+    """Its pauses."""
     expected: tuple[type[Exception], ...] = (RingbinderError, OSError)
     """Failures whose message is enough; others are logged with their traceback."""
     trouble: str = field(default="", init=False)
@@ -83,6 +78,6 @@ class Loop:
             more: dict[str, Any] = {"reason": reason} if known else {"exc_info": error}
             self.log.warning(f"{self.name} failed, trying again: {self.consequence}", **more)
         self.trouble = reason
-        seconds = self.pause(self._failures) * random.uniform(0.5, 1.0)  # noqa: S311
+        seconds = self.retry.pause(self._failures, getattr(error, "retry_after", None))
         self._failures += 1
         await self.clock.sleep(seconds)

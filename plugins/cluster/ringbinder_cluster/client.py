@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from attrs import define, frozen
 from ringbinder import PluginError, TransientError, redact
-from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json, parse_json_aside
+from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json, read_json, read_whole
+from ringbinder.runtime.retry import Retry, retry_after
 from ringbinder.runtime.silence import Silence
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ SILENT: Final = "The Kubernetes API server has not answered"
 class ApiError(Exception):
     """The API server said no. `reason` is its word (``NotFound``), `message` its sentence."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{message or reason} ({status})")
+        self.retry_after = retry_after
         self.status = status
         self.reason = reason
         self.message = message or reason
@@ -51,21 +54,20 @@ class Unreachable(Exception):
     """The API server did not answer, or broke off."""
 
 
-@frozen
-class Patience:
-    """How long we put up with an API server that does not answer. All in seconds."""
+def _passing(error: Exception) -> bool:
+    return isinstance(error, Unreachable) or (isinstance(error, ApiError) and error.status in _AGAIN)
 
-    request: float = 30.0
-    """For one answer."""
-    retry: float = 0.2
-    """Before the first repetition; doubled with each up to `longest`."""
+
+@frozen
+class Patience(Retry):
+    """When an API server is asked again that does not answer."""
+
+    first: float = 0.2
     longest: float = 5.0
     in_all: float = 120.0
-    """For one question, with all its repetitions."""
-
-    def delay(self, attempt: int) -> float:
-        """Before repetition `attempt`, counted from 0."""
-        return float(min(self.longest, self.retry * 2 ** min(attempt, 16)))
+    again: Callable[[Exception], bool] = _passing
+    request: float = 30.0
+    """Seconds for one answer."""
 
 
 @define
@@ -126,28 +128,20 @@ class Cluster:
 
     async def patiently(self, question: Callable[[], Awaitable[T]]) -> T:
         """The answer to `question`, which is asked again while the API server does not answer."""
-        clock = asyncio.get_running_loop().time
-        end, attempt = clock() + self.patience.in_all, 0
-        with Silence(SILENT):
-            while True:
-                try:
-                    return await question()
-                except (Unreachable, ApiError) as error:
-                    if isinstance(error, ApiError) and error.status not in _AGAIN:
-                        raise
-                    if clock() >= end:
-                        raise TransientError(f"The Kubernetes API server does not answer: {error}") from None
-                await asyncio.sleep(self.patience.delay(attempt))
-                attempt += 1
+        try:
+            with Silence(SILENT):
+                return await self.patience(question)
+        except (Unreachable, ApiError) as error:
+            if not _passing(error):
+                raise
+            asked: float | None = getattr(error, "retry_after", None)
+            raise TransientError(f"The Kubernetes API server does not answer: {error}", asked) from None
 
     async def _once(
         self, method: str, path: str, query: Query | None, body: Json | None, shape: Json
     ) -> Json:
         async with self.open(method, path, query, body=body, seconds=self.patience.request) as response:
-            try:
-                return await read_json(response, shape)
-            except MalformedError as error:
-                raise Unreachable(f"{method} {path}: the answer {error}") from None
+            return await shaped_json(response, shape)
 
     @asynccontextmanager
     async def open(
@@ -181,31 +175,23 @@ class Cluster:
             called = await self._client.call_api(*request, _request_timeout=limits)
             response = opened = cast(aiohttp.ClientResponse, called.response)
             if opened.status >= 400:
-                raise _refusal(opened.status, await _content(opened))
+                raise _refusal(opened, await read_whole(opened.content.iter_any(), _MAX_BYTES))
             yield opened
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             words = redact(str(error)) or type(error).__name__
             raise Unreachable(f"{method} {path}: {words}") from None
+        except MalformedError as error:
+            raise Unreachable(f"{method} {path}: the answer {error}") from None
         finally:
             if response is not None:
                 response.close()
 
 
-async def read_json(response: aiohttp.ClientResponse, shape: Json) -> Json:
-    """Raises MalformedError if the answer is no JSON of that shape, and Unreachable if it does not end."""
-    answer: Json = await parse_json_aside(await _content(response), values=_MAX_VALUES)
+async def shaped_json(response: aiohttp.ClientResponse, shape: Json) -> Json:
+    """Return the answer. Raises MalformedError if it is no JSON of that shape, or does not end."""
+    answer: Json = await read_json(response.content.iter_any(), _MAX_BYTES, values=_MAX_VALUES)
     check_shape(answer, shape)
     return answer
-
-
-async def _content(response: aiohttp.ClientResponse) -> bytes:
-    """Raises Unreachable for one that does not end."""
-    content = bytearray()
-    async for piece in response.content.iter_any():
-        content += piece
-        if len(content) > _MAX_BYTES:
-            raise Unreachable(f"the answer has more than {_MAX_BYTES} bytes")
-    return bytes(content)
 
 
 async def _configure(config: Any, configuration: Any) -> str:
@@ -232,11 +218,12 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _refusal(status: int, content: bytes) -> ApiError:
+def _refusal(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
     """Source: the `Status` object of the Kubernetes API."""
     try:
         reported = parse_json(content)
         reason, message = str(reported.get("reason") or ""), str(reported.get("message") or "")
     except (MalformedError, AttributeError):
         reason, message = "", content.decode(errors="replace").strip()
-    return ApiError(status, reason, redact(message[:_MESSAGE]) or f"status {status}")
+    status, asked = response.status, retry_after(response.headers.get("Retry-After"), time.time())
+    return ApiError(status, reason, redact(message[:_MESSAGE]) or f"status {status}", asked)

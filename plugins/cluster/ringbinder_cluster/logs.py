@@ -110,7 +110,7 @@ class PodLog:
             if final and clock() >= give_up:
                 self.log.warning("the end of a pod's log cannot be read", pod=self.name, reason=self.trouble)
                 return
-            delay = self.cluster.patience.delay(failures)
+            delay = self.cluster.patience.pause(failures)
             failures += 1
             if final:
                 await asyncio.sleep(delay)

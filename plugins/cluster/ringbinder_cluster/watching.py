@@ -18,7 +18,7 @@ from ringbinder import Clock, Logger, RingbinderError
 from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json
 from ringbinder.runtime.loops import Loop
 
-from .client import ApiError, Cluster, Json, Unreachable, read_json
+from .client import ApiError, Cluster, Json, Unreachable, shaped_json
 
 _REMEMBERED: Final = 500
 _GONE: Final = 410
@@ -102,7 +102,7 @@ class PodWatch:
     def _make_loop(self) -> Loop:
         return Loop(
             f"the watch of pods in namespace {self.namespace}", "what happens to them is not noticed",
-            self.log, self.clock, lambda failures: self.cluster.patience.delay(failures),
+            self.log, self.clock, self.cluster.patience,
             (RingbinderError, OSError, ApiError, Unreachable),
         )  # fmt: skip
 
@@ -142,7 +142,7 @@ class PodWatch:
         except ApiError as error:
             if error.status != _GONE:
                 raise
-            await self.clock.sleep(self.cluster.patience.retry)
+            await self.clock.sleep(self.cluster.patience.first)
 
     def look(self, name: str, uid: str) -> PodSnapshot | None:
         """The pod of that name and uid, or its last sight; None if it was never seen."""
@@ -173,10 +173,7 @@ class PodWatch:
         async with self.cluster.open(
             "GET", self.path, {"labelSelector": self.selector}, seconds=times
         ) as response:
-            try:
-                answer = await read_json(response, _LIST)
-            except MalformedError as error:
-                raise Unreachable(f"the list of pods {error}") from None
+            answer = await shaped_json(response, _LIST)
         version = str(answer["metadata"]["resourceVersion"])
         listed = {pod["metadata"]["name"]: self.keep(pod) for pod in answer.get("items") or ()}
         self._replace(listed, version)
@@ -203,9 +200,9 @@ class PodWatch:
             began = self.clock.monotonic()
             version = await self._watch(version, seconds)
             self._loop.well()
-            short = short + 1 if self.clock.monotonic() - began < self.cluster.patience.retry else 0
+            short = short + 1 if self.clock.monotonic() - began < self.cluster.patience.first else 0
             if short:
-                await self.clock.sleep(self.cluster.patience.delay(short - 1))
+                await self.clock.sleep(self.cluster.patience.pause(short - 1))
 
     async def _watch(self, version: str, seconds: int) -> str:
         """One watch request; the version up to which it has brought everything."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder import Context, Log, Secret, TransientError, UserError, process, redact
-from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.runtime.bounded import MalformedError, parse_json, read_json
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe.causes import telling_line
 
@@ -225,12 +225,7 @@ class Jupyter:
                 ) as answer:
                     if answer.status != 200:
                         return None
-                    content = bytearray()
-                    async for chunk in answer.content.iter_any():
-                        content += chunk
-                        if len(content) > _ANSWER_BYTES:
-                            return None
-                    return await asyncio.to_thread(parse_json, bytes(content))
+                    return await read_json(answer.content.iter_any(), _ANSWER_BYTES)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, MalformedError):
                 return None
 

@@ -6,7 +6,6 @@ Source: JupyterHub's API handlers, versions 5 and 6.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -18,8 +17,10 @@ from ringbinder.runtime.bounded import (
     MalformedError,
     check_shape,
     parse_json,
-    parse_json_aside,
+    read_json,
 )
+from ringbinder.runtime.http import MAX_BODY
+from ringbinder.runtime.retry import Retry, retry_after
 from ringbinder.runtime.silence import Silence
 
 _REQUEST_SECONDS: Final = 30.0
@@ -89,7 +90,7 @@ class Reply:
 
 @define(eq=False)
 class HubApi:
-    """The API at `url`, asked with `token`: up to `tries` times, `delay` seconds and then longer in between."""
+    """The API at `url`, asked with `token`."""
 
     http: Http
     clock: Clock
@@ -98,6 +99,7 @@ class HubApi:
     token: Secret
     tries: int
     delay: float
+    """Seconds after the first of them that fails, and longer after the others."""
     seconds: float = _REQUEST_SECONDS
     """For one try of a request."""
 
@@ -119,26 +121,24 @@ class HubApi:
 
         Raises TransientError if there is none: no connection, or only a proxy that cannot reach the hub.
         """
-        tries, trouble = tries or self.tries, ""
+        sent = 0
+
+        async def once() -> Reply:
+            nonlocal sent
+            sent += 1
+            reply = await self._once(method, path, body, headers or {}, seconds or self.seconds)
+            return evolve(reply, repeated=sent > 1)
+
         with Silence("JupyterHub has not answered"):
-            for number in range(tries):
-                reply, trouble = await self._once(method, path, body, headers or {}, seconds or self.seconds)
-                if reply is not None:
-                    return evolve(reply, repeated=number > 0)
-                if number + 1 < tries:
-                    await self.wait(number)
-        raise TransientError(f"JupyterHub does not answer: {trouble}")
+            return await evolve(self.retry, tries=tries or self.tries)(once)
 
     async def form(self, path: str, fields: Mapping[str, str]) -> Reply:
         """The answer to a form. Raises TransientError if there is none."""
-        reply, trouble = await self._once("POST", path, None, {}, _ANSWER_SECONDS, fields)
-        if reply is None:
-            raise TransientError(f"JupyterHub does not answer: {trouble}")
-        return reply
+        return await self._once("POST", path, None, {}, _ANSWER_SECONDS, fields)
 
-    async def wait(self, number: int) -> None:
-        """The pause after try `number`, from 0."""
-        await self.clock.sleep(self.delay * 2**number * random.uniform(0.75, 1.25))  # noqa: S311
+    @property
+    def retry(self) -> Retry:
+        return Retry(self.delay, tries=self.tries, clock=self.clock)
 
     async def _once(
         self,
@@ -148,35 +148,39 @@ class HubApi:
         headers: Mapping[str, str],
         seconds: float,
         form: Mapping[str, str] | None = None,
-    ) -> tuple[Reply | None, str]:
+    ) -> Reply:
         import httpx
 
         try:
-            async with asyncio.timeout(seconds):
-                response = await self.http.request(
+            async with (
+                asyncio.timeout(seconds),
+                self.http.stream(
                     method,
                     self.url + path,
                     json=body,
                     data=form,
                     headers={**self.headers, **headers},
                     timeout=seconds,
-                )
+                ) as response,
+            ):
+                try:
+                    content = await read_json(response.aiter_bytes(), MAX_BODY, values=MAX_LOCK_VALUES)
+                except MalformedError:
+                    content = None
         except TimeoutError:
-            return None, f"no answer within {seconds:g} seconds"
+            raise _silent(f"no answer within {seconds:g} seconds") from None
         except httpx.InvalidURL as error:
             raise ConfigError([f"BinderHub.hub_url: {self.url} cannot be asked: {error}"]) from None
         except httpx.HTTPError as error:
-            return None, redact(str(error)) or type(error).__name__
-        try:
-            content = await parse_json_aside(response.content, values=MAX_LOCK_VALUES)
-        except MalformedError:
-            content = None
-        if response.status_code in _PASSING:
-            return None, f"HTTP status {response.status_code}"
-        if response.status_code >= 300 and not isinstance(content, dict):
+            raise _silent(redact(str(error)) or type(error).__name__) from None
+        status = response.status_code
+        asked = retry_after(response.headers.get("retry-after"), self.clock.time())
+        if status in _PASSING:
+            raise _silent(f"HTTP status {status}", asked)
+        if status >= 300 and not isinstance(content, dict):
             # The hub's own errors are JSON: this is a proxy that has lost its routes, or no hub at all.
-            return None, f"HTTP status {response.status_code} and no JSON, from {redact(self.url)}"
-        return Reply(response.status_code, content, _seconds(response.headers.get("retry-after", ""))), ""
+            raise _silent(f"HTTP status {status} and no JSON, from {redact(self.url)}", asked)
+        return Reply(status, content, asked)
 
     async def users(self, state: Literal["active", "inactive"] = "active") -> list[Mapping[str, Any]]:
         """The models of users with active servers, or of those without any, page by page.
@@ -223,5 +227,5 @@ def parsed(line: str) -> Mapping[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def _seconds(text: str) -> float | None:
-    return float(text[:6]) if text.isdecimal() else None
+def _silent(trouble: str, asked: float | None = None) -> TransientError:
+    return TransientError(f"JupyterHub does not answer: {trouble}", asked)

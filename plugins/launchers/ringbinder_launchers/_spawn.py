@@ -84,7 +84,7 @@ class Spawn:
             number = number + 1 if len(self._reported) == received else 1
             if number >= self.api.tries:
                 raise TransientError(f"JupyterHub does not answer: {trouble}")
-            await self.api.wait(number - 1)
+            await self.api.clock.sleep(self.api.retry.pause(number - 1))
 
     async def _follow(self) -> tuple[str | None, str]:
         """Reads one progress stream: the server's address, or None and how the stream ended."""

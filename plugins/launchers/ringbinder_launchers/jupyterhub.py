@@ -151,7 +151,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
                         "launch-failed", f"JupyterHub could not start the server: {error}"
                     ) from None
                 log.line(f"Launch attempt {attempt} failed ({error}), retrying...\n")
-                await self.api.wait(attempt - 1)
+                await self.context.clock.sleep(self.api.retry.pause(attempt - 1))
         raise AssertionError("there is at least one attempt")
 
     async def _attempt(

@@ -1,18 +1,18 @@
-"""The web API of a git host or a data repository: asked with patience, and not twice for the same."""
+"""The web API of a git host or a data repository: repeated where that may help, and not twice for the same."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from math import inf
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder import Context, TransientError, redact
-from ringbinder.runtime.bounded import MalformedError, parse_json_aside
+from ringbinder.runtime.bounded import MalformedError, TooLargeError, read_json
 from ringbinder.runtime.caching import Cache, SingleFlight
-
-from ._patience import Patience
+from ringbinder.runtime.retry import Retry, retry_after
 
 _REMEMBERED: Final = 1024
 _LONGEST_BODY: Final = 20_000_000
@@ -43,7 +43,7 @@ class Answer:
     @property
     def retry_after(self) -> float | None:
         """Seconds, at most a day; None if the other side does not say how long to wait."""
-        seconds = number(self.headers.get("retry-after"))
+        seconds = retry_after(self.headers.get("retry-after"), time.time())
         return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
     def text(self, key: str) -> str:
@@ -63,7 +63,7 @@ class Api:
     title: str
     base: str
     context: Context
-    patience: Patience
+    retry: Retry
     timeout: float
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     remember_missing: float = 60.0
@@ -91,19 +91,20 @@ class Api:
     async def _get(self, path: str) -> Answer:
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.patience(lambda: self._once(path))
+                return await self.retry(lambda: self._once(path))
         except TimeoutError:
             raise self._trouble(f"did not answer within {self.timeout:g} seconds") from None
 
     async def _once(self, path: str) -> Answer:
         tagged = self._tagged.get(path)
         conditions = {"If-None-Match": tagged[0]} if tagged else {}
-        status, headers, body = await self._request(path, conditions)
+        status, headers, content = await self._request(path, conditions)
         if status >= 500 or status == _REQUEST_TIMEOUT:
-            raise self._trouble(f"answered with HTTP status {status}")
+            asked = Answer(status, headers).retry_after
+            raise TransientError(f"{self.title} answered with HTTP status {status}", asked)
         if status == 304 and tagged:
             return evolve(tagged[1], headers=headers)
-        answer = Answer(status, headers, await _parsed(body))
+        answer = Answer(status, headers, content)
         if status == 200:
             if answer.content is None:
                 raise self._trouble("answered with something that is no JSON")
@@ -111,9 +112,7 @@ class Api:
                 self._tagged.put(path, (etag, answer), inf)
         return answer
 
-    async def _request(
-        self, path: str, conditions: Mapping[str, str]
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def _request(self, path: str, conditions: Mapping[str, str]) -> tuple[int, Mapping[str, str], Any]:
         import httpx
 
         http = self.context.http
@@ -125,16 +124,16 @@ class Api:
             for _ in range(_REDIRECTS):
                 response = await http.send(request, stream=True, follow_redirects=False)
                 try:
-                    body = bytearray()
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > _LONGEST_BODY:
-                            raise self._trouble("answered with more than can be taken in")
+                    content = await read_json(response.aiter_bytes(), _LONGEST_BODY, values=_MOST_VALUES)
+                except TooLargeError as error:
+                    raise self._trouble(f"gave an answer that {error}") from None
+                except MalformedError:
+                    content = None
                 finally:
                     await response.aclose()
                 if response.next_request is None:
                     headers = {name.lower(): value for name, value in response.headers.items()}
-                    return response.status_code, headers, bytes(body)
+                    return response.status_code, headers, content
                 request = response.next_request
                 if (request.url.scheme, request.url.netloc) != origin:
                     # Our token would go along.
@@ -145,13 +144,6 @@ class Api:
 
     def _trouble(self, what: str) -> TransientError:
         return TransientError(f"{self.title} {what}")
-
-
-async def _parsed(body: bytes) -> Any:
-    try:
-        return await parse_json_aside(body, values=_MOST_VALUES)
-    except MalformedError:
-        return None
 
 
 def number(text: str | None) -> float | None:

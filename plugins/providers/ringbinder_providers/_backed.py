@@ -19,7 +19,7 @@ class GitBacked(SpecProvider[C]):
 
     def __init__(self, config: C, context: Context) -> None:
         super().__init__(config, context)
-        git = Git(context.name, self.patience, self.guard, context.paths.cache / "tmp")
+        git = Git(context.name, self.retry, self.guard, context.paths.cache / "tmp")
         self.remote = Remote(git, config.resolve_timeout, config.fetch_timeout)
 
     def access(self, repo: Repo) -> Access:

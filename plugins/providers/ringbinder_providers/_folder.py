@@ -18,12 +18,12 @@ from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 from ringbinder import FolderSource, UserError
+from ringbinder.runtime.retry import TooLate
 from ringbinder.runtime.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
 
 from . import _mirror
 from ._address import shown
 from ._git import Access, Git, quoted
-from ._patience import TooLate
 from ._threads import Stopped, in_thread
 
 SKIPPED: Final = frozenset({".git", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})

@@ -14,13 +14,13 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, evolve, frozen
 from ringbinder import PluginError, Secret, UserError, process
+from ringbinder.runtime.retry import Retry, TooLate
 from ringbinder.runtime.tempfolder import temporary_folder
 
 from . import _mirror
 from ._address import PROTOCOLS, shown
 from ._git_errors import explained
 from ._guard import Guard
-from ._patience import Patience, TooLate
 from ._threads import in_thread
 
 _CREDENTIAL: Final = "RINGBINDER_GIT_CREDENTIAL"
@@ -95,7 +95,7 @@ class Git:
     """Runs git for the plugin named `plugin`, with temporary folders in `scratch`."""
 
     plugin: str
-    patience: Patience
+    retry: Retry
     guard: Guard
     scratch: Path
 
@@ -142,7 +142,7 @@ class Git:
                 raise UserError("repo-too-large", f"{shown(url)} has more refs or files than can be listed.")
             return done.output
 
-        return await self.patience(once)
+        return await self.retry(once)
 
     async def run(
         self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str

@@ -92,7 +92,7 @@ class Hosted(GitBacked[C]):
             title,
             base,
             self.context,
-            self.patience,
+            self.retry,
             self.config.api_timeout,
             headers,
             self.config.remember_missing,

@@ -8,10 +8,10 @@ from typing import TypeVar
 from attrs import frozen, validators
 from ringbinder import Context, Duration, LaunchRequest, Provider, Repo, Secret, option
 from ringbinder.config.specs import SpecOptions
+from ringbinder.runtime.retry import Retry
 
 from ._credentials import normalized
 from ._guard import Guard
-from ._patience import Patience
 
 
 @frozen
@@ -61,7 +61,7 @@ class SpecProvider(Provider[C]):
             on=context.services.public if refuse is None else refuse,
             trusted=config.trusted_hosts | self.own_hosts(),
         )
-        self.patience = Patience(context.clock, config.retries, config.retry_delay)
+        self.retry = Retry(config.retry_delay, tries=config.retries + 1, clock=context.clock)
 
     def own_hosts(self) -> frozenset[str]:
         """The hosts that the operator has configured, in lower case: they may be anywhere."""

@@ -12,11 +12,11 @@ from urllib.parse import urljoin
 
 from attrs import define, field, frozen
 from ringbinder import Http, TransientError, UserError, redact
+from ringbinder.runtime.retry import Retry
 
 from ._address import shown
 from ._archive import inside
 from ._guard import Guard
-from ._patience import Patience
 
 _CHUNK: Final = 2**20
 _REDIRECTS: Final = 5
@@ -39,7 +39,7 @@ class Downloads:
 
     http: Http
     guard: Guard
-    patience: Patience
+    retry: Retry
     limit: int
 
     async def into(self, folder: Path, files: Sequence[RecordFile]) -> None:
@@ -49,7 +49,7 @@ class Downloads:
         async with self.guard.http(self.http) as guarded:
             for file in files:
                 target = folder / inside(file.name)
-                await self.patience(lambda file=file, target=target: self._one(guarded, file, target))  # type: ignore[misc]
+                await self.retry(lambda file=file, target=target: self._one(guarded, file, target))  # type: ignore[misc]
 
     async def _one(self, guarded: Http, file: RecordFile, target: Path) -> None:
         sink = await asyncio.to_thread(_Sink.create, target, file)

@@ -71,7 +71,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
             "Zenodo",
             f"{self._base}/api",
             context,
-            self.patience,
+            self.retry,
             config.api_timeout,
             {"Accept": "application/json"},
             config.remember_missing,
@@ -171,7 +171,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
         for file in files:
             log.line(f"Fetching {shown(file.name)} ({file.size} bytes)\n", "fetching")
         config = self.config
-        downloads = Downloads(self.context.http, self.guard, self.patience, config.record_limit)
+        downloads = Downloads(self.context.http, self.guard, self.retry, config.record_limit)
         try:
             async with asyncio.timeout(config.fetch_timeout):
                 await downloads.into(into, files)

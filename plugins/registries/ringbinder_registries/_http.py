@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder import Clock, ConfigError, Http, TransientError, redact
-from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder import ConfigError, Http, TransientError, redact
+from ringbinder.runtime.bounded import MalformedError, TooLargeError, parse_json, read_whole
+from ringbinder.runtime.retry import Retry, retry_after
 
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500
 _NOT_IMPLEMENTED: Final = 501
-_LONGEST_WAIT: Final = 20.0
-"""Seconds. A longer wait that a server asks for is reported instead of being waited for."""
 _LONGEST_BODY: Final = 1_000_000
 _SHOWN: Final = 200
 _UNTRUSTED: Final = (
@@ -60,15 +57,10 @@ class Answer:
 
 @frozen
 class Requests:
-    """The shared client with patience: `retries` times more, `delay` seconds and then longer in between.
-
-    `limit` is the seconds that one request may take.
-    """
+    """The shared client, with which a request is repeated. `limit` is the seconds that one may take."""
 
     http: Http
-    clock: Clock
-    retries: int
-    delay: float
+    retry: Retry
     limit: float
 
     async def __call__(
@@ -84,21 +76,11 @@ class Requests:
 
         Raises TransientError if there is none in the end, ConfigError if there cannot be one.
         """
-        trouble, wait = "", None
-        for attempt in range(self.retries + 1):
-            answer, trouble = await self._once(method, url, headers, form, of)
-            if answer is not None and not _passing(answer.status):
-                return answer
-            wait = _retry_after(answer, self.clock.time()) if answer else None
-            if attempt == self.retries or (wait or 0) > _LONGEST_WAIT:
-                break
-            delay = self.delay * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311
-            await self.clock.sleep(max(delay, wait or 0))
-        raise TransientError(f"{of} did not answer: {trouble}", wait)
+        return await self.retry(lambda: self._once(method, url, headers, form, of))
 
     async def _once(
         self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None, of: str
-    ) -> tuple[Answer | None, str]:
+    ) -> Answer:
         import httpx
 
         try:
@@ -110,45 +92,31 @@ class Requests:
             async with asyncio.timeout(self.limit or None):
                 response = await self.http.send(request, stream=True, follow_redirects=follow)
                 try:
-                    body = bytearray()
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > _LONGEST_BODY:
-                            break
+                    body = await read_whole(response.aiter_bytes(), _LONGEST_BODY)
+                except TooLargeError:
+                    body = b""
                 finally:
                     await response.aclose()
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise ConfigError([f"{of}: {redact(url)} is no address that can be asked: {error}"]) from None
         except TimeoutError:
-            return None, f"it needs more than {self.limit:g} seconds"
-        except httpx.TooManyRedirects:
-            return None, "it redirects without end"
-        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise TransientError(f"{of} did not answer: it needs more than {self.limit:g} seconds") from None
+        except httpx.HTTPError as error:
             if _untrusted(error):
                 raise ConfigError([f"{of}: {_UNTRUSTED} ({redact(str(error))})"]) from None
-            return None, redact(str(error)) or type(error).__name__
-        return Answer(
-            response.status_code,
-            {name.lower(): value for name, value in response.headers.items()},
-            tuple(response.headers.get_list("www-authenticate")),
-            bytes(body),
-            str(response.url),
-        ), f"HTTP status {response.status_code}"
+            raise TransientError(
+                f"{of} did not answer: {redact(str(error)) or type(error).__name__}"
+            ) from None
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if _passing(status := response.status_code):
+            asked = retry_after(headers.get("retry-after"), self.retry.clock.time())
+            raise TransientError(f"{of} did not answer: HTTP status {status}", asked)
+        challenges = tuple(response.headers.get_list("www-authenticate"))
+        return Answer(status, headers, challenges, body, str(response.url))
 
 
 def _passing(status: int) -> bool:
     return status == _TOO_MANY_REQUESTS or (status >= _SERVER_ERRORS and status != _NOT_IMPLEMENTED)
-
-
-def _retry_after(answer: Answer, now: float) -> float | None:
-    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
-    text = answer.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _untrusted(error: BaseException | None) -> bool:

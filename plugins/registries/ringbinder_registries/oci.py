@@ -22,6 +22,7 @@ from ringbinder import (
 )
 from ringbinder.image_reference import Reference, split_domain
 from ringbinder.runtime.caching import Cache, SingleFlight
+from ringbinder.runtime.retry import Retry
 
 from . import _doctor
 from ._client import RegistryClient
@@ -66,9 +67,8 @@ class OciRegistry(Registry[Options]):
     def requests(self) -> Requests:
         """How this plugin asks over HTTP."""
         config, context = self.config, self.context
-        return Requests(
-            context.http, context.clock, config.retries, config.retry_delay, config.request_timeout
-        )
+        retry = Retry(config.retry_delay, tries=config.retries + 1, clock=context.clock)
+        return Requests(context.http, retry, config.request_timeout)
 
     async def credentials(self, registry: str) -> Credentials | None:
         """Who we are to the registry at the address `registry`; None: no one.
