@@ -276,8 +276,8 @@ class BinderSpawnerMixin(Configurable):
             message = f"The server needed more memory than it may have (exit code {code}, OOMKilled)"
         elif reason not in ("Error", "Completed", ""):
             message += f" ({reason})"
-        message = self._tidy(ended.get("message") or "")
-        return f"{message}\n{message}" if message else message
+        last_words = self._tidy(ended.get("message") or "")
+        return f"{message}\n{last_words}" if last_words else message
 
     async def _last_words(self):
         """The end of the log, where there is one: DockerSpawner's containers have it."""
