@@ -6,7 +6,6 @@ was killed is either there whole or not at all; what was sent and not yet marked
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from attrs import asdict, define, field
 
 from ..config.event_settings import Fsync
 from ..protocol import SinkEvent
+from ..runtime.filelock import lock
 from ..runtime.private import make_private
 
 _SUFFIX: Final = ".events"
@@ -289,12 +289,12 @@ class Spool:
 
     def _take_over(self) -> None:
         for slot in sorted(self.folder.iterdir()):
-            if slot == self._slot or not slot.name.isdecimal() or (lock := _locked(slot)) is None:
+            if slot == self._slot or not slot.name.isdecimal() or (held := _locked(slot)) is None:
                 continue
             try:
                 self._copy(slot)
             finally:
-                os.close(lock)
+                os.close(held)
 
     def _copy(self, slot: Path) -> None:
         marks = os.open(slot / "mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -355,15 +355,11 @@ def _read_mark(descriptor: int) -> tuple[Position, int]:
 def _locked(slot: Path) -> int | None:
     """The slot's lock, to be closed; None if another process has it."""
     slot.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(slot / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    except OSError:
-        pass  # a file system without locks
-    return lock
+    file = os.open(slot / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if lock(file, wait=False, needed=False):
+        return file
+    os.close(file)
+    return None
 
 
 @contextmanager

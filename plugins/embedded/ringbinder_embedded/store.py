@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
+from ringbinder.runtime.filelock import lock
 from ringbinder.runtime.private import make_private
 from ringbinder.runtime.statefile import read_state, write_state
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
@@ -234,16 +234,13 @@ class Entry:
     def in_use(self) -> bool:
         """Some process uses it, makes it or removes it."""
         try:
-            lock = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)  # noqa: TID251 - ours
+            file = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)  # noqa: TID251 - ours
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not lock(file, wait=False)
         finally:
-            os.close(lock)
-        return False
+            os.close(file)
 
     async def start_over(self) -> None:
         """Removes what a killed process left of it, once all that this process has started is gone.
@@ -265,19 +262,19 @@ class Entry:
         `on_wait` is called at every attempt that fails, and may raise; None: raises BlockingIOError then.
         """
         # There is no waiting for a file lock that can be cancelled.
-        while (lock := self._take_lock(shared)) is None:
+        while (file := self._take_lock(shared)) is None:
             if on_wait is None:
                 raise BlockingIOError(f"{self.folder} is locked")
             on_wait()
             await asyncio.sleep(_LOCK_POLL_SECONDS)
         try:
             if shared:
-                os.pwrite(lock, _USED, 0)
+                os.pwrite(file, _USED, 0)
             yield
         finally:
             if not shared and not self.folder.exists():
                 self._lock_file.unlink(missing_ok=True)
-            os.close(lock)
+            os.close(file)
 
     @property
     def _lock_file(self) -> Path:
@@ -285,19 +282,17 @@ class Entry:
 
     def _take_lock(self, shared: bool) -> int | None:
         make_private(self.folder.parent)
-        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: TID251 - ours
+        file, taken = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), False  # noqa: TID251 - ours
         try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            # Who removes an entry removes this file too, which then is no one's lock any more.
-            if os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
-                return lock
-        except (BlockingIOError, FileNotFoundError):
+            if lock(file, shared=shared, wait=False):
+                # Who removes an entry removes this file too, which then is no one's lock any more.
+                taken = os.fstat(file).st_ino == self._lock_file.stat().st_ino
+        except FileNotFoundError:
             pass
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-        return None
+        finally:
+            if not taken:
+                os.close(file)
+        return file if taken else None
 
 
 @frozen

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import re
 import stat
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen, validators
 from ringbinder import ByteSize, ConfigError, Context, Duration, Sink, SinkEvent, option
+from ringbinder.runtime.filelock import locked
 from ringbinder.runtime.private import make_private
 
 _STDOUT: Final = "-"
@@ -110,7 +110,8 @@ class JsonLinesSink(Sink[JsonLinesOptions]):
         with self._lock:
             while True:
                 file = self._opened()
-                with _alone(file):
+                # Where there are no locks, appending still keeps all but torn lines apart.
+                with locked(file):
                     if not self._is_in_place(file):
                         continue  # another process has set it aside
                     if lines and self._is_due(file, len(lines)):
@@ -174,18 +175,6 @@ class JsonLinesSink(Sink[JsonLinesOptions]):
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-@contextmanager
-def _alone(file: int) -> Iterator[None]:
-    # Where there are no locks (some network file systems), appending still keeps all but torn lines apart.
-    with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _line_end(file: int) -> bytes:

@@ -6,7 +6,6 @@ with its `manifest.json`, which every version of the engine writes and reads.
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import io
@@ -14,12 +13,13 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from attrs import frozen
+from ringbinder.runtime.filelock import file_locked
 
 _NAME: Final = "org.opencontainers.image.ref.name"
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -199,13 +199,10 @@ class Layout:
     def _path(self, part: Descriptor) -> Path:
         return self.folder / "blobs" / "sha256" / _hex(part)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         """One at a time, over all processes; readers need no lock, since what is named is whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return file_locked(self.folder / ".lock")
 
 
 def _parts(manifest: Mapping[str, Any]) -> list[Descriptor]:
