@@ -107,7 +107,7 @@ class Bench:
 
     def own_lab(self) -> Path:
         """The environment of Ringbinder's JupyterLab, once it has launched something."""
-        (env,) = (self.state / "server").glob("*/env")
+        (env,) = (self.state / "server").glob("*/box/env")
         return env
 
     def lab_by_hand(self, env_folder: Path | None = None) -> float:
