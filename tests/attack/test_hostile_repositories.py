@@ -95,11 +95,13 @@ async def test_hostile_recipe_is_refused(ground: Ground, name: str) -> None:
     await check(ground, name, REFUSED[name], "off")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 async def test_hostile_content_is_built_and_harms_nothing(ground: Ground, name: str) -> None:
     await check(ground, name, BUILT[name], "required")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAILING)
 async def test_hostile_build_ends_and_leaves_nothing(ground: Ground, name: str) -> None:
     await check(ground, name, FAILING[name], "required")
@@ -115,11 +117,13 @@ UNBOXED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNBOXED)
 async def test_hostile_content_without_a_sandbox_harms_nothing(ground: Ground, name: str) -> None:
     await check(ground, name, {**BUILT, **FAILING}[name], "off")
 
 
+@pytest.mark.slow
 async def test_build_after_hostile_ones_works(ground: Ground) -> None:
     hostile: Mapping[str, Hostile] = {**REFUSED, **FAILING}
     for name in ("link runtime.txt", "alias bomb", "full disk", "links and fails"):

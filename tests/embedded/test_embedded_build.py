@@ -207,7 +207,7 @@ async def test_other_failures_are_not_explained(embedded: Embedded) -> None:
         (ENDLESS, {"build_timeout": 10.0}, "longer than 10 seconds"),
         ("#!/bin/sh\nyes tiresome\n", {"build_output_limit": 100_000}, "more than 100000 bytes"),
         (
-            "#!/bin/sh\ndd if=/dev/zero of=big bs=1M count=300 2>/dev/null\nsync big\nsleep 600\n",
+            "#!/bin/sh\nfallocate -l 300M big\nsleep 600\n",
             {"build_disk_limit": 200_000_000},
             "more than 200000000",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,19 +180,18 @@ def serve(tmp_path: Path) -> Serve:
             None, processors=[logged], wrapper_class=structlog.make_filtering_bound_logger(0)
         )
         # The client outlives the server, so that a test sees what the end of the server brings.
-        async with (
-            httpx.AsyncClient(trust_env=False, timeout=30) as client,
-            running(config, log, build_log=BUILD_LOG) as binder,
-        ):
-            sock = listen("127.0.0.1", 0)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
+            binder = await stack.enter_async_context(running(config, log, build_log=BUILD_LOG))
+            sock = stack.enter_context(listen("127.0.0.1", 0))
             address = address_of(sock, "127.0.0.1", config.binderhub.base_url)
             held = Gate()
             if gate:
                 binder.plugins.hooks.register(held, "gate", general=True)
             if plugin is not None:
                 binder.plugins.hooks.register(plugin, "plugin of the test", general=True)
-            async with serving(binder, sock, bound, hold, token=token):
-                yield Live(address, binder, client, logged.entries, held)
+            await stack.enter_async_context(serving(binder, sock, bound, hold, token=token))
+            yield Live(address, binder, client, logged.entries, held)
 
     return start
 
