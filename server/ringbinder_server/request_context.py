@@ -19,17 +19,13 @@ from ringbinder.model import Client, LaunchRequest, Link, User
 from ringbinder.runtime.import_string import is_named, load_named
 from werkzeug.datastructures import Headers
 
+from .security.access_token import is_own_machine
 from .security.bans import Bans
 from .security.build_tokens import BuildTokens
 from .security.origins import Asker, Guard
 
 _LONGEST_HEADER: Final = 512
 """Characters of a header that a launch keeps, or that an error shows: more than any name of a host has."""
-
-
-def is_own_machine(binder: Ringbinder) -> bool:
-    """Whether only a person's own machine is served: code runs on it, and no other machine reaches the server."""
-    return not binder.services.public and binder.consents().asks
 
 
 @define(eq=False)

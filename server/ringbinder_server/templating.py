@@ -18,8 +18,8 @@ from quart import Quart, Response, g
 from . import own_templates
 from .provider_list import repo_providers
 from .request_context import Site
-from .routes.status import VERSION
 from .terminal import one_line
+from .version import VERSION
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
-from ringbinder.runtime.clock import Clock, SystemClock
+from ringbinder import Clock
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.runtime.loops import summary
 
 from .jupyter import Jupyter

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .configured import configured, json_output, yes
+from .commands.init import init
+from .commands.own_machine import consents, sessions
+from .commands.plugins import plugins
+from .commands.stored import images, paths
+from .configured import Setup, configured, json_output, yes
 from .exitcodes import MEANINGS
-from .init_command import init
-from .own_machine import consents, sessions
-from .plugin_commands import plugins
-from .setup import Setup
-from .stored import images, paths
+from .run import run
 
 if TYPE_CHECKING:
     from .invocation import Invocation
@@ -87,7 +87,7 @@ def launch(link: str, setup: Setup, as_json: bool, no_browser: bool, yes: bool) 
 
         return await launch_link(invocation, link, as_json=as_json, browser=not no_browser, yes=yes)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @main.command()
@@ -103,7 +103,7 @@ def build(link: str, setup: Setup, as_json: bool, yes: bool) -> None:
 
         return await build_link(invocation, link, as_json=as_json, yes=yes)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @main.command()
@@ -118,7 +118,7 @@ def resolve(link: str, setup: Setup, as_json: bool) -> None:
 
         return await resolve_link(invocation, link, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @main.command()
@@ -151,7 +151,7 @@ def serve(
             invocation, listen, port, public=public, token=not no_token, browser=not no_browser
         )
 
-    setup.run(work, quietest="info", own_signals=False)
+    run(setup, work, quietest="info", own_signals=False)
 
 
 @main.group()
@@ -202,7 +202,7 @@ def query_events(
 
         return await query_events(invocation, schema=schema, since=since, by=by, limit=limit, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @events.command("catalogue")
@@ -228,7 +228,7 @@ def doctor(setup: Setup, as_json: bool) -> None:
 
         return await examine(invocation, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @main.group("config")
@@ -249,13 +249,13 @@ def check(more: tuple[Path, ...], setup: Setup, as_json: bool) -> None:
 
         return await check_files(invocation, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @configuration.command("schema")
 def schema() -> None:
     """Print the JSON Schema of a configuration file, with the options of every installed plugin, for editors."""
-    from .schema import print_schema
+    from .check import print_schema
 
     print_schema()
 

@@ -1,13 +1,18 @@
-"""`ringbinder config check`: what a configuration chooses, and everything that is wrong or odd in it."""
+"""`ringbinder config check` and `schema`: what a configuration chooses, all that is wrong in it, and its schema."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 from attrs import frozen
 from ringbinder.config.binderhub import Choice
 from ringbinder.config.folders import folder_problems
+from ringbinder.config.json_schema import of_configuration
 from ringbinder.config.loading import Config
-from ringbinder.errors import ConfigError, RingbinderError
-from ringbinder.plugins.manager import Plugins
+from ringbinder.errors import ConfigError, PluginError, RingbinderError
+from ringbinder.plugins.discovery import installed
+from ringbinder.plugins.manager import Plugins, import_plugin
 from ringbinder.runtime.services import Services
 from ringbinder.secret import redact
 
@@ -79,3 +84,16 @@ async def _problems(invocation: Invocation, config: Config) -> list[str]:
             problems += [reason for reason in row.reason.splitlines() if reason not in problems]
     idle = {section for row in plugins.inspect() for section in row.sections}
     return problems + [text for text in config.sections.unused(idle) if text not in problems]
+
+
+def print_schema() -> None:
+    """Prints it; a plugin that cannot be imported is left out, and named on stderr."""
+    echo_json(of_configuration(_classes()), sort_keys=True)
+
+
+def _classes() -> Iterator[Any]:
+    for row in installed():
+        try:
+            yield import_plugin(row)
+        except PluginError as error:
+            echo(f"ringbinder: warning: left out: {error}", err=True)

@@ -1,15 +1,23 @@
-"""Options that several commands have."""
+"""Options that several commands have, and what they give."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from .setup import Setup
+
+class Setup(NamedTuple):
+    """The common options of one call."""
+
+    files: tuple[Path, ...]
+    sets: tuple[str, ...]
+    verbose: int
+    as_json: bool = False
+    """JSON is asked for: errors are JSON, too."""
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:

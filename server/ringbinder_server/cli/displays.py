@@ -1,11 +1,10 @@
-"""How a launch or build is shown: plain lines, JSON lines, or live (in `live`).
+"""How a launch or build is shown: plain lines, JSON lines, or live (in `live`; `display_choice` chooses).
 
 Progress and notes go to stderr; a result, that is an address or an image's name, goes to stdout.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -97,17 +96,3 @@ class JsonLines(Plain):
 
     def built(self, image: str) -> None:
         """Nothing: the last event names the image."""
-
-
-def display_for(title: str, as_json: bool) -> Plain:
-    """JSON if asked for, live if stderr is a terminal that can move its cursor, else plain."""
-    if as_json:
-        return JsonLines()
-    if not sys.stderr.isatty():  # rich would also take FORCE_COLOR, which many CI systems set, for a terminal
-        return Plain()
-    from rich.console import Console
-
-    from .live import Live
-
-    console = Console(stderr=True, highlight=False)
-    return Plain() if console.is_dumb_terminal else Live(title, console)

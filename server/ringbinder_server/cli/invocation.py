@@ -19,9 +19,9 @@ from ringbinder.secret import redact
 
 from ..logging import form_of_log, set_up
 from ..terminal import echo, echo_event, echo_text
+from .configured import Setup
 from .exitcodes import ExitCode
 from .interrupts import Interrupts, exit_code
-from .setup import Setup
 
 
 @frozen

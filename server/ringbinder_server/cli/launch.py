@@ -20,7 +20,8 @@ from ringbinder.secret import redact
 from ..terminal import lines
 from .browser import Browser, address, tunnel_to
 from .consent import ask as ask_for_consent
-from .displays import Plain, display_for
+from .display_choice import display_for
+from .displays import Plain
 from .exitcodes import ExitCode
 from .idle import IdleWarning
 from .interrupts import exit_code

@@ -1,9 +1,11 @@
-"""`ringbinder plugins list`, `show` and `check`."""
+"""`ringbinder plugins list`, `show`, `check` and `new`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import click
 from ringbinder.config.option_docs import described
 from ringbinder.config.options import NoOptions
 from ringbinder.config.sources import ENVIRON_PREFIX
@@ -13,6 +15,7 @@ from ringbinder.plugins.manager import Found, Plugins, import_plugin
 from ringbinder.runtime.services import Services
 from ringbinder.runtime.suggest import did_you_mean
 
+from ..scaffold import Project
 from ..terminal import echo, echo_json, echo_text
 from .exitcodes import ExitCode
 from .invocation import Invocation
@@ -146,3 +149,19 @@ def _show(record: dict[str, Any]) -> None:
         echo(f"  {option['name']} ({option['type']}{default}{needed})")
         echo(f"      {option['meaning']}")
         echo(f"      {' or '.join(option['variables'])}")
+
+
+def write_project(kind: str, name: str, folder: Path | None) -> None:
+    """Writes it and says how to go on. Raises click.ClickException."""
+    project = Project(kind, name)
+    if problem := project.problem():
+        raise click.BadParameter(problem, param_hint="NAME")
+    folder = folder or Path(project.distribution)
+    try:
+        project.write(folder)
+    except FileExistsError:
+        raise click.ClickException(f"{folder} is there already; give another folder with --into") from None
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error.strerror}") from None
+    echo(f"{folder}: the {kind} {name}, with tests. Go on with")
+    echo(f"    cd {folder}", "    pip install --editable . --group dev", "    pytest")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import (
@@ -22,8 +21,8 @@ from ringbinder.runtime.metrics import WithoutRepos
 from ringbinder.secret import redact
 
 from ..request_context import Site
+from ..version import VERSION
 
-VERSION = version("ringbinder")
 _NO_STORE = {"Cache-Control": "no-store"}
 _HEALTH_GOOD_FOR = 15.0
 """Seconds; probes of several kinds must not ask registry and hub each for itself."""

@@ -25,7 +25,6 @@ from ringbinder.runtime.clock import Clock
 from ringbinder.secret import Secret
 from werkzeug.wrappers import Response as Redirect
 
-from ..request_context import is_own_machine
 from .origins import split_host
 
 _PARAMETER: Final = "token"
@@ -91,6 +90,11 @@ class Access:
 
     def _mac(self, kind: str, expires: str) -> str:
         return hmac.new(self._key, f"{kind} {expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def is_own_machine(binder: Ringbinder) -> bool:
+    """Whether only a person's own machine is served: code runs on it, and no other machine reaches the server."""
+    return not binder.services.public and binder.consents().asks
 
 
 def token_of(binder: Ringbinder, *, demanded: bool) -> Secret | None:

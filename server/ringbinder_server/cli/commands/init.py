@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .setup import Setup
+from ..configured import Setup
+from ..run import run
 
 if TYPE_CHECKING:
-    from .initial_files import Answers
-    from .invocation import Invocation
+    from ..initial_files import Answers
+    from ..invocation import Invocation
 
 _KINDS = ("embedded", "one-host", "cluster")
 _HUB_HERE = "http://localhost:8000/"
@@ -49,15 +50,15 @@ def init(kind: str | None, folder: Path, force: bool, no_doctor: bool, **given: 
     answers = _answers(kind, folder, given, asks=asks)
 
     async def work(invocation: Invocation) -> int:
-        from .initial_files import begin
+        from ..initial_files import begin
 
         return await begin(invocation, answers, force=force, doctor=not no_doctor)
 
-    Setup((), (), 0).run(work)
+    run(Setup((), (), 0), work)
 
 
 def _answers(kind: str, folder: Path, given: dict[str, Any], *, asks: bool) -> Answers:
-    from .initial_files import Answers
+    from ..initial_files import Answers
 
     def answer(name: str, question: str, default: str, *, hidden: bool = False) -> str:
         reason = given.get(name)

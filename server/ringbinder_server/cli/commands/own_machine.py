@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .configured import configured, json_output
-from .setup import Setup
+from ..configured import Setup, configured, json_output
+from ..run import run
 
 if TYPE_CHECKING:
-    from .invocation import Invocation
+    from ..invocation import Invocation
 
 
 @click.group("consent")
@@ -26,11 +26,11 @@ def list_consents(setup: Setup, as_json: bool) -> None:
     """List the repositories that were allowed to run code here."""
 
     async def work(invocation: Invocation) -> int:
-        from .consent import list_consents
+        from ..consent import list_consents
 
         return await list_consents(invocation, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @consents.command("forget")
@@ -43,11 +43,11 @@ def forget_consents(setup: Setup, repository: str, everything: bool) -> None:
         raise click.UsageError("Name one repository, or use --all.")
 
     async def work(invocation: Invocation) -> int:
-        from .consent import forget_consents
+        from ..consent import forget_consents
 
         return await forget_consents(invocation, repository, everything=everything)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @click.group("sessions")
@@ -65,11 +65,11 @@ def list_sessions(setup: Setup, as_json: bool) -> None:
     """List the sessions that run, and those that left changed files."""
 
     async def work(invocation: Invocation) -> int:
-        from .sessions import list_sessions
+        from ..sessions import list_sessions
 
         return await list_sessions(invocation, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @sessions.command("open")
@@ -80,11 +80,11 @@ def open_session(setup: Setup, session: str, no_browser: bool) -> None:
     """Start a notebook again on a copy of the files that SESSION has left."""
 
     async def work(invocation: Invocation) -> int:
-        from .sessions import open_session
+        from ..sessions import open_session
 
         return await open_session(invocation, session, browser=not no_browser)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @sessions.command("keep")
@@ -98,11 +98,11 @@ def keep_session(setup: Setup, session: str, file: Path | None) -> None:
     """
 
     async def work(invocation: Invocation) -> int:
-        from .sessions import keep_session
+        from ..sessions import keep_session
 
         return await keep_session(invocation, session, file)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @sessions.command("rm")
@@ -112,8 +112,8 @@ def remove_sessions(setup: Setup, ids: tuple[str, ...]) -> None:
     """Remove the files that SESSIONs have left. They cannot be brought back."""
 
     async def work(invocation: Invocation) -> int:
-        from .sessions import remove_sessions
+        from ..sessions import remove_sessions
 
         return await remove_sessions(invocation, ids)
 
-    setup.run(work)
+    run(setup, work)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .configured import configured, json_output
-from .setup import Setup
+from ..configured import Setup, configured, json_output
+from ..run import run
 
 if TYPE_CHECKING:
-    from .invocation import Invocation
+    from ..invocation import Invocation
 
 
 @click.group()
@@ -27,11 +27,11 @@ def list_plugins(setup: Setup, hooks: bool, as_json: bool) -> None:
     """List the plugins that are installed, the section of each in the configuration, and why one is not active."""
 
     async def work(invocation: Invocation) -> int:
-        from .plugins import list_plugins
+        from ..plugins import list_plugins
 
         return await list_plugins(invocation, hooks=hooks, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @plugins.command("new")
@@ -42,7 +42,7 @@ def list_plugins(setup: Setup, hooks: bool, as_json: bool) -> None:
 )
 def new_plugin(kind: str, name: str, into: Path | None) -> None:
     """Write a project with a plugin that works: typed code, its contract as tests, a README and a CI file."""
-    from .new import write_project
+    from ..plugins import write_project
 
     write_project(kind, name, into)
 
@@ -55,11 +55,11 @@ def show_plugin(setup: Setup, name: str, as_json: bool) -> None:
     """Show what plugins of this NAME are: where they come from, their hooks, their options and variables."""
 
     async def work(invocation: Invocation) -> int:
-        from .plugins import show_plugins
+        from ..plugins import show_plugins
 
         return await show_plugins(invocation, name, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @plugins.command("check")
@@ -80,8 +80,8 @@ def check_plugins(setup: Setup, what: str | None, timeout: float) -> None:
     """
 
     async def work(invocation: Invocation) -> int:
-        from .plugins import check_plugins
+        from ..plugins import check_plugins
 
         return await check_plugins(what, timeout)
 
-    setup.run(work)
+    run(setup, work)

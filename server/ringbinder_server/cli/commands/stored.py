@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .configured import configured, json_output
-from .setup import Setup
+from ..configured import Setup, configured, json_output
+from ..run import run
 
 if TYPE_CHECKING:
-    from .invocation import Invocation
+    from ..invocation import Invocation
 
 
 def _size(_: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -36,11 +36,11 @@ def list_images(setup: Setup, as_json: bool) -> None:
     """List the images that registry and builder keep, the one launched last first."""
 
     async def work(invocation: Invocation) -> int:
-        from .images import list_images
+        from ..images import list_images
 
         return await list_images(invocation, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @images.command("prune")
@@ -64,13 +64,13 @@ def prune_images(setup: Setup, max_size: int | None, dry_run: bool, as_json: boo
     """
 
     async def work(invocation: Invocation) -> int:
-        from .images import prune_by_builder, prune_images
+        from ..images import prune_by_builder, prune_images
 
         if max_size is None:
             return await prune_by_builder(invocation, dry_run=dry_run, as_json=as_json)
         return await prune_images(invocation, max_size, dry_run=dry_run, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
 
 
 @click.command("paths")
@@ -80,8 +80,8 @@ def paths(setup: Setup, as_json: bool) -> None:
     """Say where images, sessions and caches are, and how much room they take."""
 
     async def work(invocation: Invocation) -> int:
-        from .paths import show_paths
+        from ..paths import show_paths
 
         return await show_paths(invocation, as_json=as_json)
 
-    setup.run(work)
+    run(setup, work)
