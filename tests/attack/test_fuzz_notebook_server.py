@@ -17,6 +17,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder import process
+from ringbinder.runtime.clock import SystemClock
 from ringbinder.secret import Secret
 from ringbinder_embedded import jupyter as jupyter_module
 from ringbinder_embedded.jupyter import Jupyter, _Port
@@ -162,7 +163,7 @@ async def test_watch_outlives_any_answer(status: bytes, kernels: bytes, tmp_path
     session = Session("0" * 16, tmp_path / "session")
     (tmp_path / "session" / "box").mkdir(parents=True)
     async with serving(answer) as port, jupyter_on(port, tmp_path) as jupyter:
-        watch = Watch(jupyter, session, idle_timeout=0.4, max_age=3600.0)
+        watch = Watch(jupyter, session, 0.4, 3600.0, disk_limit=0, clock=SystemClock())
         ends = asyncio.create_task(watch.until_end())
         seen = [await asked.get() for _ in range(6)]
         assert seen == ["/api/status", "/api/kernels"] * 3

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from attrs import define, field
+from ringbinder.runtime.clock import SystemClock
 from ringbinder_embedded.jupyter import Jupyter
 from ringbinder_embedded.sessions import Session
 from ringbinder_embedded.watch import Watch
@@ -48,8 +49,10 @@ class Notebook:
         return 0
 
 
-def watch(notebook: Notebook, **limits: Any) -> Watch:
-    return Watch(cast(Jupyter, notebook), cast(Session, notebook), max_age=0.0, **limits)
+def watch(notebook: Notebook, idle_timeout: float = 0.0, disk_limit: int = 0) -> Watch:
+    return Watch(
+        cast(Jupyter, notebook), cast(Session, notebook), idle_timeout, 0.0, disk_limit, SystemClock()
+    )
 
 
 async def test_full_disk_does_not_end_an_idle_notebook_early() -> None:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
 from ringbinder import Clock
-from ringbinder.runtime.clock import SystemClock
 from ringbinder.runtime.loops import summary
 
 from .jupyter import Jupyter
@@ -39,8 +38,8 @@ class Watch:
     session: Session
     idle_timeout: float
     max_age: float
-    disk_limit: int = 0
-    clock: Clock = field(factory=SystemClock)
+    disk_limit: int
+    clock: Clock
     stop: asyncio.Event = field(factory=asyncio.Event, init=False)
     """Set: somebody wants it to end."""
     started: float = field(default=Factory(lambda self: self.clock.time(), takes_self=True), init=False)
