@@ -47,7 +47,7 @@ class Cause:
     pattern: Regex = field(converter=_multiline)
     code: str
     cause: str
-    advice: str
+    advice: str = ""
 
     def describe(self, match: Match) -> str:
         """The cause in words."""

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder_providers import _folder
+from ringbinder_providers._threads import Stop
 from ringbinder_providers.git import GitOptions, GitProvider
 
 pytestmark = pytest.mark.real("git")
@@ -357,7 +357,7 @@ async def test_link_that_becomes_a_folder_is_not_written_through(trap: Trap, tmp
 
     entries = [_folder._Entry("z", "l"), _folder._Entry("z/b.txt", "f")]
     with pytest.raises((RingbinderError, OSError)):
-        _folder._copy(Exchanged(trap.folder), entries, into, 10**6, threading.Event())
+        _folder._copy(Exchanged(trap.folder), entries, into, 10**6, Stop())
 
     assert not list(outside.iterdir())
 

@@ -7,6 +7,7 @@ import base64
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from ringbinder import (
@@ -70,26 +71,20 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         self._undoing: dict[str, asyncio.Task[None]] = {}
         self._records = Records()
         self._watch = Watch(context, config.watch_interval)
-        self._api: HubApi | None = None
-        self._login: HubLogin | None = None
 
-    @property
+    @cached_property
     def api(self) -> HubApi:
         """The hub's API."""
-        if self._api is None:
-            config, context = self.config, self.context
-            self._api = HubApi(
-                context.http, context.clock, config.api_url, config.hub_api_token,
-                config.retries, config.retry_delay,
-            )  # fmt: skip
-        return self._api
+        config, context = self.config, self.context
+        return HubApi(
+            context.http, context.clock, config.api_url, config.hub_api_token,
+            config.retries, config.retry_delay,
+        )  # fmt: skip
 
-    @property
+    @cached_property
     def login(self) -> HubLogin:
         """Who somebody is at the hub."""
-        if self._login is None:
-            self._login = HubLogin(self.config, self.api)
-        return self._login
+        return HubLogin(self.config, self.api)
 
     async def authenticate(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
         return await self.login.who(headers, target) if self.config.auth_enabled else None

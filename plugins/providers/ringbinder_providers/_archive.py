@@ -8,7 +8,6 @@ import shutil
 import stat
 import struct
 import tempfile
-import threading
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from ringbinder import UserError
 from ringbinder.runtime.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 
 from ._address import shown
-from ._threads import Stopped, in_thread
+from ._threads import Stop, in_thread
 
 _UNUSABLE: Final = "record-unusable"
 _CHUNK: Final = 2**20
@@ -71,7 +70,7 @@ async def unpack(archive: Path, folder: Path, limit: int) -> None:
         ) from None
 
 
-def _unpack(archive: Path, folder: Path, limit: int, stop: threading.Event) -> None:
+def _unpack(archive: Path, folder: Path, limit: int, stop: Stop) -> None:
     # Not `TemporaryDirectory`, which changes the modes of what links lead to (CVE-2023-6597).
     made = Path(tempfile.mkdtemp(dir=folder, prefix=".unpacked-"))
     try:
@@ -79,8 +78,7 @@ def _unpack(archive: Path, folder: Path, limit: int, stop: threading.Event) -> N
             entries = _checked(archive.name, content, limit)
             links = []
             for entry, path in entries:
-                if stop.is_set():
-                    raise Stopped
+                stop.check()
                 (made / (path if entry.is_dir() else path.parent)).mkdir(parents=True, exist_ok=True)
                 if stat.S_ISLNK(entry.external_attr >> 16):
                     links.append((entry, path))
@@ -126,11 +124,10 @@ def _too_much(name: str) -> UserError:
     return UserError("record-too-large", f"{shown(name)} unpacks to more than is allowed.")
 
 
-def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, stop: threading.Event) -> None:
+def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, stop: Stop) -> None:
     with content.open(entry) as source, target.open("xb") as sink:
         while chunk := source.read(_CHUNK):
-            if stop.is_set():
-                raise Stopped
+            stop.check()
             sink.write(chunk)
     target.chmod(0o755 if entry.external_attr >> 16 & stat.S_IXUSR else 0o644)
 
@@ -143,12 +140,11 @@ def _link(content: zipfile.ZipFile, entry: zipfile.ZipInfo, path: PurePosixPath,
         os.symlink(target, os.fsencode(path.name), dir_fd=folder)
 
 
-def _require_inside(root: Path, links: list[Path], stop: threading.Event) -> None:
+def _require_inside(root: Path, links: list[Path], stop: Stop) -> None:
     """Raises UserError if a link leads out of `root`, by way of others too."""
     top = root.resolve()
     for link in links:
-        if stop.is_set():
-            raise Stopped
+        stop.check()
         target = link.readlink()
         if target.is_absolute() or not link.resolve().is_relative_to(top):
             name = shown(link.relative_to(root).as_posix())

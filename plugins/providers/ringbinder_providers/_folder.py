@@ -9,7 +9,6 @@ import ast
 import hashlib
 import os
 import stat
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +23,7 @@ from ringbinder.runtime.untrusted import MAX_ENTRIES, UntrustedError, UntrustedT
 from . import _mirror
 from ._address import shown
 from ._git import Access, Git, quoted
-from ._threads import Stopped, in_thread
+from ._threads import Stop, in_thread
 
 SKIPPED: Final = frozenset({".git", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})
 """Not part of a folder that git does not look after."""
@@ -149,7 +148,7 @@ async def digest(folder: Path, tree: WorkTree, limit: int) -> str:
     Raises `UserError` if the folder cannot be read or holds more than `limit` bytes.
     """
 
-    def work(stop: threading.Event) -> str:
+    def work(stop: Stop) -> str:
         source = UntrustedTree(folder.resolve())
         return _digest(source, _entries(source, tree, limit, stop), limit, stop)
 
@@ -159,7 +158,7 @@ async def digest(folder: Path, tree: WorkTree, limit: int) -> str:
 async def copy(source: FolderSource, tree: WorkTree, into: Path, limit: int) -> None:
     """Copies what belongs to the folder, links as links. Raises `UserError`, also if it has changed."""
 
-    def work(stop: threading.Event) -> str:
+    def work(stop: Stop) -> str:
         folder = UntrustedTree(source.path.resolve())
         entries = _entries(folder, tree, limit, stop)
         _copy(folder, entries, into, limit, stop)
@@ -171,7 +170,7 @@ async def copy(source: FolderSource, tree: WorkTree, into: Path, limit: int) -> 
         )
 
 
-async def _read(work: Callable[[threading.Event], T]) -> T:
+async def _read(work: Callable[[Stop], T]) -> T:
     try:
         return await in_thread(work)
     except UntrustedError as error:
@@ -181,12 +180,11 @@ async def _read(work: Callable[[threading.Event], T]) -> T:
         raise UserError("folder-unreadable", f"{name} cannot be read or copied: {error.strerror}.") from None
 
 
-def _entries(folder: UntrustedTree, tree: WorkTree, limit: int, stop: threading.Event) -> list[_Entry]:
+def _entries(folder: UntrustedTree, tree: WorkTree, limit: int, stop: Stop) -> list[_Entry]:
     found: dict[str, _Entry] = {}
     total = 0
     for path, facts in _walk(folder, ".") if tree.paths is None else _listed(folder, tree.paths):
-        if stop.is_set():
-            raise Stopped
+        stop.check()
         kind = _kind(facts.st_mode)
         if kind in {"f", "x"}:
             total += facts.st_size
@@ -236,7 +234,7 @@ def _listed(folder: UntrustedTree, paths: Sequence[str]) -> Iterator[tuple[str, 
             yield path, facts
 
 
-def _digest(folder: UntrustedTree, entries: Sequence[_Entry], limit: int, stop: threading.Event) -> str:
+def _digest(folder: UntrustedTree, entries: Sequence[_Entry], limit: int, stop: Stop) -> str:
     whole = hashlib.sha256()
     for entry in entries:
         content = hashlib.sha256()
@@ -248,21 +246,16 @@ def _digest(folder: UntrustedTree, entries: Sequence[_Entry], limit: int, stop: 
                     if (limit := limit - len(chunk)) < 0:
                         raise UntrustedError(entry.path, "grows while it is read")
                     content.update(chunk)
-                    if stop.is_set():
-                        raise Stopped
-        if stop.is_set():
-            raise Stopped
+                    stop.check()
+        stop.check()
         whole.update(entry.kind.encode() + os.fsencode(entry.path) + b"\0" + content.digest())
     return whole.hexdigest()[:_DIGEST_CHARACTERS]
 
 
-def _copy(
-    folder: UntrustedTree, entries: Sequence[_Entry], into: Path, limit: int, stop: threading.Event
-) -> None:
+def _copy(folder: UntrustedTree, entries: Sequence[_Entry], into: Path, limit: int, stop: Stop) -> None:
     # Links last, so that nothing is written through them.
     for entry in sorted(entries, key=lambda entry: entry.kind == "l"):
-        if stop.is_set():
-            raise Stopped
+        stop.check()
         new = into / entry.path
         (new if entry.kind == "d" else new.parent).mkdir(parents=True, exist_ok=True)
         if entry.kind == "l":

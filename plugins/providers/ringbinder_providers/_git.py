@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from . import _mirror
 from ._address import PROTOCOLS, shown
 from ._git_errors import explained
 from ._guard import Guard
-from ._threads import in_thread
+from ._threads import Stop, in_thread
 
 _CREDENTIAL: Final = "RINGBINDER_GIT_CREDENTIAL"
 _USED: Final = "credentials-used"
@@ -168,7 +167,7 @@ class Git:
         return shutil.which("git") is not None
 
 
-def _mirrored(url: str, home: Home, stop: threading.Event) -> Path:
+def _mirrored(url: str, home: Home, stop: Stop) -> Path:
     """A repository of our own with what the one at a ``file:`` address holds; where git looks for that, we do."""
     folder = Path(unquote(urlsplit(url).path))
     for place in (folder, folder.with_name(f"{folder.name}.git")):

@@ -25,19 +25,16 @@ _CAUSES: Final = (
         r"^(?:fatal|error): .*(?:No space left on device|Disk quota exceeded|Out of diskspace)",
         "disk-full",
         "cannot be fetched: no space left on device",
-        "",
     ),
     Cause(
         r"^(?:fatal|error): (?:[Oo]ut of memory|mmap failed|index-pack died of signal|unable to create thread)",
         "repo-too-large",
         "needs more memory than git may take here",
-        "",
     ),
     Cause(
         r"^fatal: transport '(?P<name>[^']*)' not allowed",
         "spec-invalid",
         "is not read: the protocol {name} is not allowed here",
-        "",
     ),
     Cause(
         r"\bssh: (?:command )?not found$|cannot (?:run|exec) '?ssh\b",
@@ -55,38 +52,32 @@ _CAUSES: Final = (
         r"^git: 'remote-(?P<name>[\w-]+)' is not a git command|[Uu]nable to find remote helper for '(?P<name2>[^']+)'",
         "spec-invalid",
         "cannot be read: git on this machine does not know the protocol {name}",
-        "",
     ),
     Cause(
         r"error setting certificate|error reading ca cert",
         _TRY_AGAIN,
         "could not be read: this machine has no list of trusted certificates",
-        "",
     ),
     Cause(
         r"Could not resolve proxy|proxy after CONNECT|CONNECT tunnel failed|Proxy CONNECT aborted",
         _TRY_AGAIN,
         "did not answer: the configured proxy does not connect to it",
-        "",
     ),
     # The host's own reasons.
     Cause(
         r"^(?:remote|ERROR): .*DMCA takedown|returned error: 451",
         "repo-not-found",
         "was taken down by its host for legal reasons, such as a DMCA notice",
-        "",
     ),
     Cause(
         r"^(?:remote|ERROR): .*(?:disabled by GitHub staff|[Rr]epository (?:has been |is )?(?:disabled|blocked))",
         "repo-not-found",
         "was disabled by its host",
-        "",
     ),
     Cause(
         r"^remote: .*(?:possible repository corruption|[Bb]ad tree object|bad object|unable to read [0-9a-f]{40})",
         "repo-not-found",
         "is damaged at its host",
-        "",
     ),
     Cause(
         r"^(?:remote|ERROR): The '(?P<name>[^']+)' organization has enabled or enforced SAML SSO",
@@ -125,51 +116,43 @@ _CAUSES: Final = (
         r"|did not contain [0-9a-f]+|Unable to find current revision",
         "ref-not-found",
         "does not give out that commit",
-        "",
     ),
     Cause(
         r"^error: (?P<name>(?:invalid path|unable to create|The following untracked).*)",
         "ref-not-found",
         "cannot be checked out at that commit: {name}",
-        "",
     ),
     Cause(
         r"^fatal: (?P<name>[Uu]nable to checkout.*)",
         "ref-not-found",
         "cannot be checked out at that commit: {name}",
-        "",
     ),
     # The network.
     Cause(
         r"(?i)could not resolve host|unable to look up|name or service not known|temporary failure in name",
         _TRY_AGAIN,
         "did not answer: its host is not known here; check how it is spelled",
-        "",
     ),
     Cause(
         r"(?i)(?:connection|operation) timed out|operation too slow|timeout was reached",
         _TRY_AGAIN,
         "did not answer: it took too long",
-        "",
     ),
     Cause(
         r"(?i)connection refused|failed to connect|could(?:n't| not) connect|no route to host"
         r"|network is unreachable|unable to connect",
         _TRY_AGAIN,
         "did not answer: no connection to it could be made",
-        "",
     ),
     Cause(
         r"returned error: 429|HTTP 429",
         _TRY_AGAIN,
         "did not answer: its host is asked too often",
-        "",
     ),
     Cause(
         r"(?:returned error: |RPC failed; HTTP )(?P<name>408|5\d\d)",
         _TRY_AGAIN,
         "did not answer: its host answers with HTTP status {name}",
-        "",
     ),
     Cause(
         r"(?i)unexpected TLS packet|wrong version number|handshake fail|unsupported protocol",
@@ -181,14 +164,12 @@ _CAUSES: Final = (
         r"unable to access '[^']*': (?P<name>.*[Cc]ertificate.*)",
         "repo-not-found",
         "could not be trusted: {name}",
-        "",
     ),
     Cause(
         r"(?i)early EOF|unexpected disconnect|RPC failed|hung up|empty reply|connection (?:was )?(?:reset|closed)"
         r"|non-properly terminated|recv error|SSL_read|SSL_ERROR|unexpected eof|read error|not closed cleanly",
         _TRY_AGAIN,
         "did not answer: the connection broke off",
-        "",
     ),
     # No repository there.
     Cause(

@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ from ringbinder import UserError
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from ._address import shown
-from ._threads import Stopped
+from ._threads import Stop
 
 _COPIED: Final = 10 * 2**30
 """Most bytes that are copied of a repository on another disk."""
@@ -102,7 +101,7 @@ def _is_repository(tree: UntrustedTree) -> bool:
     return tree.is_file("HEAD") and tree.is_folder("objects") and tree.is_folder("refs")
 
 
-def make(found: LocalRepository, into: Path, stop: threading.Event) -> None:
+def make(found: LocalRepository, into: Path, stop: Stop) -> None:
     """Make the repository `into` with what `found` holds. Blocks.
 
     Without objects if they cannot all be had: git says then that they are missing. Raises UserError.
@@ -117,7 +116,7 @@ def make(found: LocalRepository, into: Path, stop: threading.Event) -> None:
         _make_objects(found.common, into, stop)
 
 
-def _make_lists(found: LocalRepository, into: Path, stop: threading.Event) -> None:
+def _make_lists(found: LocalRepository, into: Path, stop: Stop) -> None:
     for folder in ("objects/pack", "objects/info", "refs/heads", "info"):
         (into / folder).mkdir(parents=True)
     (into / "HEAD").write_bytes(_ref(found.git, "HEAD") or b"ref: refs/heads/none\n")
@@ -128,8 +127,7 @@ def _make_lists(found: LocalRepository, into: Path, stop: threading.Event) -> No
         with contextlib.suppress(FileNotFoundError):
             tree.copy_file(name, into / name, _LIST_SIZE)
     for name, facts in found.common.walk("refs", _REFS):
-        if stop.is_set():
-            raise Stopped
+        stop.check()
         if stat.S_ISDIR(facts.st_mode):
             (into / name).mkdir(exist_ok=True)
         elif stat.S_ISREG(facts.st_mode) and (content := _ref(found.common, name)):
@@ -151,7 +149,7 @@ def _own_config(common: UntrustedTree) -> str:
     return f"[core]\n{form}[uploadpack]\n\tallowAnySHA1InWant = true\n"
 
 
-def _make_objects(common: UntrustedTree, into: Path, stop: threading.Event) -> None:
+def _make_objects(common: UntrustedTree, into: Path, stop: Stop) -> None:
     left = _COPIED
     for folder in common.names("objects"):
         wanted: Callable[[str], object] = _PACK.fullmatch if folder == "pack" else _OBJECT.fullmatch
@@ -160,8 +158,7 @@ def _make_objects(common: UntrustedTree, into: Path, stop: threading.Event) -> N
         (into / "objects" / folder).mkdir(exist_ok=True)
         # The index of a pack last: git looks for that.
         for name in sorted(filter(wanted, common.names(f"objects/{folder}")), reverse=True):
-            if stop.is_set():
-                raise Stopped
+            stop.check()
             left -= _take(common, f"objects/{folder}", name, into / "objects" / folder / name, left)
 
 

@@ -16,7 +16,6 @@ from ._address import FULL_SHA, longer_names, parse, shown
 from ._git import Access, Git, Home
 from ._git_errors import no_such_ref
 
-_MANY = 1_000_000
 _MAX_SUBMODULES = 1000
 _MAX_DEPTH = 10  # of submodules in submodules
 _GUARDED_PROTOCOLS = frozenset({"http", "https"})
@@ -76,10 +75,7 @@ class Remote:
     ) -> dict[str, str]:
         deadline = time.monotonic() + self.resolve_timeout
         arguments = ("ls-remote", *options, "--", url, *patterns)
-        output = await self.git.must(home, None, deadline, url, *arguments)
-        if len(output) < _MANY:
-            return _refs(output)
-        return await asyncio.to_thread(_refs, output)
+        return await asyncio.to_thread(_refs, await self.git.must(home, None, deadline, url, *arguments))
 
     async def fetch(self, source: GitSource, into: Path, log: Log, access: Access) -> None:
         """Clones the repository into the empty folder `into` and checks out that commit, with its submodules.

@@ -14,12 +14,21 @@ class Stopped(Exception):
     """No one waits for the work any more."""
 
 
-async def in_thread(work: Callable[[threading.Event], T]) -> T:
-    """What `work` returns. Cancelled, it waits until `work` has seen its event and raised `Stopped`.
+class Stop(threading.Event):
+    """Set once no one waits for the work any more."""
+
+    def check(self) -> None:
+        """Raises `Stopped` once it is set."""
+        if self.is_set():
+            raise Stopped
+
+
+async def in_thread(work: Callable[[Stop], T]) -> T:
+    """What `work` returns. Cancelled, it waits until `work` has checked its `Stop`.
 
     So no one writes into a folder that is being removed.
     """
-    stop = threading.Event()
+    stop = Stop()
     running = asyncio.ensure_future(asyncio.to_thread(work, stop))
     try:
         return await asyncio.shield(running)
