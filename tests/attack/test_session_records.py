@@ -112,17 +112,6 @@ async def test_session_killed_while_copied_is_removed(apart: Embedded) -> None:
     assert not session.folder.exists()
 
 
-async def test_work_of_an_earlier_layout_is_found(apart: Embedded) -> None:
-    folder = apart.state / "sessions" / MINE
-    (folder / "work").mkdir(parents=True)
-    (folder / "work" / "mine.txt").write_text("mine")
-    (folder / "session.json").write_bytes(record(started=1.0, ended=2.0, reason="idle", changed=["mine.txt"]))
-
-    [work] = await started(apart.launcher())
-
-    assert (work.folder, work.reason) == (folder / "work", "idle")
-
-
 async def test_work_too_deep_to_compare_is_kept(apart: Embedded) -> None:
     session = left_over(apart.state, MINE, record(started=1.0))
     deep = session.work.place

@@ -97,7 +97,7 @@ def test_log_shows_hostile_values_harmlessly(form: str, capfd: pytest.CaptureFix
 def test_commands_print_hostile_state_harmlessly(ringbinder: Program, fakes: Sets) -> None:
     """What sessions, consents and events hold came from links and repositories."""
     session = ringbinder.folder / "state" / "sessions" / "0123456789abcdef"
-    (session / "work").mkdir(parents=True)
+    (session / "box" / "work").mkdir(parents=True)
     facts = {
         "image": "i",
         "repo_url": HOSTILE,

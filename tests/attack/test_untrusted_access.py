@@ -41,7 +41,6 @@ ALLOWED: Final = {
     "relay": {"Relay._open": "relative to a handle, and no link"},
     "sandbox": {"Sandbox.wrapper": "the operator's configuration files"},
     "sessions": {
-        "Session.box": OWN_FOLDER,
         "Session.copy": "makes the box, before anything is in it",
         "Session.has_begun": OWN_FOLDER,
         "Session.kept_awake_at": OWN_FOLDER,

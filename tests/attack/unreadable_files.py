@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ringbinder_embedded.sessions import Session
 from ringbinder_embedded.store import Entry, Store
-from ringbinder_embedded.work import all_work, discard, export
+from ringbinder_embedded.work import all_work, export
 
 ID = "a" * 16
 
@@ -70,14 +70,14 @@ async def session(state: Path) -> None:
     [work] = all_work(state)
     assert set(work.changed) == names
     await saved(state, session, state / "ended.zip", names)
-    await export(state, session, state / "ended.patch", asyncio.to_thread)
+    await export(state, session, state / "ended.patch")
     assert (state / "ended.patch").read_text().count("+content") == 4
-    discard(session)
+    session.remove()
     assert not session.folder.exists()
 
 
 async def saved(state: Path, session: Session, file: Path, names: set[str]) -> None:
-    await export(state, session, file, asyncio.to_thread)
+    await export(state, session, file)
     with zipfile.ZipFile(file) as archive:
         assert set(archive.namelist()) == {f"{ID}/work/{name}" for name in names}
 

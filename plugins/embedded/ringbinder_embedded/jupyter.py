@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 from ringbinder import Context, Log, Secret, TransientError, UserError, process, redact
 from ringbinder.runtime.bounded import MalformedError, parse_json, read_json
 from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
@@ -181,7 +181,7 @@ class SharedServer:
 
 @define(eq=False)
 class Jupyter:
-    """One running JupyterLab. Made by `start`."""
+    """One running JupyterLab. Made by `Start`."""
 
     command: process.Process
     port: _Port
@@ -230,90 +230,88 @@ class Jupyter:
                 return None
 
 
-async def start(
-    server: Entry,
-    *,
-    wrapper: list[str],
-    cwd: Path,
-    env: Mapping[str, str],
-    runtime: UntrustedTree,
-    settings: Path,
-    token: Secret,
-    patience: float,
-    network: bool,
-) -> Jupyter:
-    """Starts JupyterLab from the environment of `server` on a free loopback port; returns when it answers.
+@frozen(kw_only=True)
+class Start:
+    """How a JupyterLab is started from the environment of `server`, on a free loopback port."""
 
-    `wrapper` comes before the command; `runtime` is an empty folder for Jupyter's own use, `settings` one that
-    `write_settings` has made; `patience` is in seconds. Without `network` the port is ours, and leads to the
-    server's socket in `runtime`.
-    Raises `UserError`: ``server-died`` with its last lines, ``server-slow``, ``path-too-long``.
-    """
-    for attempt in range(1, _ATTEMPTS + 1):
+    server: Entry
+    wrapper: list[str]
+    """What comes before the command."""
+    cwd: Path
+    env: Mapping[str, str]
+    runtime: UntrustedTree
+    """An empty folder for Jupyter's own use."""
+    settings: Path
+    """A folder that `write_settings` has made."""
+    token: Secret
+    patience: float
+    """Seconds."""
+    network: bool
+    """Without it the port is ours, and leads to the server's socket in `runtime`."""
+
+    async def run(self) -> Jupyter:
+        """Returns when it answers.
+
+        Raises `UserError`: ``server-died`` with its last lines, ``server-slow``, ``path-too-long``.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with asyncio.timeout(self.patience):
+                    return await self._once()
+            except _DiedError as died:
+                if attempt == _ATTEMPTS or not _PORT_TAKEN.search(died.said):
+                    raise UserError("server-died", died.message) from None
+            except TimeoutError:
+                raise UserError(
+                    "server-slow",
+                    f"JupyterLab did not answer within {self.patience:g} seconds (LocalLauncher.start_timeout).",
+                ) from None
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(self) -> Jupyter:
+        tail: deque[str] = deque(maxlen=_LAST_LINES)
+        # The token goes through the environment: a command line can be read by every user of the machine.
+        own = {"JUPYTER_TOKEN": self.token.reveal(), "JUPYTER_RUNTIME_DIR": str(self.runtime.place)}
+        own["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+            filter(None, (str(self.settings), self.env.get("JUPYTER_CONFIG_PATH")))
+        )
+
+        def on_line(line: str) -> None:
+            tail.append(line[:_LINE_CHARACTERS])
+
+        port = _Port.found()
+        place = _on_port(port) if self.network else [f"--ServerApp.sock={self.runtime.place / _SOCKET}"]
+        argv = [*self.wrapper, *_arguments(self.server, self.cwd), *place]
+        relay: Relay | None = None
         try:
-            async with asyncio.timeout(patience):
-                return await _start_once(server, wrapper, cwd, env, runtime, settings, token, network)
-        except _DiedError as died:
-            if attempt == _ATTEMPTS or not _PORT_TAKEN.search(died.said):
-                raise UserError("server-died", died.message) from None
-        except TimeoutError:
-            raise UserError(
-                "server-slow",
-                f"JupyterLab did not answer within {patience:g} seconds (LocalLauncher.start_timeout).",
-            ) from None
-    raise AssertionError("the last attempt returns or raises")
-
-
-async def _start_once(
-    server: Entry,
-    wrapper: list[str],
-    cwd: Path,
-    env: Mapping[str, str],
-    runtime: UntrustedTree,
-    settings: Path,
-    token: Secret,
-    network: bool,
-) -> Jupyter:
-    tail: deque[str] = deque(maxlen=_LAST_LINES)
-    # The token goes through the environment: a command line can be read by every user of the machine.
-    own = {"JUPYTER_TOKEN": token.reveal(), "JUPYTER_RUNTIME_DIR": str(runtime.place)}
-    own["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-        filter(None, (str(settings), env.get("JUPYTER_CONFIG_PATH")))
-    )
-
-    def on_line(line: str) -> None:
-        tail.append(line[:_LINE_CHARACTERS])
-
-    port = _Port.found()
-    place = _on_port(port) if network else [f"--ServerApp.sock={runtime.place / _SOCKET}"]
-    argv = [*wrapper, *_arguments(server, cwd), *place]
-    relay: Relay | None = None
-    try:
-        if not network:
-            relay = await Relay.start(port.host, port.number, runtime, _SOCKET)
-        command = await process.start(argv, cwd=cwd, env={**env, **own}, on_line=on_line)
-    except OSError as error:
-        port.free()
-        if relay:
-            relay.close()
-        raise _DiedError(f"JupyterLab could not be started: {error.strerror or error}", "") from error
-    jupyter = Jupyter(command, port, token, tail, relay)
-    try:
-        while command.running:
-            # Jupyter writes this file when it has bound its port: before, the port could be somebody else's.
-            if await asyncio.to_thread(_is_bound, runtime) and await jupyter.ask("api/status") is not None:
-                return jupyter
-            await asyncio.sleep(_POLL_SECONDS)
-    except BaseException:
-        await command.stop(grace=1.0)
+            if not self.network:
+                relay = await Relay.start(port.host, port.number, self.runtime, _SOCKET)
+            command = await process.start(argv, cwd=self.cwd, env={**self.env, **own}, on_line=on_line)
+        except OSError as error:
+            port.free()
+            if relay:
+                relay.close()
+            raise _DiedError(f"JupyterLab could not be started: {error.strerror or error}", "") from error
+        jupyter = Jupyter(command, port, self.token, tail, relay)
+        try:
+            while command.running:
+                # Jupyter writes this file when it has bound its port: before, the port could be somebody else's.
+                if (
+                    await asyncio.to_thread(_is_bound, self.runtime)
+                    and await jupyter.ask("api/status") is not None
+                ):
+                    return jupyter
+                await asyncio.sleep(_POLL_SECONDS)
+        except BaseException:
+            await command.stop(grace=1.0)
+            jupyter.free_port()
+            raise
         jupyter.free_port()
-        raise
-    jupyter.free_port()
-    code = await command.wait()
-    reason = jupyter.last_lines
-    raise _DiedError(
-        f"JupyterLab ended while it was starting (exit code {code}). Its last lines:\n{reason}", reason
-    )
+        code = await command.wait()
+        reason = jupyter.last_lines
+        raise _DiedError(
+            f"JupyterLab ended while it was starting (exit code {code}). Its last lines:\n{reason}", reason
+        )
 
 
 def write_settings(folder: Path) -> None:

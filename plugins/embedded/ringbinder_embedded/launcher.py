@@ -168,7 +168,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         state = self.context.paths.state
         found = work.find(state, session)
         if found is not None:
-            await work.export(state, found, into, asyncio.to_thread)
+            await work.export(state, found, into)
         return found is not None
 
     async def discard_work(self, session: str) -> bool:
@@ -177,7 +177,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             return False
         try:
             async with Entry(found.folder).locked():
-                await asyncio.to_thread(work.discard, found)
+                await asyncio.to_thread(found.remove)
         except BlockingIOError:
             raise UserError("session-runs", f"The session {session} runs; stop its notebook first.") from None
         return True
@@ -233,25 +233,23 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                     "Its image was built without a sandbox (LocalBuilder.sandbox): what that build left runs in it.\n"
                 )
 
-            async def serve() -> jupyter.Jupyter:
-                return await jupyter.start(
-                    server,
-                    wrapper=wrapper,
-                    cwd=session.work.place,
-                    env=env,
-                    runtime=session.runtime,
-                    settings=session.settings,
-                    token=token,
-                    patience=self.config.start_timeout,
-                    network=self._sandbox.network or bool(await self._sandbox.lack()),
-                )
-
+            serving = jupyter.Start(
+                server=server,
+                wrapper=wrapper,
+                cwd=session.work.place,
+                env=env,
+                runtime=session.runtime,
+                settings=session.settings,
+                token=token,
+                patience=self.config.start_timeout,
+                network=self._sandbox.network or bool(await self._sandbox.lack()),
+            )
             try:
-                process = await serve()
+                process = await serving.run()
             except UserError as error:
                 if server is entry or error.code != "server-died" or not await self._shared.renew(log):
                     raise
-                process = await serve()
+                process = await serving.run()
         except BaseException as error:
             await asyncio.shield(asyncio.to_thread(session.remove))
             if group:

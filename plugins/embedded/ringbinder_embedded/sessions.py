@@ -58,9 +58,7 @@ class Session:
     @property
     def box(self) -> UntrustedTree:
         """All that the notebook can write."""
-        box = self.folder / "box"
-        # Where there was no such folder yet, in sessions that ended long ago, all was in `folder`.
-        return UntrustedTree(self.folder if not box.exists() and (self.folder / "work").exists() else box)
+        return UntrustedTree(self.folder / "box")
 
     @property
     def work(self) -> UntrustedTree:

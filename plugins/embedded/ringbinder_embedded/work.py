@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -58,8 +59,8 @@ def _record(session: Session, facts: dict[str, Any]) -> Work:
     )
 
 
-async def export(state: Path, session: Session, into: Path, in_thread: Callable[..., Any]) -> None:
-    """Writes the changed files of `session` into the new file `into`; `in_thread` runs what blocks.
+async def export(state: Path, session: Session, into: Path) -> None:
+    """Writes the changed files of `session` into the new file `into`.
 
     Raises `UserError`: ``format-unknown``, ``file-exists``, ``image-gone``, ``nothing-changed``.
     """
@@ -68,15 +69,13 @@ async def export(state: Path, session: Session, into: Path, in_thread: Callable[
             "format-unknown",
             f"{into}: name a file that ends in .patch, .zip or .tar.gz; that says what is written.",
         )
-    if await in_thread(into.exists):
+    if await asyncio.to_thread(into.exists):
         raise UserError("file-exists", f"{into} exists already; choose another name.")
     async with temporary_folder(state / "tmp") as scratch:
-        await _export(image_of(state, summary(state, session.id)), session, into, scratch, in_thread)
+        await _export(image_of(state, summary(state, session.id)), session, into, scratch)
 
 
-async def _export(
-    image: Entry, session: Session, into: Path, scratch: Path, in_thread: Callable[..., Any]
-) -> None:
+async def _export(image: Entry, session: Session, into: Path, scratch: Path) -> None:
     if into.suffix in (".patch", ".diff"):
         if image.read() is None:
             raise UserError(
@@ -85,26 +84,21 @@ async def _export(
                 "take an archive (.zip or .tar.gz), which then holds all files.",
             )
         try:
-            await _write_patch(image, session, into, scratch, in_thread)
+            await _write_patch(image, session, into, scratch)
         except UntrustedError as error:
             raise _not_taken(session, error) from error
         return
     try:
-        parts = await in_thread(_parts, session, image)
+        parts = await asyncio.to_thread(_parts, session, image)
         if not any(names for _, _, names in parts):
             raise UserError("nothing-changed", "No file was changed in this session.")
-        await in_thread(
+        await asyncio.to_thread(
             _complete,
             into,
             lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip", scratch),
         )
     except UntrustedError as error:
         raise _not_taken(session, error) from error
-
-
-def discard(session: Session) -> None:
-    """Removes the folder of an ended session; its lock must be held. Blocks."""
-    session.remove()
 
 
 def _not_taken(session: Session, error: UntrustedError) -> UserError:
@@ -123,16 +117,14 @@ def _parts(session: Session, image: Entry) -> list[Part]:
     ]
 
 
-async def _write_patch(
-    image: Entry, session: Session, into: Path, scratch: Path, in_thread: Callable[..., Any]
-) -> None:
-    await in_thread(session.make_readable)
-    names = await in_thread(changed_work, session, image)
+async def _write_patch(image: Entry, session: Session, into: Path, scratch: Path) -> None:
+    await asyncio.to_thread(session.make_readable)
+    names = await asyncio.to_thread(changed_work, session, image)
     names = [name for name in names if name.partition("/")[0] != ".git"]
     if not names:
         raise UserError("nothing-changed", "No file of the repository was changed in this session.")
     for side, tree in (("a", image.repo), ("b", session.work)):
-        await in_thread(_copy, tree, names, scratch / side)
+        await asyncio.to_thread(_copy, tree, names, scratch / side)
     # Not from its output, which would be taken for text.
     patch = scratch / "patch"
     done = await process.run(
@@ -143,7 +135,7 @@ async def _write_patch(
     )  # fmt: skip
     if done.returncode not in (0, 1):
         raise UserError("patch-failed", f"git could not write the patch: {done.errors.strip()}")
-    await in_thread(_complete, into, lambda new: shutil.copyfile(patch, new))  # noqa: TID251 - ours
+    await asyncio.to_thread(_complete, into, lambda new: shutil.copyfile(patch, new))  # noqa: TID251 - ours
 
 
 def _copy(tree: UntrustedTree, names: list[str], to: Path) -> None:
