@@ -133,7 +133,6 @@ async def test_a_widget_is_shown_and_heeded(embedded: Embedded) -> None:
         server = await launcher.launch(image, request(), embedded.log)
         page = await browser.new_page(viewport={"width": 1200, "height": 700})
         page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
         await shown(page, f"{server.url}lab/tree/slider.ipynb?token={server.token.reveal()}")
         await page.locator(".widget-slider .noUi-handle").focus()
         await page.keyboard.press("ArrowRight")

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Locator, Page
 
+from .browser import PATIENCE
+
 SHOTS: Final = Path(__file__).parents[3] / "artifacts" / "pages"
 NOTEBOOK: Final = "<title>A notebook</title>"
 LINK: Final = "v2/fake/owner/name/main"
@@ -29,6 +31,7 @@ async def opened(browser: Browser, *, blocks: bool = False, **options: Any) -> A
     So does one against its policy, unless it `blocks`.
     """
     context = await browser.new_context(**{"viewport": {"width": 1100, "height": 900}, **options})
+    context.set_default_timeout(PATIENCE)
     page = await context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -113,6 +116,6 @@ def stage(page: Page, name: str) -> Locator:
 
 async def until(locator: Locator, condition: str) -> None:
     """Waits for a condition on an element (Playwright's own way needs what the pages' policy forbids)."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE / 1000):
         while not await locator.evaluate(condition):
             await asyncio.sleep(0.02)
