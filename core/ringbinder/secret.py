@@ -146,7 +146,8 @@ class _Values:
         for _ in range(len(self._born)):
             reference = self._born.popleft()
             if (secret := reference()) is not None:
-                values = _values_of(secret.reveal(), only_long=secret._of_client and not self._of_launch)
+                of_client = secret._of_client  # pyright: ignore[reportPrivateUsage] - a friend, in its module
+                values = _values_of(secret.reveal(), only_long=of_client and not self._of_launch)
                 self._live[id(reference)] = reference, values
                 for value in values:
                     self._count(value, 1)

@@ -157,7 +157,8 @@ async def serving(
     settings = _Settings(sock)
     settings.include_server_header = False
     settings.graceful_timeout = 2 * _WRITING
-    settings._log = _AccessLog(settings, binder.log)
+    # The public way, `logger_class`, makes a log that does not know ours.
+    settings._log = _AccessLog(settings, binder.log)  # pyright: ignore[reportPrivateUsage]
     refuse_h2c()
     loop = asyncio.get_running_loop()
     handler_before = loop.get_exception_handler()

@@ -47,8 +47,8 @@ class Tree:
     """The Helm chart's values that the files have."""
     origins: dict[Where, Origin] = field(factory=dict)
     problems: list[str] = field(factory=list)
-    _strangers: list[tuple[str, str]] = field(factory=list)
-    _umbrella: bool = False
+    strangers: list[tuple[str, str]] = field(factory=list)
+    umbrella: bool = False
 
     def origin(self, where: Where) -> Origin | None:
         """Where the value at `where` stands, or the nearest thing around it."""
@@ -110,9 +110,9 @@ class Tree:
 
     def finish(self) -> None:
         """Judges what could not be judged before all files were read."""
-        if not self._umbrella:
-            self.problems += [problem for _, problem in self._strangers]
-        self._strangers.clear()
+        if not self.umbrella:
+            self.problems += [problem for _, problem in self.strangers]
+        self.strangers.clear()
 
 
 @frozen
@@ -128,7 +128,7 @@ class _File:
         for key, content in value.items():
             where = (*base, str(key))
             if key == "binderhub" and not base and isinstance(content, dict):
-                self.tree._umbrella = True
+                self.tree.umbrella = True
                 self.read(content, where)
             elif helm:
                 self._chart_value(key, content, where)
@@ -219,7 +219,7 @@ class _File:
 
     def _stranger(self, where: Where, text: str) -> None:
         # Beside a chart that holds BinderHub's, other charts have values of their own.
-        self.tree._strangers.append((self.file, self._located(where, text)))
+        self.tree.strangers.append((self.file, self._located(where, text)))
 
     def _located(self, where: Where, text: str) -> str:
         place = next(

@@ -172,7 +172,8 @@ class Runs:
         """Counts the caller among those who wait for `run`."""
         return _Following(self, run)
 
-    def _left(self, run: Run) -> None:
+    def when_unfollowed(self, run: Run) -> None:
+        """Cancels `run` after a while if it has no follower by then, where that is configured."""
         if run.followers == 0 and self.cancel_unwatched is not None and not run.log.closed:
             loop, message = asyncio.get_running_loop(), "No one waits for this build any more."
             run.unwatched = loop.call_later(self.cancel_unwatched, run.cancel, message)
@@ -229,7 +230,7 @@ class _Following(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._run.followers -= 1
-        self._runs._left(self._run)
+        self._runs.when_unfollowed(self._run)
 
 
 def start_aside(work: Coroutine[Any, Any, T], among: set[asyncio.Task[T]], trouble: str) -> None:

@@ -34,7 +34,7 @@ class Life:
         self._on_end = on_end
         self._started = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
-        self._task = asyncio.create_task(self._live())
+        self._task = asyncio.create_task(self.live())
 
     async def start(self, limit: float | None) -> None:
         """Returns once it is entered. Raises what it raises, and TimeoutError after `limit` seconds."""
@@ -67,7 +67,7 @@ class Life:
             self._log.error("a plugin takes too long to stop; it is cancelled", seconds=limit)
             await self._cancel()
 
-    async def _live(self) -> None:
+    async def live(self) -> None:
         try:
             async with self._span:
                 self._started.set_result(None)
@@ -93,6 +93,6 @@ class Life:
 
 def plugin_of(frame: FrameType) -> tuple[str, str] | None:
     """Plugin and ``lifespan``, if that is what `frame` runs, seen from another thread."""
-    if frame.f_code is Life._live.__code__ and (plugin := frame.f_locals["self"].plugin):
+    if frame.f_code is Life.live.__code__ and (plugin := frame.f_locals["self"].plugin):
         return plugin, "lifespan"
     return None

@@ -70,7 +70,8 @@ class _Watchdog:
             moved_at = self._moved_at
             if time.monotonic() - moved_at < _BLOCKED_SECONDS or moved_at == reported:
                 continue
-            if (frame := sys._current_frames().get(self._loops_thread)) and _module(frame) not in _IDLE:
+            frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented all the same
+            if (frame := frames.get(self._loops_thread)) and _module(frame) not in _IDLE:
                 reported = moved_at
                 try:
                     self._report(frame, time.monotonic() - moved_at)

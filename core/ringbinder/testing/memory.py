@@ -85,7 +85,7 @@ async def memory_app(
     class Recorder(Sink[Any]):
         async def emit(self, events: Sequence[SinkEvent]) -> None:
             happened.events.extend(events)
-            happened._news.set()
+            happened._news.set()  # pyright: ignore[reportPrivateUsage] - a friend, in its module
 
     names = {kind: [key.partition(":")[2] for key in given if key.startswith(f"{kind}:")] for kind in GROUPS}
     chosen = {kind: (names[kind] or ["fake"])[0] for kind in ("registry", "builder", "launcher")}
