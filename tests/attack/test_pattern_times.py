@@ -62,7 +62,11 @@ def _modules() -> Iterator[ModuleType]:
                 try:
                     yield importlib.import_module(found.name)
                 except ModuleNotFoundError as error:
-                    if error.name not in ("tornado", "jupyterhub"):  # only a hub has these
+                    if error.name not in (
+                        "tornado",
+                        "jupyterhub",
+                        "jupyter_server",
+                    ):  # in a hub or a notebook only
                         raise
                     yield _constants_of(found.name)
 

@@ -14,21 +14,21 @@ PAGE = TESTS.parent / "docs" / "explanation" / "security.md"
 
 SHOWN_BY: dict[str, str] = {
     # a page elsewhere, and a link
-    "E1": """server/test_guard.py::test_who_may
-        server/test_guard.py::test_a_refusal_is_one_event_and_starts_nothing
-        server/test_guard.py::test_a_foreign_page_cannot_take_over_a_session
-        server/test_guard.py::test_by_default_no_other_page_may_read
-        server/test_pages_foreign.py::test_a_foreign_page_runs_nothing""",
+    "E1": """server/security/test_origins.py::test_who_may
+        server/security/test_origins.py::test_a_refusal_is_one_event_and_starts_nothing
+        server/security/test_origins.py::test_a_foreign_page_cannot_take_over_a_session
+        server/security/test_origins.py::test_by_default_no_other_page_may_read
+        server/routes/test_pages_foreign.py::test_a_foreign_page_runs_nothing""",
     "E2": """attack/test_foreign_host.py::test_foreign_host_is_refused_on_every_route
         attack/test_foreign_host.py::test_probe_by_any_host_is_answered""",
-    "E3": """server/test_server_answers.py::test_a_link_is_text_in_the_page
-        server/test_server_answers.py::test_pages_allow_nothing_foreign""",
-    "E4": """server/test_login.py::test_a_login_sends_nobody_elsewhere
-        server/test_access.py::test_a_link_cannot_send_the_browser_elsewhere""",
+    "E3": """server/test_app.py::test_a_link_is_text_in_the_page
+        server/test_app.py::test_pages_allow_nothing_foreign""",
+    "E4": """server/routes/test_login.py::test_a_login_sends_nobody_elsewhere
+        server/security/test_access_token.py::test_a_link_cannot_send_the_browser_elsewhere""",
     "E5": """attack/test_websocket_handshakes.py::test_websocket_handshake_is_refused
         attack/test_h2c.py::test_h2c_prior_knowledge_is_refused
         attack/test_h2c.py::test_h2c_upgrade_is_answered_by_http1""",
-    "E6": "server/test_wire_policies.py::test_a_trusted_proxy_is_believed",
+    "E6": "server/routes/test_build_policies.py::test_a_trusted_proxy_is_believed",
     "E7": """attack/test_addresses.py::test_metadata_service_of_a_cloud_is_private
         attack/test_addresses.py::test_special_purpose_address_is_private
         attack/test_addresses.py::test_other_notation_of_an_address_is_refused
@@ -43,21 +43,21 @@ SHOWN_BY: dict[str, str] = {
         attack/test_session_bounds.py::test_server_beyond_its_limit_refuses_everybody
         attack/test_session_bounds.py::test_launches_under_way_are_not_forgotten""",
     # who may launch what
-    "E10": """attack/test_spec_lists.py::test_a_banned_owner_in_any_spelling_is_refused
-        attack/test_spec_lists.py::test_a_banned_address_in_any_spelling_is_refused
-        attack/test_spec_lists.py::test_an_allowed_host_is_the_host_that_is_asked
-        attack/test_spec_lists.py::test_the_higher_quota_is_granted_in_each_form_only
-        attack/test_spec_lists.py::test_the_settings_of_a_spec_are_those_of_what_it_means
-        attack/test_spec_lists.py::test_a_strangers_provider_is_under_the_lists""",
+    "E10": """core/config/test_specs.py::test_a_banned_owner_in_any_spelling_is_refused
+        core/config/test_specs.py::test_a_banned_address_in_any_spelling_is_refused
+        core/config/test_specs.py::test_an_allowed_host_is_the_host_that_is_asked
+        core/config/test_specs.py::test_the_higher_quota_is_granted_in_each_form_only
+        core/config/test_specs.py::test_the_settings_of_a_spec_are_those_of_what_it_means
+        core/config/test_specs.py::test_a_strangers_provider_is_under_the_lists""",
     "E11": """attack/test_policies_fail_closed.py::test_policy_that_is_broken_keeps_the_server_down
         attack/test_policies_fail_closed.py::test_admit_that_answers_wrongly_refuses
         attack/test_policies_fail_closed.py::test_admit_that_takes_too_long_refuses
         attack/test_policies_fail_closed.py::test_policy_that_dies_while_running_refuses_all
         attack/test_policies_fail_closed.py::test_policy_that_may_fail_is_left_out_and_shown""",
     "E12": "attack/test_quota_counts.py::test_quota_over_a_launcher_that_lists_nothing_refuses",
-    "E13": """server/test_wire_policies.py::test_a_build_token_is_for_one_link_one_host_and_a_while
-        server/test_wire_policies.py::test_a_key_that_is_too_short_is_refused""",
-    "E14": "server/test_wire_policies.py::test_a_banned_network_gets_nothing_but_version_and_health",
+    "E13": """server/routes/test_build_policies.py::test_a_build_token_is_for_one_link_one_host_and_a_while
+        server/routes/test_build_policies.py::test_a_key_that_is_too_short_is_refused""",
+    "E14": "server/routes/test_build_policies.py::test_a_banned_network_gets_nothing_but_version_and_health",
     "E15": """attack/test_logins_fail_closed.py::test_authenticate_that_gives_no_user_lets_nobody_in
         attack/test_logins_fail_closed.py::test_login_without_a_plugin_for_it_does_not_start""",
     # a repository, a git host, an archive, a registry
@@ -77,9 +77,9 @@ SHOWN_BY: dict[str, str] = {
         attack/test_recipe_links.py::test_path_of_a_recipe_that_leaves_is_refused
         attack/test_recipe_links.py::test_recipe_file_beyond_the_limit_is_refused
         attack/test_recipe_links.py::test_error_quotes_at_most_a_short_excerpt""",
-    "E24": """attack/test_bounded.py::test_bomb_of_a_recipes_size_is_refused
-        attack/test_bounded.py::test_yaml_bomb_is_refused_before_it_is_loaded
-        attack/test_bounded.py::test_any_bytes_are_read_or_refused_in_a_line
+    "E24": """core/runtime/test_bounded.py::test_bomb_of_a_recipes_size_is_refused
+        core/runtime/test_bounded.py::test_yaml_bomb_is_refused_before_it_is_loaded
+        core/runtime/test_bounded.py::test_any_bytes_are_read_or_refused_in_a_line
         attack/test_fuzz_recipes.py::test_recipe_full_of_one_thing_stays_within_memory""",
     "E25": """attack/test_diagnosis_bounds.py::test_a_plugin_that_diagnoses_gets_cut_lines
         attack/test_diagnosis_bounds.py::test_a_plugin_that_diagnoses_gets_64_kilobytes
@@ -109,13 +109,13 @@ SHOWN_BY: dict[str, str] = {
         core/test_secret.py::test_credentials_are_known_by_their_place
         cli/test_commands.py::test_config_check_finds_every_problem_and_shows_no_secret
         providers/test_remote.py::test_a_password_in_the_link_opens_and_stays_hidden
-        server/test_access.py::test_without_it_nothing_but_probes_and_badges""",
+        server/security/test_access_token.py::test_without_it_nothing_but_probes_and_badges""",
     "E31": """builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone
         attack/test_access_token.py::test_the_opened_address_shows_on_no_command_line
         cli/test_displays.py::test_a_browser_is_opened_and_its_command_line_shows_no_token""",
     "E32": "embedded/test_embedded_build.py::test_secrets_of_the_operator",
-    "E33": "server/test_server_answers.py::test_what_the_log_shows_of_a_request",
+    "E33": "server/test_app.py::test_what_the_log_shows_of_a_request",
     "E34": """attack/test_secrets_of_links.py::test_a_word_in_a_link_stays_in_the_logs_of_others
         attack/test_secrets_of_links.py::test_a_word_in_a_link_is_scrubbed_in_its_own_tasks
         attack/test_secrets_of_links.py::test_a_long_token_in_a_link_is_scrubbed_everywhere""",
@@ -125,7 +125,7 @@ SHOWN_BY: dict[str, str] = {
     "E40": """authors/test_broken_plugins.py::test_it_is_left_out
         authors/test_broken_plugins.py::test_its_own_launches_fail_and_say_whose_bug_it_is
         authors/test_broken_plugins.py::test_a_sink_that_fails_costs_no_launch
-        attack/test_watchdog.py::test_a_plugin_that_blocks_the_loop_is_named""",
+        core/plugins/test_watchdog.py::test_a_plugin_that_blocks_the_loop_is_named""",
     "E41": """core/plugins/test_validation.py::test_a_misspelt_hook_is_refused_with_its_right_name
         attack/test_policies_fail_closed.py::test_policy_without_a_guarding_hook_keeps_the_server_down""",
     "E42": """attack/test_supply_chain.py::test_locks_as_committed_fit
@@ -161,9 +161,9 @@ SHOWN_BY: dict[str, str] = {
         attack/test_half_a_sandbox.py::test_check_doctor_and_start_warn_of_half_a_sandbox""",
     "O7": """attack/test_sandbox_canary.py::test_what_a_build_plants_is_left_alone
         attack/test_sandbox_canary.py::test_notebook_of_a_planted_image_sees_no_canary
-        attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
-        attack/test_untrusted_tree.py::test_copied_tree_has_no_links_pipes_or_setuid
-        attack/test_untrusted_tree.py::test_removing_a_tree_leaves_what_links_lead_to
+        core/runtime/test_untrusted.py::test_no_path_of_any_shape_reaches_the_canary
+        core/runtime/test_untrusted.py::test_copied_tree_has_no_links_pipes_or_setuid
+        core/runtime/test_untrusted.py::test_removing_a_tree_leaves_what_links_lead_to
         attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders
         attack/test_conda_sandbox.py::test_conda_python_that_is_a_link_elsewhere_is_refused
         attack/test_conda_sandbox.py::test_conda_package_that_writes_over_its_own_link_stays_inside""",
@@ -184,7 +184,7 @@ SHOWN_BY: dict[str, str] = {
     "O13": "embedded/test_embedded_launch.py::test_what_is_installed_in_a_notebook_stays_in_it",
     "O14": """attack/test_sandbox_canary.py::test_what_a_notebook_plants_is_left_alone
         attack/test_relay_socket.py::test_link_to_another_socket_is_not_followed
-        attack/test_untrusted_tree.py::test_no_path_of_any_shape_reaches_the_canary
+        core/runtime/test_untrusted.py::test_no_path_of_any_shape_reaches_the_canary
         attack/test_session_records.py::test_record_that_is_a_link_is_not_followed
         attack/test_session_records.py::test_pipe_in_the_place_of_a_file_is_not_opened
         attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders""",
@@ -200,8 +200,8 @@ SHOWN_BY: dict[str, str] = {
         embedded/test_embedded_sandbox.py::test_a_group_of_version_2_is_limited_where_memory_is_counted""",
     "O19": "attack/test_session_disk.py::test_notebook_beyond_its_disk_is_stopped",
     # your own machine: pages, accounts
-    "O20": """server/test_server_answers.py::test_on_ones_own_machine_a_foreign_link_is_asked_about
-        server/test_pages_foreign.py::test_on_ones_own_computer_it_asks_once_per_repository""",
+    "O20": """server/test_app.py::test_on_ones_own_machine_a_foreign_link_is_asked_about
+        server/routes/test_pages_foreign.py::test_on_ones_own_computer_it_asks_once_per_repository""",
     "O21": "embedded/test_embedded_clients.py::test_pages_of_other_sites_need_the_token",
     "O22": """attack/test_cookie_of_all_ports.py::test_what_a_notebook_sees_of_cookies_opens_nothing
         attack/test_cookie_of_all_ports.py::test_pages_leave_localhost_before_any_cookie
@@ -213,10 +213,10 @@ SHOWN_BY: dict[str, str] = {
         attack/test_access_token.py::test_every_route_is_closed_without_token
         attack/test_access_token.py::test_the_cookie_alone_shows_no_notebook
         attack/test_access_token.py::test_no_token_is_demanded_where_it_is_not_wanted""",
-    "O33": """attack/test_private_folders.py::test_state_folder_new_is_private
-        attack/test_private_folders.py::test_state_folder_of_earlier_version_is_tightened""",
+    "O33": """core/runtime/test_private.py::test_state_folder_new_is_private
+        core/runtime/test_private.py::test_state_folder_of_earlier_version_is_tightened""",
     "O34": """cli/test_serve_command.py::test_a_public_server_wants_a_token_or_an_allow_list
-        server/test_access.py::test_without_it_nothing_but_probes_and_badges
+        server/security/test_access_token.py::test_without_it_nothing_but_probes_and_badges
         attack/test_access_token.py::test_token_that_can_be_guessed_is_refused""",
     "O35": "attack/test_what_stays_open.py::test_notebook_listens_on_loopback_alone",
     # a group's host
@@ -233,17 +233,17 @@ SHOWN_BY: dict[str, str] = {
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone""",
     "G11": "hub/test_hub_login.py::test_who_is_answered_and_who_is_not",
     "G12": """hub/test_hub_login.py::test_two_users_see_nothing_of_each_other
-        server/test_login.py::test_the_log_of_a_build_is_for_who_asked_for_it""",
+        server/routes/test_login.py::test_the_log_of_a_build_is_for_who_asked_for_it""",
     "G13": """attack/test_metrics_names.py::test_metrics_with_login_name_no_repository
         attack/test_metrics_names.py::test_metrics_with_login_name_repositories_to_service""",
     "G14": """hub/test_hub_login.py::test_a_cancelled_launch_takes_the_server_and_not_the_user
         hub/test_hub_login.py::test_one_server_each_and_it_is_not_ours_to_take
         hub/test_hub_login.py::test_what_fails_leaves_the_user_alone""",
     "G15": "hub/test_hub_login.py::test_programs_build_only",
-    "G20": """server/test_login.py::test_another_page_starts_nothing_by_a_cookie
-        server/test_login.py::test_a_link_from_elsewhere_waits_for_a_click""",
+    "G20": """server/routes/test_login.py::test_another_page_starts_nothing_by_a_cookie
+        server/routes/test_login.py::test_a_link_from_elsewhere_waits_for_a_click""",
     "G21": """hub/test_hub_login.py::test_a_login_a_launch_and_a_logout
-        server/test_login.py::test_cookies_of_a_server_behind_tls_are_for_tls""",
+        server/routes/test_login.py::test_cookies_of_a_server_behind_tls_are_for_tls""",
     "G22": """hub/test_hub_login.py::test_a_login_a_launch_and_a_logout
         one_host/test_click_to_cell.py::test_notebooks_are_at_localhost_and_pages_are_not""",
     "G30": "cli/test_init.py::test_one_host",

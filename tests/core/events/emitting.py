@@ -1,4 +1,4 @@
-"""A Ringbinder that emits numbered events until it is killed; `test_killed.py` runs it as a process.
+"""A Ringbinder that emits numbered events until it is killed; `test_spool_killed.py` runs it as a process.
 
 Prints ``stored N`` when all events up to number N are in the spool, and ``drained`` when nothing waits.
 Arguments: address of the receiver, state folder, first number, how many (0: without end), events a second.

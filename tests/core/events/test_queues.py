@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-RUN = Path(__file__).parents[2] / "benchmarks/sinks/run.py"
+RUN = Path(__file__).parents[3] / "benchmarks/sinks/run.py"
 
 
 @pytest.fixture
