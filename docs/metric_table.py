@@ -26,6 +26,7 @@ LABELS: Final = {
     "stage": "`resolve`, `check`, `build`, `push` or `launch`.",
     "status": "`success` or `failure`; of a stage also `cancelled`; of `binderhub_launch_count_total` also `pod_quota` "
     "and `repo_quota`.",
+    "task": "What is repeated, as in `the cleaner of images`.",
 }
 
 

@@ -298,7 +298,7 @@ async def test_image_cleaner_outlives_any_answer(
             threshold_high=10.0, threshold_low=5.0,
         )  # fmt: skip
         builder = DockerBuilder(options, context)
-        task = context.tasks.start(builder._cleaning.run(builder._clean), "cleaner")
+        task = builder._keep_clean()
         with capture_logs() as logs:
             await until(lambda: service.asked >= 3)
             service.wrong = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,7 +15,7 @@ from ringbinder.testing.kubeapi import KubeApi
 from ringbinder.testing.kubescript import Exit, Hold, Line
 from ringbinder_builders._build_cluster import BuildCluster
 from ringbinder_builders._kubernetes_options import KubernetesBuildOptions
-from ringbinder_cluster.client import Cluster
+from ringbinder_cluster.client import Cluster, Patience
 from ringbinder_cluster.watching import PodWatch
 
 from .conftest import QuickBuilder, Replica, make_plan, target
@@ -23,7 +23,7 @@ from .conftest import QuickBuilder, Replica, make_plan, target
 
 def world(folder: Path, limit: int) -> BuildCluster:
     """One whose cache is told of pods by hand."""
-    context, nobody = make_context(folder, "kubernetes"), cast("Cluster", None)
+    context, nobody = make_context(folder, "kubernetes"), Cluster(None, "test", "binder", Patience())
     watch = PodWatch(nobody, "binder", "", context.clock, context.log)
     options = KubernetesBuildOptions(concurrent_build_limit=limit)
     return BuildCluster(nobody, watch, options, context.log, context.clock)

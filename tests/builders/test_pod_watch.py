@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.runtime.clock import SystemClock
-from ringbinder_cluster.client import ApiError, Cluster, Json, Unreachable
+from ringbinder_cluster.client import ApiError, Cluster, Json, Patience, Unreachable
 from ringbinder_cluster.watching import PodWatch
 
 
 def watch() -> PodWatch:
-    return PodWatch(cast(Cluster, None), "binder", "", SystemClock(), structlog.get_logger())
+    return PodWatch(
+        Cluster(None, "test", "binder", Patience()), "binder", "", SystemClock(), structlog.get_logger()
+    )
 
 
 def event(kind: str, name: str, uid: str, version: int) -> bytes:

@@ -193,7 +193,7 @@ async def test_gitlab_in_trouble(gitlab: GitLabApiServer, context: Context, stat
     gitlab.git.fail(503)
     with pytest.raises(TransientError) as caught:
         await resolved(provider, "g%2Fp/main")
-    assert caught.value.retry_after == (30 if status in (403, 429) else None)
+    assert caught.value.retry_after == (None if status == 401 else 30)
 
 
 async def test_unknown_gist_is_not_called_a_repository(github: GitHubApiServer, context: Context) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from ..config.event_settings import EventLogSettings
 from ..events.emit_rates import EmitRates
@@ -116,4 +116,4 @@ class Context:
     @property
     def tasks(self) -> Tasks:
         """For work in the background: a task that fails is logged with the plugin's name; all end at shutdown."""
-        return self.services.tasks
+        return evolve(self.services.tasks, log=self.log)

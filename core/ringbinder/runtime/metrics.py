@@ -172,6 +172,12 @@ class Metrics:
             ["plugin", "hook"],
             registry=self.registry,
         )
+        self.background_failures = Counter(
+            "ringbinder_background_failures",
+            "Failures of what is repeated at intervals, by its name in the log",
+            ["task"],
+            registry=self.registry,
+        )
         self.loop_blocked = Counter(
             "ringbinder_loop_blocked",
             "Times that a hook, or something outside of any, has blocked the event loop for a second",

@@ -32,7 +32,7 @@ class Services:
     """Others than the people of this machine can reach the server."""
     metrics: Metrics = field(factory=Metrics)
     store: Store = Factory(lambda self: Store(self.paths.state / "ringbinder.sqlite"), takes_self=True)
-    tasks: Tasks = Factory(lambda self: Tasks(self.log), takes_self=True)
+    tasks: Tasks = Factory(lambda self: Tasks(self.log, self.clock, self.metrics), takes_self=True)
     transport: Any = None
     """An `httpx.AsyncBaseTransport` for `http` in place of aiohttp's: tests answer requests themselves."""
     closing: bool = field(default=False, init=False)

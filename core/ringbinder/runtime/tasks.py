@@ -1,14 +1,17 @@
-"""Background tasks."""
+"""Background tasks, and what is repeated at intervals."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from attrs import define, field
 
+from .clock import Clock, SystemClock
 from .log import Logger
+from .loops import Loop
+from .metrics import Metrics
 
 
 @define
@@ -16,13 +19,33 @@ class Tasks:
     """Background tasks: kept alive, their failures logged under their name, ended by `close`."""
 
     log: Logger
-    _running: set[asyncio.Task[Any]] = field(factory=set, init=False)
+    clock: Clock = field(factory=SystemClock)
+    metrics: Metrics = field(factory=Metrics)
+    _running: set[asyncio.Task[Any]] = field(factory=set)
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def every(
+        self, seconds: float, work: Callable[[], Awaitable[object]], name: str, consequence: str
+    ) -> asyncio.Task[Any]:
+        """Repeat `work`, from now on, `seconds` after each end and sooner after a failure, which does not end it.
+
+        `name` and `consequence` are for the log, as in `Loop`.
+        """
+        loop = Loop(name, consequence, self.log, self.clock)
+        failures = self.metrics.background_failures.labels(name)
+
+        async def step() -> None:
+            with failures.count_exceptions():
+                await work()
+            loop.well()
+            await self.clock.sleep(seconds)
+
+        return self.start(loop.run(step), name)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

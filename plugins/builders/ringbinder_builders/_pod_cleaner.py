@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ringbinder import RingbinderError
-from ringbinder.runtime.loops import Loop
 from ringbinder_cluster.client import ApiError
 from ringbinder_cluster.watching import finished
 
@@ -29,17 +28,10 @@ def superfluous(pod: Mapping[str, Any], now: float, options: KubernetesBuildOpti
 
 
 async def clean(cluster: BuildCluster) -> None:
-    """Removes until it is cancelled."""
-
-    async def step() -> None:
-        await cluster.clock.sleep(cluster.options.cleanup_interval)
-        for pod in cluster.builds:
-            if superfluous(pod, cluster.clock.time(), cluster.options):
-                await _remove(cluster, pod)
-
-    await Loop("the cleaner of build pods", "old ones stay on the cluster", cluster.log, cluster.clock).run(
-        step
-    )
+    """Remove what is superfluous now."""
+    for pod in cluster.builds:
+        if superfluous(pod, cluster.clock.time(), cluster.options):
+            await _remove(cluster, pod)
 
 
 async def _remove(cluster: BuildCluster, pod: Mapping[str, Any]) -> None:

@@ -34,7 +34,6 @@ from ringbinder import (
     TransientError,
     process,
 )
-from ringbinder.runtime.loops import Loop
 from ringbinder.runtime.tempfolder import sweep
 
 from . import _docker_doctor, _limited, causes
@@ -60,9 +59,6 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         super().__init__(config, context)
         self._folder = context.paths.state / "docker-builds"
         self._version = ""
-        self._cleaning = Loop(
-            "the cleaner of images", "they may fill the engine's disk", context.log, context.clock
-        )
 
     @property
     def builds_at_once(self) -> int:
@@ -92,7 +88,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         await asyncio.to_thread(sweep, self._folder)
         self._version = await _docker_doctor.version([str(self._program())], process.minimal_env())
         if self.config.every:
-            self.context.tasks.start(self._cleaning.run(self._clean), "image cleaner")
+            self._keep_clean()
         yield
 
     async def build(self, plan: Plan, target: Target, log: Log) -> Image:
@@ -188,12 +184,14 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             raise ConfigError([f"LocalRepo2dockerBuild.repo2docker: {message}, or say where it is"])
         return Path(found)
 
+    def _keep_clean(self) -> asyncio.Task[Any]:
+        full = "they may fill the engine's disk"
+        return self.context.tasks.every(self.config.every, self._clean, "the cleaner of images", full)
+
     async def _clean(self) -> None:
         room = await self.cleaner.prune_images(dry_run=False)
         if room.removed:
             self.context.log.info("images removed", count=len(room.removed), outcome=room.summary)
-        self._cleaning.well()
-        await self.context.clock.sleep(self.config.every)
 
 
 @define

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 from ringbinder import (
@@ -74,7 +75,10 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
             )
             self._world = BuildCluster(cluster, watch, config, context.log, context.clock, self.times)
             self._watching = context.tasks.start(watch.run(), "watch build pods")
-            cleaning = context.tasks.start(clean(self._world), "remove old build pods")
+            cleaning = context.tasks.every(
+                config.cleanup_interval, partial(clean, self._world), "the cleaner of build pods",
+                "old ones stay on the cluster",
+            )  # fmt: skip
             await watch.first_list()
             try:
                 yield

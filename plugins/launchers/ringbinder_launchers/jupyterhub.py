@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Final
@@ -31,7 +31,6 @@ from ringbinder import (
     UserError,
 )
 from ringbinder.runtime.import_string import load_named
-from ringbinder.runtime.loops import Loop
 
 from . import _doctor
 from ._api import USER, HubApi, user_path
@@ -240,7 +239,6 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
         return bool(options.get("token") == token.reveal())
 
     async def _report_launches(self) -> None:
-        await self.context.clock.sleep(self.config.resume_time / _REPORTS)
         for place in [*self._launching.values()]:
             if place.temporary:
                 await self._records.report(self.api, place)
@@ -250,7 +248,6 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
             if place.id not in self._launching:
                 self.context.log.info("taking away a launch that was killed", server=place.id)
                 self._begin_to_undo(place, Secret(""))
-        await self.context.clock.sleep(self.config.resume_time)
 
     async def stop(self, server: Server) -> bool:
         user, _, name = server.id.partition("/")
@@ -294,18 +291,15 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
     async def doctor(self) -> Sequence[Finding]:
         return await _doctor.examine(self.config, self.api)
 
-    def _repeat(self, step: Callable[[], Awaitable[None]], name: str, consequence: str) -> asyncio.Task[None]:
-        loop = Loop(f"the {name} at the JupyterHub", consequence, self.context.log, self.context.clock)
-        return self.context.tasks.start(loop.run(step), name)
-
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """The hub need not be there at the start; at the end, what is being taken away has a little time."""
-        start = self.context.tasks.start
-        tasks = [start(self._watch.run(self.api), "watch servers at JupyterHub")]
+        every, seconds = self.context.tasks.every, self.config.resume_time
+        tasks = [self.context.tasks.start(self._watch.run(self.api), "watch servers at JupyterHub")]
         if not self.config.auth_enabled and not self.config.missing:
-            tasks.append(self._repeat(self._report_launches, "report of launches", "replicas may end them"))
-            tasks.append(self._repeat(self._take_abandoned, "search for killed launches", "they stay there"))
+            report, search = "the report of launches", "the search for killed launches"
+            tasks.append(every(seconds / _REPORTS, self._report_launches, report, "replicas may end them"))
+            tasks.append(every(seconds, self._take_abandoned, search, "they stay at the JupyterHub"))
         yield
         for task in tasks:
             task.cancel()
