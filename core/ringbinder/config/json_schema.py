@@ -120,7 +120,7 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
         null = {"type": "null"}
         return schema if null in schema["anyOf"] else {**schema, "anyOf": [*schema["anyOf"], null]}
     if "enum" in schema:
-        return {**schema, "enum": [*schema["enum"], None]}
+        return {**schema, "enum": list(dict.fromkeys([*schema["enum"], None]))}
     if isinstance(kinds := schema.get("type"), str | list) and "null" not in kinds:
         return {**schema, "type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
     return schema
