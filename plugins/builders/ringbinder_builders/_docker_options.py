@@ -12,10 +12,6 @@ from ringbinder import Duration, option
 from .repo2docker import BuildExecutorOptions
 
 
-def _own_builds_at_once() -> int:
-    return os.cpu_count() or 1
-
-
 @frozen(slots=False)  # of two bases only one can have slots
 class ImageCleanerOptions:
     """Section `ImageCleaner`: the thresholds of the Helm chart's image cleaner."""
@@ -64,7 +60,7 @@ class DockerBuilderOptions(BuildExecutorOptions, ImageCleanerOptions):
         "`~/.docker/config.json`.",
     )
     builds_at_once: int = option(
-        factory=_own_builds_at_once,
+        factory=lambda: os.cpu_count() or 1,
         validator=validators.ge(1),
         help="How many builds run at the same time, others wait in line; default: one for each processor core.",
     )

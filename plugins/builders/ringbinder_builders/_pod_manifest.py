@@ -15,7 +15,7 @@ from typing import Any, Final
 from ringbinder import GitSource, Plan, Secret
 
 from ._kubernetes_options import KubernetesBuildOptions
-from .repo2docker import git_configuration
+from .repo2docker import docker_auths, git_configuration
 
 COMPONENT: Final = "binderhub-build"
 BUILDER: Final = "builder"
@@ -136,7 +136,7 @@ def credentials(plan: Plan, login: Secret | None, options: KubernetesBuildOption
     if login is None and options.registry_credentials is not None:
         login = options.registry_credentials.as_secret()
     if login is not None and options.use_registry:
-        given[_DOCKER_CONFIG] = _docker_config(**json.loads(login.reveal()))
+        given[_DOCKER_CONFIG] = json.dumps({"auths": docker_auths(login)})
     return given
 
 
@@ -208,14 +208,6 @@ def _resources(options: KubernetesBuildOptions) -> dict[str, Any]:
     older = {"requests": options.memory_request, "limits": options.memory_limit}
     made: dict[str, Any] = {kind: {"memory": str(size)} for kind, size in older.items() if size}
     return merged(made, options.resources)
-
-
-def _docker_config(registry: str, username: str, password: str) -> str:
-    if username == "<token>":
-        entry = {"identitytoken": password}
-    else:
-        entry = {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
-    return json.dumps({"auths": {registry: entry}})
 
 
 def _affinity(nodes: Sequence[str], repo: str) -> dict[str, Any]:

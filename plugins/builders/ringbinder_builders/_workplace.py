@@ -7,7 +7,6 @@ the repository beside it, and shows what a link such as ``apt.txt -> ../../docke
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import shlex
@@ -20,11 +19,9 @@ from attrs import field, frozen
 from ringbinder import ConfigError, Secret
 from ringbinder.runtime.tempfolder import temporary_folder
 
-from .repo2docker import git_configuration
+from .repo2docker import docker_auths, git_configuration
 
 _NOT_FOR_BUILDS: Final = frozenset({"currentContext", "credHelpers", "credsStore"})
-_IDENTITY: Final = "<token>"
-"""The user name that says, by docker's convention, that the password is an identity token."""
 
 
 @frozen
@@ -56,8 +53,7 @@ class Workplace:
         """Docker's client has `settings`, and `login` (as `Target` has it) for images that a build begins with."""
         settings = {name: value for name, value in settings.items() if name not in _NOT_FOR_BUILDS}
         if login:
-            given = json.loads(login.reveal())
-            settings["auths"] = {**settings.get("auths", {}), given["registry"]: _auth(given)}
+            settings["auths"] = {**settings.get("auths", {}), **docker_auths(login)}
         self._private("docker/config.json", json.dumps(settings))
 
     def _made(self, name: str) -> Path:
@@ -97,10 +93,3 @@ def docker_settings(path: Path, *, logins: bool) -> dict[str, Any]:
     if plugins.is_dir():
         settings["cliPluginsExtraDirs"] = [*settings.get("cliPluginsExtraDirs", ()), str(plugins)]
     return settings
-
-
-def _auth(login: Mapping[str, str]) -> dict[str, str]:
-    username, password = login["username"], login["password"]
-    if username == _IDENTITY:
-        return {"identitytoken": password}
-    return {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}

@@ -132,7 +132,8 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         """Raises BuildError, TransientError if the engine has gone, and what bringing the content raises."""
         remembered = _Remembered(log)
         reader = LogReader(remembered)
-        env = self._environment(place, target.credentials or self._own_login())
+        own = self.config.registry_credentials
+        env = self._environment(place, target.credentials or (own.as_secret() if own else None))
         content = None
         if isinstance(plan.repo.source, GitSource):
             if credentials := plan.repo.credentials or self.config.git_credentials:
@@ -170,10 +171,6 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         # Unless configured, the operator's own logins are not lent to the builds of strangers.
         home = os.environ.get("DOCKER_CONFIG") or f"{os.environ.get('HOME', '')}/.docker"
         return docker_settings(Path(home) / "config.json", logins=False)
-
-    def _own_login(self) -> Secret | None:
-        login = self.config.registry_credentials
-        return login.as_secret() if login else None
 
     def _program(self) -> Path:
         name = self.config.repo2docker

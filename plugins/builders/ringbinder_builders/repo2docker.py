@@ -5,6 +5,7 @@ Source: BinderHub's build executors and repo2docker's JSON log (protocol referen
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ _PHASES: Final[Mapping[str, Phase]] = {
 }  # fmt: skip
 _LINE_VALUES: Final = 70_000
 """More than a line of a build's output has bytes: the text in it may be full of commas."""
+_IDENTITY: Final = "<token>"
+"""The user name that says, by docker's convention, that the password is an identity token."""
 _FAILED: Final = frozenset({"failed", "failure"})
 _COMMAND: Final = re.compile(r"Command '\[.*\]' returned non-zero exit status (-?\d+)\.?", re.DOTALL)
 
@@ -90,6 +93,15 @@ def command(
     if push:
         words.append("--push")
     return [*words, *options.repo2docker_extra_args, where]
+
+
+def docker_auths(login: Secret) -> dict[str, dict[str, str]]:
+    """The `auths` of docker's `config.json` with `login`, which is as in `Target.credentials`."""
+    given = json.loads(login.reveal())
+    username, password = given["username"], given["password"]
+    if username == _IDENTITY:
+        return {given["registry"]: {"identitytoken": password}}
+    return {given["registry"]: {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}}
 
 
 def git_configuration(url: str, file: str) -> str:

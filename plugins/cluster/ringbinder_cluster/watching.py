@@ -164,10 +164,6 @@ class PodWatch:
             if not self._listeners[name]:
                 del self._listeners[name]
 
-    def note(self, pod: Json) -> None:
-        """Takes a pod that somebody has just got from the API server, so that the cache is not behind it."""
-        self._see(pod)
-
     async def _list(self) -> str:
         times = self.cluster.patience.request
         async with self.cluster.open(
@@ -190,7 +186,7 @@ class PodWatch:
             if not there and not 0 < newest < _version(pod):
                 self._lose(pod)
         for pod in listed.values():
-            self._see(pod)
+            self.note(pod)
 
     async def _watch_from(self, version: str) -> None:
         """Watches, one request after another, until it is time for a new list."""
@@ -242,10 +238,11 @@ class PodWatch:
         if kind == "DELETED":
             self._lose(self.keep(thing))
         elif kind != "BOOKMARK":
-            self._see(self.keep(thing))
+            self.note(self.keep(thing))
         return str((thing.get("metadata") or {}).get("resourceVersion") or "")
 
-    def _see(self, pod: Json) -> None:
+    def note(self, pod: Json) -> None:
+        """Takes a pod as the API server has just given it, so that the cache is not behind it."""
         name, uid = str(pod["metadata"]["name"]), uid_of(pod)
         if uid in self._gone:
             return

@@ -280,7 +280,13 @@ class Start:
             tail.append(line[:_LINE_CHARACTERS])
 
         port = _Port.found()
-        place = _on_port(port) if self.network else [f"--ServerApp.sock={self.runtime.place / _SOCKET}"]
+        place = [f"--ServerApp.sock={self.runtime.place / _SOCKET}"]
+        if self.network:
+            place = [
+                f"--ServerApp.ip={port.host}",
+                f"--ServerApp.port={port.number}",
+                "--ServerApp.port_retries=0",
+            ]
         argv = [*self.wrapper, *_arguments(self.server, self.cwd), *place]
         relay: Relay | None = None
         try:
@@ -320,10 +326,6 @@ def write_settings(folder: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(_SETTINGS))
     (folder / "jupyter_server_config.py").write_bytes(_SERVER_CONFIG.read_bytes())
-
-
-def _on_port(port: _Port) -> list[str]:
-    return [f"--ServerApp.ip={port.host}", f"--ServerApp.port={port.number}", "--ServerApp.port_retries=0"]
 
 
 def _arguments(server: Entry, work: Path) -> list[str]:

@@ -128,7 +128,7 @@ class _Submodules:
 
         Raises UserError ``repo-too-large`` for more submodules, or a deeper nesting, than a repository may have.
         """
-        if not _has_submodules(folder, self.top):
+        if not UntrustedTree(self.top).is_file((folder / ".gitmodules").relative_to(self.top).as_posix()):
             return
         self.log.line("Fetching submodules\n", "fetching")
         listed = await self._config(folder, "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
@@ -213,7 +213,3 @@ def _full_names(ref: str) -> Sequence[str]:
     if ref == "HEAD" or ref.startswith("refs/"):
         return (ref,)
     return f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"
-
-
-def _has_submodules(folder: Path, top: Path) -> bool:
-    return UntrustedTree(top).is_file((folder / ".gitmodules").relative_to(top).as_posix())

@@ -286,7 +286,7 @@ class RegistryClient:
         if credentials is not None and not self._may_have_password(realm):
             message = (
                 f"names a token server on another host, {host_of(realm)}; no password is sent there. If that is "
-                f"right, set this to {_without_query(realm)}"
+                f"right, set this to {redact(realm.partition('?')[0])}"
             )
             raise self.wrong("DockerRegistry.token_url", message)
         asked_at = self.clock.monotonic()
@@ -393,10 +393,6 @@ def _token_actions(authorization: str) -> Collection[str] | None:
 def _origin(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.scheme, parts.netloc.lower()
-
-
-def _without_query(url: str) -> str:
-    return redact(url.partition("?")[0])
 
 
 def _in_words(answer: Answer) -> str:
