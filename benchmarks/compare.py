@@ -82,9 +82,7 @@ def _student(freedom: int) -> float:
 
 
 def _run(side: Side, folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [str(side.python), "-m", *words], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = subprocess.run([str(side.python), "-m", *words], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
 
@@ -142,9 +140,7 @@ def checkout(revision: str) -> Iterator[Side]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("revision", help="what git takes for a revision")
-    parser.add_argument(
-        "measures", nargs="*", metavar="measure", help=f"of {', '.join(MEASURES)}; usually all"
-    )
+    parser.add_argument("measures", nargs="*", metavar="measure", help=f"of {', '.join(MEASURES)}; usually all")
     parser.add_argument("--pairs", type=int, default=10, help=f"at least {FEWEST}; usually 10")
     arguments = parser.parse_args()
     if arguments.pairs < FEWEST or not set(arguments.measures) <= set(MEASURES):

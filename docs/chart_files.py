@@ -19,9 +19,7 @@ CHART = Path(__file__).parents[1] / "charts" / "ringbinder"
 SPAWNER = CHART.parents[1] / "plugins" / "launchers" / "ringbinder_launchers" / "spawner.py"
 _SPAWNER_IN_VALUES = re.compile(r"( +# generated: spawner\n).*?( +# end\n)", re.DOTALL)
 _MISPLACED = {
-    (
-        "binderhub",
-    ): "its content belongs to the top here; it stands below binderhub in the values of a chart that has "
+    ("binderhub",): "its content belongs to the top here; it stands below binderhub in the values of a chart that has "
     "this one as a dependency with `alias: binderhub`"
 }
 _NOTHING: tuple[Any, ...] = (None, "", [])
@@ -100,9 +98,7 @@ def _with_spawner(values: str) -> str:
     """`values` with the hub's side in it: the hub runs what its configuration holds, and has no file of ours."""
     code = SPAWNER.read_text().removeprefix("# mypy: ignore-errors\n")
     mixin = "".join(f"        {line}".rstrip() + "\n" for line in code.splitlines())
-    return _SPAWNER_IN_VALUES.sub(
-        lambda match: f"{match[1]}      0-binderspawnermixin: |\n{mixin}{match[2]}", values
-    )
+    return _SPAWNER_IN_VALUES.sub(lambda match: f"{match[1]}      0-binderspawnermixin: |\n{mixin}{match[2]}", values)
 
 
 def _take_null(schema: dict[str, Any]) -> None:

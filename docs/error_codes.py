@@ -103,13 +103,9 @@ def table() -> str:
     """Every code with its meaning and who says it. Raises LookupError for one without a meaning, or without a place."""
     places = codes(sources())
     if different := sorted(places.keys() ^ MEANINGS.keys()):
-        raise LookupError(
-            f"docs/error_codes.py: {different} are codes of errors or in MEANINGS, and not both"
-        )
+        raise LookupError(f"docs/error_codes.py: {different} are codes of errors or in MEANINGS, and not both")
     rows = ["| code | meaning | said by |", "|---|---|---|"]
-    rows += [
-        f"| `{code}` | {MEANINGS[code]} | {', '.join(sorted(places[code]))} |" for code in sorted(places)
-    ]
+    rows += [f"| `{code}` | {MEANINGS[code]} | {', '.join(sorted(places[code]))} |" for code in sorted(places)]
     return "\n".join(rows) + "\n"
 
 

@@ -71,11 +71,7 @@ def error_kinds() -> str:
     """The classes of error that a plugin may raise."""
     rows = ["| error | to whom it speaks |", "|---|---|"]
     for name, kind in vars(errors).items():
-        if (
-            inspect.isclass(kind)
-            and issubclass(kind, errors.RingbinderError)
-            and kind is not errors.RingbinderError
-        ):
+        if inspect.isclass(kind) and issubclass(kind, errors.RingbinderError) and kind is not errors.RingbinderError:
             about = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
             rows.append(f"| `{name}` | {about} |")
     return "\n".join(rows) + "\n"

@@ -164,9 +164,7 @@ def check() -> list[str]:
     ]
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
         source = package["source"]
-        addresses = [
-            file["url"] for file in (*package.get("wheels", ()), *filter(None, [package.get("sdist")]))
-        ]
+        addresses = [file["url"] for file in (*package.get("wheels", ()), *filter(None, [package.get("sdist")]))]
         if source != {"editable": "."} and (
             source != {"registry": INDEX} or not all(address.startswith(FILES) for address in addresses)
         ):

@@ -53,13 +53,9 @@ def metric_table() -> str:
         if not metric.meaning:
             raise LookupError(f"the metric {metric.name} has no meaning: give its second argument")
         name = f"{metric.name}_total" if metric.kind == "Counter" else metric.name
-        buckets = (
-            f" Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}." if metric.buckets else ""
-        )
+        buckets = f" Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}." if metric.buckets else ""
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        rows.append(
-            f"| `{name}` | {metric.kind.lower()} | {metric.unit} | {labels} | {metric.meaning}.{buckets} |"
-        )
+        rows.append(f"| `{name}` | {metric.kind.lower()} | {metric.unit} | {labels} | {metric.meaning}.{buckets} |")
     return "\n".join(rows) + "\n"
 
 
@@ -69,9 +65,7 @@ def label_table() -> str:
     if different := sorted(used ^ LABELS.keys()):
         raise LookupError(f"docs/metric_table.py: {different} are labels or in LABELS, and not both")
     return (
-        "\n".join(
-            ["| label | what it says |", "|---|---|", *(f"| `{name}` | {LABELS[name]} |" for name in LABELS)]
-        )
+        "\n".join(["| label | what it says |", "|---|---|", *(f"| `{name}` | {LABELS[name]} |" for name in LABELS)])
         + "\n"
     )
 

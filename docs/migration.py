@@ -68,9 +68,7 @@ def table() -> str:
             lines.append(f"| `{option}` | {_words(section, option, takers, explained)} |")
         lines.append("")
     if idle := sorted(WHY.keys() - explained):
-        raise LookupError(
-            f"docs/migration.py: something reads {idle} now, or they are gone; take them out of WHY"
-        )
+        raise LookupError(f"docs/migration.py: something reads {idle} now, or they are gone; take them out of WHY")
     lines += ["## Other classes\n", "| class | here |", "|---|---|"]
     lines += [f"| `{name}` | {words} |" for name, words in OTHER_CLASSES.items()]
     return "\n".join(lines) + "\n"

@@ -36,9 +36,7 @@ def surface() -> str:
             lines.add(f"hook {name}")
             lines |= {f"hook {name}({argument})" for argument in list(inspect.signature(hook).parameters)[1:]}
     modules = [ringbinder, process, testing]
-    modules += [
-        import_module(f"ringbinder.testing.{found.name}") for found in pkgutil.iter_modules(testing.__path__)
-    ]
+    modules += [import_module(f"ringbinder.testing.{found.name}") for found in pkgutil.iter_modules(testing.__path__)]
     for module in modules:
         lines.update(_of_module(module))
     return "\n".join(sorted(lines)) + "\n"
@@ -48,11 +46,7 @@ def _of_module(module: ModuleType) -> Iterator[str]:
     names = getattr(module, "__all__", None)
     for name, value in vars(module).items():
         own = getattr(value, "__module__", module.__name__) == module.__name__
-        if (
-            name in names
-            if names is not None
-            else own and not name.startswith("_") and not inspect.ismodule(value)
-        ):
+        if name in names if names is not None else own and not name.startswith("_") and not inspect.ismodule(value):
             yield f"{module.__name__}.{name}"
             yield from (f"{module.__name__}.{name}{part}" for part in _parts(value))
 
@@ -132,9 +126,7 @@ def main() -> int:
         RECORD.write_text(now)
         return 0
     before = RECORD.read_text()
-    sys.stdout.writelines(
-        difflib.unified_diff(before.splitlines(True), now.splitlines(True), "recorded", "now", n=0)
-    )
+    sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), now.splitlines(True), "recorded", "now", n=0))
     silent = unexplained(RECORD.parents[1])
     sys.stdout.writelines(f"changed, and not named in CHANGELOG.md: {line}\n" for line in silent)
     return int(now != before or bool(silent))

@@ -32,11 +32,7 @@ def problems(file: Path) -> Iterator[str]:
         for name in _names(node):
             if found := _NAME.search(name):
                 yield f"{line}: name {name}: {found[1]}"
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and (found := _TEXT.search(node.value))
-        ):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := _TEXT.search(node.value)):
             at = line + node.value[: found.start()].count("\n")
             yield f"{at}: text: {found[1]}"
 

@@ -95,9 +95,7 @@ def _index_answers() -> bool:
 
 
 def _may_have_network_namespace() -> bool:
-    return (
-        subprocess.run(["unshare", "--map-root-user", "--net", "true"], capture_output=True).returncode == 0
-    )
+    return subprocess.run(["unshare", "--map-root-user", "--net", "true"], capture_output=True).returncode == 0
 
 
 _REAL: Final[Mapping[str, tuple[Callable[[], bool], str]]] = {
@@ -156,9 +154,7 @@ _REAL: Final[Mapping[str, tuple[Callable[[], bool], str]]] = {
 def _lacks(part: str) -> str:
     """What to do about a missing real part; empty if it is there."""
     if part not in _REAL:
-        raise pytest.UsageError(
-            f"no real part {part!r} is known to tests/conftest.py; known: {', '.join(_REAL)}"
-        )
+        raise pytest.UsageError(f"no real part {part!r} is known to tests/conftest.py; known: {', '.join(_REAL)}")
     is_there, advice = _REAL[part]
     return "" if is_there() else f"needs {part}: {advice}"
 

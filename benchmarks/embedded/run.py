@@ -100,9 +100,7 @@ class Bench:
         shutil.rmtree(self.hand / "cache", ignore_errors=True)
         started = time.perf_counter()
         self._uv("venv", str(env))
-        self._uv(
-            "pip", "install", "--python", str(env), "-r", str(REPO / "requirements.txt"), "ipykernel", "pip"
-        )
+        self._uv("pip", "install", "--python", str(env), "-r", str(REPO / "requirements.txt"), "ipykernel", "pip")
         return time.perf_counter() - started
 
     def own_lab(self) -> Path:
@@ -159,9 +157,7 @@ def bench() -> Iterator[Bench]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures of every round here")
     arguments = parser.parse_args()

@@ -41,9 +41,7 @@ def day(times: float, seed: int = 1) -> Sequence[Arrival]:
     arrivals: list[Arrival] = []
     for number in range(spikes):
         begin = chance.uniform(0, DAY - 3600)
-        arrivals += [
-            Arrival(begin + chance.uniform(0, 60), f"tutorial-{number}") for _ in range(min(SPIKE, whole))
-        ]
+        arrivals += [Arrival(begin + chance.uniform(0, 60), f"tutorial-{number}") for _ in range(min(SPIKE, whole))]
     usual = whole - len(arrivals)
     fresh = round(whole * BUILT) - spikes
     popular = [f"popular-{number}" for number in range(100)]

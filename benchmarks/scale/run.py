@@ -192,9 +192,7 @@ def part(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
-def told(
-    times: float, seconds: float, measured: Measured, asked: dict[str, Any], took: float
-) -> dict[str, Any]:
+def told(times: float, seconds: float, measured: Measured, asked: dict[str, Any], took: float) -> dict[str, Any]:
     launches = round(LAUNCHES * times)
     requests = Counter(asked["requests"])
     # Watches and lists go by time, not by launches: a compressed day has fewer, a real one 1440 of each watch.
@@ -239,9 +237,7 @@ def problems(times: float, result: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--times", type=float, default=1.0, help="how many times the usual number of launches"
-    )
+    parser.add_argument("--times", type=float, default=1.0, help="how many times the usual number of launches")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the day takes")
     parser.add_argument("--check", action="store_true", help="fail if it is not as it should be")
     arguments = parser.parse_args()

@@ -82,16 +82,11 @@ class Flooding(Sink[NoOptions]):
 def points(group: str) -> list[EntryPoint]:
     found = list(entry_points(group=group))
     if group == "ringbinder.sinks":
-        found += [
-            EntryPoint(name.lower(), f"{__name__}:{name}", group)
-            for name in ("Sleeping", "Raising", "Flooding")
-        ]
+        found += [EntryPoint(name.lower(), f"{__name__}:{name}", group) for name in ("Sleeping", "Raising", "Flooding")]
     return found
 
 
-async def measured(
-    sinks: Sequence[str], launches: int, at_once: int, below: str | None = None
-) -> dict[str, Any]:
+async def measured(sinks: Sequence[str], launches: int, at_once: int, below: str | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=below) as folder, Path("/dev/null").open("w") as nowhere:
         sets = {
             "Ringbinder.builder": "fake",
@@ -175,8 +170,6 @@ if __name__ == "__main__":
     parser.add_argument("--launches", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument(
-        "--folder", help="where the state is; one in memory leaves other users of the disk out"
-    )
+    parser.add_argument("--folder", help="where the state is; one in memory leaves other users of the disk out")
     arguments = parser.parse_args()
     asyncio.run(main(arguments.launches, arguments.at_once, arguments.rounds, arguments.folder))

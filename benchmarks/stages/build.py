@@ -83,9 +83,7 @@ async def measure(parts: Parts, rounds: int) -> Figures:
 
         async def ours() -> float:
             url, ref = await asyncio.to_thread(parts.repository, server)
-            seconds, _ = await until_ready(
-                app, LaunchRequest("git", f"{quote(url, safe='')}/{ref}", build_only=True)
-            )
+            seconds, _ = await until_ready(app, LaunchRequest("git", f"{quote(url, safe='')}/{ref}", build_only=True))
             return seconds
 
         async def hand() -> float:

@@ -125,8 +125,7 @@ def main() -> None:
         hubs.mkdir(parents=True, exist_ok=True)
         with hub(install(given.version, hubs), folder / "hub") as at:
             figures = {
-                what: asyncio.run(measure(at, folder / what, prefix, given.rounds))
-                for what, prefix in SERVERS.items()
+                what: asyncio.run(measure(at, folder / what, prefix, given.rounds)) for what, prefix in SERVERS.items()
             }
         tell(figures, 1.1, given.json)
 

@@ -73,9 +73,7 @@ async def floor(watchers: int, lines: int, size: int, batch: int) -> AsyncIterat
 
 @asynccontextmanager
 async def _started(command: list[str]) -> AsyncIterator[Target]:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
@@ -95,9 +93,7 @@ class Watcher:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def opened(
-        cls, target: Target, spec: str, *, buffer: int = 1 << 18, build_only: bool = False
-    ) -> Watcher:
+    async def opened(cls, target: Target, spec: str, *, buffer: int = 1 << 18, build_only: bool = False) -> Watcher:
         reader, writer = await asyncio.open_connection(target.host, target.port, limit=buffer)
         writer.write(
             f"GET /build/fake/{spec}{'?build_only=true' * build_only} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"

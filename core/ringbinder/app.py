@@ -88,9 +88,7 @@ class Ringbinder:
 
     def link(self, text: str) -> Link:
         """What a pasted address means. Raises `UserError` (``link-not-understood``)."""
-        return parse_link(
-            text, self.plugins.providers, lambda link: self.plugins.hooks.ask("recognize", link=link)
-        )
+        return parse_link(text, self.plugins.providers, lambda link: self.plugins.hooks.ask("recognize", link=link))
 
     def launch(self, request: LaunchRequest) -> Session:
         """Starts a session for one client.
@@ -201,9 +199,7 @@ class Ringbinder:
         return bool(await self._about_work("discard_work", session=session))
 
     async def _about_work(self, hook: str, **arguments: Any) -> Any:
-        return await self.plugins.hooks.first(
-            hook, chosen=self.config.settings.chosen["launcher"], **arguments
-        )
+        return await self.plugins.hooks.first(hook, chosen=self.config.settings.chosen["launcher"], **arguments)
 
     async def health(self) -> Sequence[Health]:
         """Every plugin's line; one that raises is a failing line with its name."""
@@ -304,9 +300,7 @@ async def _assembled(
             pipeline.serve, servers.stop, settings.session_grace, settings.session_memory,
             most=settings.max_sessions, most_of_one=settings.max_sessions_per_client,
         )  # fmt: skip
-        return Ringbinder(
-            config, services, plugins, pipeline, runs, sessions, servers, line, emitter, delivery
-        )
+        return Ringbinder(config, services, plugins, pipeline, runs, sessions, servers, line, emitter, delivery)
     except BaseException:
         await services.close()
         raise

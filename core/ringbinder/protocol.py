@@ -18,9 +18,7 @@ from attrs import define, field, frozen
 
 from .secret import redact
 
-Phase = Literal[
-    "waiting", "fetching", "building", "pushing", "built", "launching", "ready", "failed", "unknown"
-]
+Phase = Literal["waiting", "fetching", "building", "pushing", "built", "launching", "ready", "failed", "unknown"]
 PHASES: Final[frozenset[str]] = frozenset(get_args(Phase))
 _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 TERMINAL: Final[frozenset[str]] = frozenset({"ready", "failed"})

@@ -43,9 +43,7 @@ _PARAMETER: Final = re.compile(
     re.IGNORECASE,
 )
 _PARAMETER_VALUE: Final = re.compile(r"[^&#\s\"'<>]*")
-_SECRET_NAME: Final = re.compile(
-    r"token|auth(?!or)|authori[sz]|secret|password|passwd|api_?key", re.IGNORECASE
-)
+_SECRET_NAME: Final = re.compile(r"token|auth(?!or)|authori[sz]|secret|password|passwd|api_?key", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(
     r"(authorization['\"]?\s*+[:=]\s*+['\"]?(?:basic|bearer|token)\s++)\S+", re.IGNORECASE
 )

@@ -104,9 +104,7 @@ def _name_request(scope: HTTPScope) -> None:
     bind_contextvars(request=id)
 
 
-def create_app(
-    binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0, token: Secret | None = None
-) -> Quart:
+def create_app(binder: Ringbinder, bound: str = "127.0.0.1", hold: float = 60.0, token: Secret | None = None) -> Quart:
     """The application for a running Ringbinder that listens on the address `bound`.
 
     `hold` is for how many seconds a stream stays open after `ready`. `token` is demanded of clients; the default
@@ -193,9 +191,7 @@ def _handle_errors(app: Quart, site: Site) -> None:
         if wanted == "application/json" or programs:
             response = jsonify(code=title.lower().replace(" ", "-"), message=message)
         else:
-            response = Response(
-                await render_template("error.html", title=title, message=message, status=status)
-            )
+            response = Response(await render_template("error.html", title=title, message=message, status=status))
         response.status_code = status
         return response
 

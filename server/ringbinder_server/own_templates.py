@@ -33,9 +33,7 @@ def judge(environment: Environment, own: Path, packaged: Path) -> list[str]:
         raise ConfigError([f"{_OPTION}: there is no folder {own}"])
     problems: list[str] = []
     parsed: dict[str, _Template] = {}
-    mine, ours = (
-        [n for n in FileSystemLoader(f).list_templates() if n.endswith(".html")] for f in (own, packaged)
-    )
+    mine, ours = ([n for n in FileSystemLoader(f).list_templates() if n.endswith(".html")] for f in (own, packaged))
     for name in dict.fromkeys([*mine, *ours, *(f"templates/{name}" for name in ours)]):
         try:
             parsed[name] = _parsed(environment, name, own / name if name in mine else Path(name))

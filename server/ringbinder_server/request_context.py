@@ -60,10 +60,7 @@ class Site:
     @property
     def public_address(self) -> str:
         """Address of this server for links, ending in a slash: the configured or the addressed one."""
-        return (
-            self.badge_address
-            or f"{request.scheme}://{request.host[:_LONGEST_HEADER]}{self.settings.base_url}"
-        )
+        return self.badge_address or f"{request.scheme}://{request.host[:_LONGEST_HEADER]}{self.settings.base_url}"
 
     @property
     def badge_address(self) -> str:
@@ -91,9 +88,7 @@ class Site:
     def is_for(self, session: Session) -> bool:
         """Whether the current request may know of `session`: no one sees another one's launches."""
         owner, user = session.request.user, self.user
-        return not self.settings.auth_enabled or (
-            owner is not None and user is not None and owner.key == user.key
-        )
+        return not self.settings.auth_enabled or (owner is not None and user is not None and owner.key == user.key)
 
     def asker(self) -> Asker:
         """What the current request tells of who sent it."""
@@ -124,9 +119,7 @@ class Site:
         What that means here, on this machine, does not concern clients on the web.
         """
         if text.strip()[:1] in {".", "~"}:
-            raise UserError(
-                "local-not-allowed", "Folders of this machine can be launched from the command line only."
-            )
+            raise UserError("local-not-allowed", "Folders of this machine can be launched from the command line only.")
         return self.binder.link(text)
 
     def wish(

@@ -101,8 +101,7 @@ class Look:
             "opengraph_title": settings.default_opengraph_title,
             "page_config": self.page_config,
             "extra_header_html": {
-                key: _INLINE.sub(rf'<\1 nonce="{nonce}"', html)
-                for key, html in settings.extra_header_html.items()
+                key: _INLINE.sub(rf'<\1 nonce="{nonce}"', html) for key, html in settings.extra_header_html.items()
             },
             "extra_footer_scripts": settings.extra_footer_scripts,
             **settings.template_variables,

@@ -81,9 +81,7 @@ def test_own_machine_demands_the_token_that_it_prints(ringbinder: Program) -> No
         entered = httpx.get(printed, trust_env=False, timeout=60)  # apart: its cookie lets in
         _, key = passes(entered.text, entered)
         for good in (token, key):
-            link = client.get(
-                base + "api/v1/link?text=fake/a/b/c", headers={"Authorization": f"Bearer {good}"}
-            )
+            link = client.get(base + "api/v1/link?text=fake/a/b/c", headers={"Authorization": f"Bearer {good}"})
             assert link.status_code == 200
         events = client.get(base + f"build/fake/a/b/c?token={token}").text
         assert '"phase": "' in events
@@ -215,9 +213,7 @@ async def test_a_probe_of_a_notebook_follows_no_redirect(serve: Serve) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port: int = runner.addresses[0][1]
-        notebook = SimpleNamespace(
-            port=SimpleNamespace(address=f"http://127.0.0.1:{port}/"), token=Secret(TOKEN)
-        )
+        notebook = SimpleNamespace(port=SimpleNamespace(address=f"http://127.0.0.1:{port}/"), token=Secret(TOKEN))
         assert await cast("Any", Jupyter).ask(notebook, "api/status") is None
         assert asked == ["/api/status"]
         assert live.gate.requests == []

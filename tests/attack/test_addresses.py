@@ -51,9 +51,7 @@ def test_special_purpose_address_is_private(address: ipaddress.IPv4Address | ipa
 
 
 @given(st.ip_addresses(v=4), st.sampled_from(list(WRAPPED)), st.integers(0, 2**80 - 1))
-def test_wrapped_address_is_as_public_as_its_inside(
-    address: ipaddress.IPv4Address, prefix: str, rest: int
-) -> None:
+def test_wrapped_address_is_as_public_as_its_inside(address: ipaddress.IPv4Address, prefix: str, rest: int) -> None:
     bits = WRAPPED[prefix]
     number = int(ipaddress.IPv6Address(prefix)) | int(address) << bits | (rest if bits else 0)
 

@@ -21,9 +21,7 @@ DEEP = "#!/usr/bin/env python\nimport os\nfor _ in range(250):\n    os.mkdir('d'
         ('#!/bin/sh\nmv "$VIRTUAL_ENV" ../gone && ln -s gone "$VIRTUAL_ENV"\n', "bad-image", "its folder env"),
     ],
 )  # fmt: skip
-async def test_build_that_spoils_its_folders_fails(
-    embedded: Embedded, script: str, code: str, message: str
-) -> None:
+async def test_build_that_spoils_its_folders_fails(embedded: Embedded, script: str, code: str, message: str) -> None:
     plan = embedded.plan({"postBuild": script})
 
     with pytest.raises(BuildError, match=message) as caught:

@@ -25,9 +25,7 @@ async def test_link_of_a_repository_to_credentials_finds_none(tmp_path: Path, ta
         repository = Path(env["TMPDIR"]) / "repo2docker"
         repository.mkdir()
         (repository / "apt.txt").symlink_to(f"../../{target}")
-        program = (
-            "from repo2docker.buildpacks import PythonBuildPack as P; print(P('x').get_preassemble_scripts())"
-        )
+        program = "from repo2docker.buildpacks import PythonBuildPack as P; print(P('x').get_preassemble_scripts())"
         done = await process.run(
             [sys.executable, "-c", f"import os; os.chdir({str(repository)!r}); {program}"],
             cwd=place.folder, env=env, timeout=60,

@@ -125,9 +125,7 @@ def wish(*addresses: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["none", "md5"])
-async def test_package_without_sha256_is_not_shared(
-    channels: Channels, installer: Installer, kind: str
-) -> None:
+async def test_package_without_sha256_is_not_shared(channels: Channels, installer: Installer, kind: str) -> None:
     good, evil = await channels.make("good", "good"), await channels.make("evil", "evil")
     md5 = hashlib.md5((channels.folder / "evil" / PACKAGE).read_bytes(), usedforsecurity=False).hexdigest()
 
@@ -140,9 +138,7 @@ async def test_package_without_sha256_is_not_shared(
     assert len(installer.shared) > 0
 
 
-async def test_package_of_the_same_name_in_another_channel_is_another(
-    channels: Channels, installer: Installer
-) -> None:
+async def test_package_of_the_same_name_in_another_channel_is_another(channels: Channels, installer: Installer) -> None:
     good, evil = await channels.make("good", "good"), await channels.make("evil", "evil")
     for _ in range(2):
         assert installer.alpha(wish(evil)) == "evil"
@@ -170,9 +166,7 @@ async def test_package_with_a_wrong_hash_is_refused(channels: Channels, installe
     assert installer.alpha(wish(good)) == "good"
 
 
-async def test_channel_that_is_a_folder_of_this_machine_is_refused(
-    channels: Channels, installer: Installer
-) -> None:
+async def test_channel_that_is_a_folder_of_this_machine_is_refused(channels: Channels, installer: Installer) -> None:
     await channels.make("good", "good")
     folder = channels.folder / "good"
     locks = [installer.lock(f"file://{folder}/{PACKAGE}"), installer.lock(f"{folder}/{PACKAGE}")]

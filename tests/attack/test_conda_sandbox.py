@@ -33,9 +33,7 @@ async def test_conda_environment_in_a_sandbox_has_a_cache_of_its_own(apart: Embe
 
 
 @pytest.mark.parametrize("sandbox", ["off", "required"])
-async def test_conda_python_that_is_a_link_elsewhere_is_refused(
-    apart: Embedded, tmp_path: Path, sandbox: str
-) -> None:
+async def test_conda_python_that_is_a_link_elsewhere_is_refused(apart: Embedded, tmp_path: Path, sandbox: str) -> None:
     canary = tmp_path / "outside" / "canary"
     canary.parent.mkdir()
     canary.write_text("canary")
@@ -54,9 +52,7 @@ async def test_conda_python_that_is_a_link_elsewhere_is_refused(
 
 
 @pytest.mark.slow
-async def test_conda_package_that_writes_over_its_own_link_stays_inside(
-    apart: Embedded, tmp_path: Path
-) -> None:
+async def test_conda_package_that_writes_over_its_own_link_stays_inside(apart: Embedded, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     channel = CondaChannel(tmp_path / "channel")

@@ -180,9 +180,7 @@ async def test_pages_leave_localhost_before_any_cookie(serve: Serve, host: str) 
 
 
 @pytest.mark.usefixtures("local")
-@pytest.mark.parametrize(
-    ("bound", "name"), [("::1", "[::1]"), ("localhost", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")]
-)
+@pytest.mark.parametrize(("bound", "name"), [("::1", "[::1]"), ("localhost", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")])
 async def test_pages_are_at_the_address_that_is_bound(serve: Serve, bound: str, name: str) -> None:
     async with serve(bound=bound) as live:
         response = await live.client.get(live.address + "about", headers={"Host": "localhost:8585"})

@@ -72,9 +72,7 @@ def test_descriptors_exhausted_are_reported_once(ringbinder: Program, fakes: Set
         for _ in range(150):
             stack.enter_context(socket.create_connection((str(where.hostname), where.port or 0), timeout=60))
         assert reported.wait(60), "nothing was said"
-        taken = [
-            each for each in psutil.Process(process.pid).net_connections() if each.status == "ESTABLISHED"
-        ]
+        taken = [each for each in psutil.Process(process.pid).net_connections() if each.status == "ESTABLISHED"]
         assert 60 < len(taken) <= 90, "connections leave a quarter to launches"
         stack.close()
         assert httpx.get(f"{address}versions", timeout=60, trust_env=False).status_code == 200

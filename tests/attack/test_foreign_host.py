@@ -54,15 +54,11 @@ def paths(rules: list[Rule]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("host", FOREIGN)
 async def test_foreign_host_is_refused_on_every_route(serve: Serve, rules: list[Rule], host: str) -> None:
     async with serve() as live:
-        tried = [
-            each for each in paths(rules) if each[1] not in FOR_PROBES and not each[1].startswith("/build/")
-        ]
+        tried = [each for each in paths(rules) if each[1] not in FOR_PROBES and not each[1].startswith("/build/")]
         assert len(tried) > 30
         answers = {}
         for method, path in [*tried, ("GET", "/nowhere"), ("GET", "/v2/fake/x")]:
-            response = await live.client.request(
-                method, live.address.rstrip("/") + path, headers={"Host": host}
-            )
+            response = await live.client.request(method, live.address.rstrip("/") + path, headers={"Host": host})
             answers[method, path] = response.status_code
             if method != "HEAD":
                 assert "allowed_hosts" in response.text or response.status_code == 400, response.text

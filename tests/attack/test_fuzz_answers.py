@@ -162,18 +162,14 @@ def test_any_challenge_is_read(header: str, more: list[str]) -> None:
         assert len(offer.parameters) <= len(header) + sum(map(len, more))
 
 
-@pytest.mark.parametrize(
-    "text", ['a="' + "\\" * 10**6, "a " * 10**6, "a" + " " * 10**6, ',="' * 10**6, "a=" * 10**6]
-)
+@pytest.mark.parametrize("text", ['a="' + "\\" * 10**6, "a " * 10**6, "a" + " " * 10**6, ',="' * 10**6, "a=" * 10**6])
 def test_long_challenge_is_cut(text: str) -> None:
     offers = challenges([text])
 
     assert sum(len(offer.scheme) + len("".join(offer.parameters)) for offer in offers) <= 16_384
 
 
-@pytest.mark.parametrize(
-    "body", [DEEP, HUGE, b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b'{"Username": 1, "Secret"']
-)
+@pytest.mark.parametrize("body", [DEEP, HUGE, b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b'{"Username": 1, "Secret"'])
 async def test_helper_that_answers_nonsense_is_an_error(
     tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
@@ -222,9 +218,7 @@ def test_similar_names_of_refs_are_compared_within_bounds() -> None:
 
 
 @pytest.mark.real("git")
-async def test_git_server_with_endless_refs_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_git_server_with_endless_refs_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never stops: git's memory has a limit, so it ends before the time is over."""
     from ringbinder_providers import _git
 
@@ -302,9 +296,7 @@ async def test_compressed_body_is_not_unpacked(context: Context) -> None:
 
     async def compressed(request: web.Request) -> web.Response:
         assert request.headers["Accept-Encoding"] == "identity"
-        return web.Response(
-            body=b"" if request.method == "HEAD" else bomb, headers={"Content-Encoding": "gzip"}
-        )
+        return web.Response(body=b"" if request.method == "HEAD" else bomb, headers={"Content-Encoding": "gzip"})
 
     async with served(compressed) as address:
         with pytest.raises(httpx.DecodingError, match="compressed"):

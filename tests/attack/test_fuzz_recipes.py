@@ -30,12 +30,8 @@ READERS: dict[str, Callable[[UntrustedTree], object]] = {
     "requirements.txt": lambda tree: Requirements(Inside(tree)).add_file("requirements.txt"),
     "environment.yml": lambda tree: _lines(tree, condafile.parse(_content(tree, "environment.yml"), "x").pip),
     "Pipfile": lambda tree: _lines(tree, pipfile.parse(_content(tree, "Pipfile"), "Pipfile").lines),
-    "Pipfile.lock": lambda tree: _lines(
-        tree, pipfile.parse(_content(tree, "Pipfile.lock"), "Pipfile.lock").lines
-    ),
-    "pixi.toml": lambda tree: _lines(
-        tree, pixi.parse(_content(tree, "pixi.toml"), "pixi.toml", "linux-64").pip
-    ),
+    "Pipfile.lock": lambda tree: _lines(tree, pipfile.parse(_content(tree, "Pipfile.lock"), "Pipfile.lock").lines),
+    "pixi.toml": lambda tree: _lines(tree, pixi.parse(_content(tree, "pixi.toml"), "pixi.toml", "linux-64").pip),
 }
 VALID: dict[str, str] = {
     "runtime.txt": "python-3.12",
@@ -143,9 +139,7 @@ def test_recipe_full_of_one_thing_stays_within_memory(tmp_path: Path, name: str,
         assert peak < MEMORY
 
 
-def test_folder_of_many_projects_is_read_in_few_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_of_many_projects_is_read_in_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
     content = files.content
 

@@ -129,9 +129,7 @@ def remote_helper(trap: Trap) -> None:
 
 
 def upload_pack(trap: Trap) -> None:
-    trap.config(
-        "remote.origin.url=.", "remote.origin.uploadpack=PROGRAM", "uploadpack.packObjectsHook=PROGRAM"
-    )
+    trap.config("remote.origin.url=.", "remote.origin.uploadpack=PROGRAM", "uploadpack.packObjectsHook=PROGRAM")
 
 
 def alternate_refs(trap: Trap) -> None:
@@ -141,9 +139,7 @@ def alternate_refs(trap: Trap) -> None:
 
 
 def credential_helper(trap: Trap) -> None:
-    trap.config(
-        "credential.helper=!PROGRAM", "core.askPass=PROGRAM", "remote.origin.url=http://127.0.0.1:9/r"
-    )
+    trap.config("credential.helper=!PROGRAM", "core.askPass=PROGRAM", "remote.origin.url=http://127.0.0.1:9/r")
 
 
 def nested_filter(trap: Trap) -> None:
@@ -205,9 +201,7 @@ async def provider(tmp_path: Path) -> AsyncIterator[GitProvider]:
 
 
 async def resolved(provider: GitProvider, folder: Path, ref: str = "HEAD") -> Repo:
-    repo = await provider.find(
-        LaunchRequest("git", f"{folder.as_uri().replace('/', '%2F')}/{ref}", local=True)
-    )
+    repo = await provider.find(LaunchRequest("git", f"{folder.as_uri().replace('/', '%2F')}/{ref}", local=True))
     assert repo is not None
     return repo
 
@@ -300,9 +294,7 @@ async def test_folder_whose_git_is_the_canary_is_read_nowhere(
             assert not (into / "key").exists(), (step.__name__, ref)
 
 
-async def test_index_with_paths_that_lead_out_copies_nothing(
-    trap: Trap, provider: GitProvider, tmp_path: Path
-) -> None:
+async def test_index_with_paths_that_lead_out_copies_nothing(trap: Trap, provider: GitProvider, tmp_path: Path) -> None:
     index = trap.folder / ".git/index"
     forged = index.read_bytes()[:-20].replace(b"sub/b.txt", b"../ou.txt")
     index.write_bytes(forged + hashlib.sha1(forged).digest())
@@ -315,9 +307,7 @@ async def test_index_with_paths_that_lead_out_copies_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "into", "ou.txt", "own", "program"]
 
 
-async def test_listed_file_behind_a_link_is_left_out(
-    trap: Trap, provider: GitProvider, tmp_path: Path
-) -> None:
+async def test_listed_file_behind_a_link_is_left_out(trap: Trap, provider: GitProvider, tmp_path: Path) -> None:
     """The index still has the files of a folder that has become a link."""
     outside = tmp_path / "outside"
     outside.mkdir()

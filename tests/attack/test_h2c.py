@@ -25,9 +25,7 @@ UPGRADE = (
 )
 
 
-@pytest.mark.parametrize(
-    "request_", [PREFACE + SETTINGS, PREFACE, b"GET /health HTTP/2.0\r\nHost: 127.0.0.1\r\n\r\n"]
-)
+@pytest.mark.parametrize("request_", [PREFACE + SETTINGS, PREFACE, b"GET /health HTTP/2.0\r\nHost: 127.0.0.1\r\n\r\n"])
 async def test_h2c_prior_knowledge_is_refused(serve: Serve, request_: bytes) -> None:
     async with serve() as live:
         answer = await talk(live, request_)

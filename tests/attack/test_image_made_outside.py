@@ -19,9 +19,7 @@ from ringbinder_embedded.uv import Uv
 
 pytestmark = pytest.mark.real("uv", "bwrap")
 
-AGAIN: Final = (
-    "This image was built without the sandbox that LocalBuilder.sandbox asks for: it is built again.\n"
-)
+AGAIN: Final = "This image was built without the sandbox that LocalBuilder.sandbox asks for: it is built again.\n"
 FILES: Final[dict[str, str | bytes]] = {"data.txt": "data\n"}
 
 

@@ -87,9 +87,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_pod_watch_outlives_any_list(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pod_watch_outlives_any_list(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with wrong_answers.running(api_server) as service:
         service.wrong = KINDS[kind]
         async with watched(tmp_path, service, monkeypatch) as watch:
@@ -101,9 +99,7 @@ async def test_pod_watch_outlives_any_list(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_pod_watch_outlives_any_watch(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pod_watch_outlives_any_watch(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list is good, and then each watch is answered like this."""
     broken = True
 
@@ -209,9 +205,7 @@ async def notices(world: World) -> None:
     assert world.ended == ["ada/"]
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind, answer in KINDS.items() if answer.startswith(b"HTTP/1.1 200")]
-)
+@pytest.mark.parametrize("kind", [kind for kind, answer in KINDS.items() if answer.startswith(b"HTTP/1.1 200")])
 async def test_hub_watch_outlives_any_answer(world: World, kind: str) -> None:
     world.answer = KINDS[kind].partition(b"\r\n\r\n")[2]
     async with asyncio.timeout(120):
@@ -282,16 +276,12 @@ async def context(tmp_path: Path) -> AsyncIterator[Context]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_image_cleaner_outlives_any_answer(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_image_cleaner_outlives_any_answer(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the container engine: the cleaner asks again, and says once what is wrong."""
     monkeypatch.setattr(_docker_engine, "_SECONDS", 0.3)
     clock = FakeClock(jumps=True)
     context = make_context(tmp_path, "docker", clock=clock)
-    async with wrong_answers.running(
-        lambda line: as_json({"ApiVersion": "1.43", "LayersSize": 1})
-    ) as service:
+    async with wrong_answers.running(lambda line: as_json({"ApiVersion": "1.43", "LayersSize": 1})) as service:
         service.wrong = KINDS[kind]
         options = DockerBuilderOptions(
             docker_host=service.address.replace("http", "tcp"), every=60.0, threshold_type="absolute",

@@ -22,9 +22,7 @@ class Launcher:
     """Launches below a folder, for everybody who bears a token."""
 
     async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
-        return Server(
-            "s", "http://127.0.0.1:1/s/", Secret("t0ken-of-it"), extra={"work_folder": FOLDER, "more": 1}
-        )
+        return Server("s", "http://127.0.0.1:1/s/", Secret("t0ken-of-it"), extra={"work_folder": FOLDER, "more": 1})
 
     async def authenticate(self, headers: Mapping[str, str], target: str) -> User | None:
         return User(headers["authorization"])

@@ -36,9 +36,7 @@ async def test_metrics_with_login_name_no_repository(serve: Serve, headers: dict
         response = await live.client.get(live.address + "metrics", headers=headers)
         assert response.status_code == 200
         assert "private" not in response.text
-        [line] = [
-            line for line in response.text.splitlines() if line.startswith("binderhub_launch_count_total{")
-        ]
+        [line] = [line for line in response.text.splitlines() if line.startswith("binderhub_launch_count_total{")]
         assert line.endswith("} 2.0"), line
         assert 'repo=""' in line
         assert 'status="success"' in line

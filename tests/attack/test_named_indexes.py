@@ -69,9 +69,7 @@ def install(uv: Uv, tmp_path: Path, files: dict[str, str], *arguments: str) -> N
     repo.mkdir()
     for name, text in files.items():
         (repo / name).write_text(text)
-    command = uv.command(
-        "pip", "install", "--python", sys.executable, "--target", tmp_path / "target", *arguments
-    )
+    command = uv.command("pip", "install", "--python", sys.executable, "--target", tmp_path / "target", *arguments)
     done = subprocess.run(command, cwd=repo, env=uv.env(tmp_path / "home"), capture_output=True, text=True)
     assert done.returncode != 0
     assert "canary" not in done.stdout + done.stderr

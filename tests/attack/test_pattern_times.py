@@ -131,9 +131,7 @@ def test_every_pattern_is_collected() -> None:
     hidden = []
     for module in _modules():
         tree = _tree(module)
-        functions = [
-            node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        ]
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         for call in (call for function in functions for call in _calls(function)):
             match call.func:
                 case ast.Attribute(ast.Name("re"), name) if name != "escape":

@@ -142,9 +142,7 @@ async def test_rate_limit_with_a_misspelt_option_keeps_the_server_down(tmp_path:
         ("LaunchQuota", "LaunchQuota.limt: unknown option."),
     ],
 )
-async def test_limit_in_a_misspelt_place_keeps_the_server_down(
-    tmp_path: Path, section: str, words: str
-) -> None:
+async def test_limit_in_a_misspelt_place_keeps_the_server_down(tmp_path: Path, section: str, words: str) -> None:
     sections: dict[str, Any] = {section: {"limt": 1}}
     with pytest.raises(ConfigError) as caught:
         async with memory_app(tmp_path, **sections):
@@ -174,9 +172,7 @@ def test_policy_in_a_misspelt_group_keeps_the_server_down(
     information = tmp_path / "mine-1.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-    (information / "entry_points.txt").write_text(
-        f"[{group}]\nmine = mine:Policy\n[ringbinder.tools]\nx = x:y\n"
-    )
+    (information / "entry_points.txt").write_text(f"[{group}]\nmine = mine:Policy\n[ringbinder.tools]\nx = x:y\n")
     monkeypatch.syspath_prepend(tmp_path)
     (row,) = [row for row in installed() if row.found.distribution == "mine"]
     assert (row.found.key, row.must_work) == ("policy:mine", True)

@@ -61,9 +61,7 @@ def refused(repo: Path) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize(
-    "target", ["../canary", "/proc/self/environ", "absolute", "../outside", "/dev/zero", "self"]
-)
+@pytest.mark.parametrize("target", ["../canary", "/proc/self/environ", "absolute", "../outside", "/dev/zero", "self"])
 @pytest.mark.parametrize("name", FILES)
 def test_recipe_file_that_leads_out_is_refused(repo: Path, name: str, target: str) -> None:
     link = {"absolute": str(repo.parent / "canary"), "self": name}.get(target, target)
@@ -79,9 +77,7 @@ def test_binder_folder_that_leads_out_is_refused(repo: Path, folder: str, name: 
     assert folder in refused(repo)
 
 
-@pytest.mark.parametrize(
-    "name", ["runtime.txt", "environment.yml", "Pipfile", "requirements.txt", "pyproject.toml"]
-)
+@pytest.mark.parametrize("name", ["runtime.txt", "environment.yml", "Pipfile", "requirements.txt", "pyproject.toml"])
 def test_pipe_in_place_of_a_recipe_file_is_refused(repo: Path, name: str) -> None:
     os.mkfifo(repo / name)
     assert name in refused(repo)
@@ -103,9 +99,7 @@ CONDA = recipe.Recipe(conda="binder/environment.yml")
     ({"binder": "build/binder"}, CONDA),
     ({"binder/environment.yml": "../e", "e": "build/binder/environment.yml"}, CONDA),
 ])  # fmt: skip
-def test_links_within_the_repository_are_followed(
-    repo: Path, links: dict[str, str], found: recipe.Recipe
-) -> None:
+def test_links_within_the_repository_are_followed(repo: Path, links: dict[str, str], found: recipe.Recipe) -> None:
     (repo / "build" / "binder").mkdir(parents=True)
     for path in ("environment.yml", "build/binder/environment.yml"):
         (repo / path).write_text("dependencies: [python]\n")
@@ -144,9 +138,7 @@ LEAVING: dict[str, dict[str, str]] = {
     "a second index": {"requirements.txt": "--extra-index-url=../outside"},
     "a dependency": {"pyproject.toml": '[project]\nname = "x"\ndependencies = ["a @ file:///etc/a.whl"]'},
     "a group": {"pyproject.toml": '[dependency-groups]\na = ["a @ ../outside"]'},
-    "an extra": {
-        "pyproject.toml": '[project]\nname = "x"\n[project.optional-dependencies]\na = ["a @ file:///etc"]'
-    },
+    "an extra": {"pyproject.toml": '[project]\nname = "x"\n[project.optional-dependencies]\na = ["a @ file:///etc"]'},
     "a build's requirement": {"pyproject.toml": '[build-system]\nrequires = ["a @ file:///etc"]'},
     "a readme": {"pyproject.toml": '[project]\nname = "x"\nreadme = {file = "/etc/passwd"}'},
     "a readme's path": {"pyproject.toml": '[project]\nname = "x"\nreadme = "../canary"'},
@@ -215,9 +207,7 @@ def test_link_on_a_recipes_path_that_leaves_is_refused(repo: Path, files: dict[s
 
 
 FINE: dict[str, dict[str, str]] = {
-    "names": {
-        "requirements.txt": "six==1.16 # why\nidna[x]>=3; python_version > '3'\n--no-binary :all:\n--pre\n"
-    },
+    "names": {"requirements.txt": "six==1.16 # why\nidna[x]>=3; python_version > '3'\n--no-binary :all:\n--pre\n"},
     "addresses": {
         "requirements.txt": "--index-url https://u:${TOKEN}@h.example/simple\na @ https://h.example/a/b.whl#sha256=00\n"
         "-e git+https://h.example/a/b.git@v1#egg=b\nc @ git+ssh://git@h.example/c.git@main#subdirectory=d/e\n"
@@ -323,9 +313,7 @@ def _reads() -> dict[str, Callable[[bytes], object]]:
         ),
         "platforms that are a number": lambda _: pixi.parse(b"[workspace]\nplatforms = 5", "pixi.toml", "x"),
         "a line in a Pipfile": lambda _: pipfile.parse(b'[packages]\na = "\\n-r /etc/passwd"', "Pipfile"),
-        "a line in environment.yml": lambda _: condafile.parse(
-            b'dependencies: [{pip: ["a\\n-r /etc/passwd"]}]', "x"
-        ),
+        "a line in environment.yml": lambda _: condafile.parse(b'dependencies: [{pip: ["a\\n-r /etc/passwd"]}]', "x"),
     }
 
 

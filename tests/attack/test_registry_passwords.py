@@ -40,9 +40,7 @@ class World:
         return httpx.Response(200, headers={"docker-content-digest": "sha256:1"})
 
 
-async def look(
-    tmp_path: Path, world: World, url: str, token_url: str = "", password: str = PASSWORD
-) -> Image | None:
+async def look(tmp_path: Path, world: World, url: str, token_url: str = "", password: str = PASSWORD) -> Image | None:
     context = make_context(tmp_path, "oci", answer=world)
     options = OciRegistry.Config(
         url=url, username="builder" if password else "", password=Secret(password), token_url=token_url, retries=0,
@@ -141,9 +139,7 @@ async def test_redirect_takes_no_credentials_along(tmp_path: Path, elsewhere: st
     assert {where for where, _ in world.given} == {"https://registry.example"}
 
 
-@pytest.mark.parametrize(
-    "upload", ["https://evil.example/u", "http://registry.example/u", "//evil.example/u"]
-)
+@pytest.mark.parametrize("upload", ["https://evil.example/u", "http://registry.example/u", "//evil.example/u"])
 async def test_upload_elsewhere_takes_no_credentials_along(tmp_path: Path, upload: str) -> None:
     world = World("https://registry.example/token")
     world.upload = upload

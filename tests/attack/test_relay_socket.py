@@ -66,9 +66,7 @@ async def test_socket_that_is_reset_ends_the_connection(box: UntrustedTree) -> N
 
 
 @pytest.mark.parametrize("replaced", ["s", "runtime", "to a folder within"])
-async def test_link_to_another_socket_is_not_followed(
-    box: UntrustedTree, tmp_path: Path, replaced: str
-) -> None:
+async def test_link_to_another_socket_is_not_followed(box: UntrustedTree, tmp_path: Path, replaced: str) -> None:
     reached: list[bytes] = []
 
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -152,9 +152,7 @@ async def begun(image: Entry, session: Session) -> None:
     scripts.command(session.work, "start")
 
 
-async def all_done(
-    launcher: LocalLauncher, image: Entry, session: Session, into: Path, *, ended: bool
-) -> list[Path]:
+async def all_done(launcher: LocalLauncher, image: Entry, session: Session, into: Path, *, ended: bool) -> list[Path]:
     """All that is done with a session once its notebook has run. Returns what was written for its person."""
     with contextlib.suppress(RingbinderError):
         session.box.size()

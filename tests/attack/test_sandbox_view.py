@@ -57,9 +57,7 @@ async def test_settings_of_the_kernel_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-async def test_configuration_file_is_not_shown(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_configuration_file_is_not_shown(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_HIDDEN", ())  # where temporary files are hidden anyway
     file = tmp_path / "ringbinder.yaml"
     file.write_text(f"Ringbinder: {{access_token: {_SECRET}}}\n")
@@ -76,9 +74,7 @@ async def test_configuration_file_is_not_shown(
     assert _SECRET not in await inside(view, tmp_path, "cat", str(given), str(file))
 
 
-async def test_rest_of_the_machine_is_read_and_connected_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rest_of_the_machine_is_read_and_connected_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_HIDDEN", ())
     paths = Paths(tmp_path / "state", tmp_path / "cache")
     (tmp_path / "readable.txt").write_text("of this machine")

@@ -285,11 +285,7 @@ def collected(file: Path) -> frozenset[str]:
 
 def test_every_line_of_the_page_has_a_name() -> None:
     text = PAGE.read_text()
-    rows = [
-        line
-        for line in text[text.index("## In all three places") :].splitlines()
-        if line.startswith(("|", "-"))
-    ]
+    rows = [line for line in text[text.index("## In all three places") :].splitlines() if line.startswith(("|", "-"))]
     unnamed = [row for row in rows if not re.match(r"\| ([A-Z]+\d+ \| .+|\|)|\|---\|---\|$", row)]
     assert unnamed == []
     assert len(set(claims())) == len(claims()) > 50

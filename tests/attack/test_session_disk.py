@@ -14,9 +14,7 @@ from ringbinder_embedded.sessions import summary
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
 
-async def test_notebook_beyond_its_disk_is_stopped(
-    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_notebook_beyond_its_disk_is_stopped(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     fields: dict[str, tuple[str, str]] = {}
 
     def stopped(_: Services, id: str, reason: str, seconds: float, message: str) -> None:

@@ -115,9 +115,7 @@ def shared(tmp_path: Path, *requirements: str) -> jupyter.SharedServer:
     return jupyter.SharedServer(requirements, Uv.of(context.paths), context)
 
 
-def test_the_shared_jupyterlab_is_another_with_another_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shared_jupyterlab_is_another_with_another_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = shared(tmp_path).entry.folder
     assert shared(tmp_path).entry.folder == before
     assert shared(tmp_path, "jupyterlab").entry.folder != before
@@ -128,9 +126,7 @@ def test_the_shared_jupyterlab_is_another_with_another_list(
 
 
 @pytest.mark.real("uv", "jupyterlab")
-async def test_a_package_with_another_hash_is_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_package_with_another_hash_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = tmp_path / "jupyterlab.txt"
     listed.write_text(f"six==1.17.0 --hash=sha256:{'0' * 64}\n")
     monkeypatch.setattr(jupyter, "LOCK", listed)
@@ -167,9 +163,7 @@ def test_no_image_of_others_is_named_in_another_way(locks: ModuleType) -> None:
     assert set(froms) == {"${BASE}"}
 
 
-@pytest.mark.parametrize(
-    "workflow", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda file: file.name
-)
+@pytest.mark.parametrize("workflow", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda file: file.name)
 def test_workflow_runs_pinned_actions_with_named_permissions(workflow: Path, locks: ModuleType) -> None:
     text = workflow.read_text()
     actions = re.findall(r"uses: *(.*)", text)
@@ -203,18 +197,12 @@ def pushed(registry: RealRegistry, name: str, tag: str, content: bytes) -> str:
             "size": len(content),
             "digest": blob,
         }
-        manifest = json.dumps(
-            {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}
-        ).encode()
-        client.put(
-            f"/v2/{name}/manifests/{tag}", content=manifest, headers={"Content-Type": kind}
-        ).raise_for_status()
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}).encode()
+        client.put(f"/v2/{name}/manifests/{tag}", content=manifest, headers={"Content-Type": kind}).raise_for_status()
     return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
-async def test_digests_come_from_the_registry(
-    locks: ModuleType, open_registry: RealRegistry, tmp_path: Path
-) -> None:
+async def test_digests_come_from_the_registry(locks: ModuleType, open_registry: RealRegistry, tmp_path: Path) -> None:
     context = make_context(tmp_path, "locks")
     registry = OciRegistry(DockerRegistryOptions(retries=0), context)
     host, pattern = open_registry.host, locks.IMAGES["charts/ringbinder/values.yaml"]
@@ -251,11 +239,7 @@ def vulnerability_service(vulnerable: str) -> Iterator[str]:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
             known = [{"id": "PYSEC-2099-1", "modified": "2099-01-01T00:00:00Z"}]
             self.answer(
-                {
-                    "results": [
-                        {"vulns": known} if one["package"]["name"] == vulnerable else {} for one in asked
-                    ]
-                }
+                {"results": [{"vulns": known} if one["package"]["name"] == vulnerable else {} for one in asked]}
             )
 
         def do_GET(self) -> None:

@@ -108,9 +108,7 @@ def test_commands_print_hostile_state_harmlessly(ringbinder: Program, fakes: Set
     (session / "session.json").write_text(json.dumps(facts))
     assert ringbinder("consent", "list", *fakes()).returncode == 0
     with sqlite3.connect(ringbinder.folder / "state" / "ringbinder.sqlite") as db:
-        db.execute(
-            "INSERT INTO consents (repository, given) VALUES (?, ?)", (f"{HOSTILE}\nforged", time.time())
-        )
+        db.execute("INSERT INTO consents (repository, given) VALUES (?, ?)", (f"{HOSTILE}\nforged", time.time()))
     db.close()
     argument = HOSTILE.replace("\0", "")
     for command in (

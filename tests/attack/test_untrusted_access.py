@@ -104,9 +104,7 @@ def _uses(body: list[ast.stmt], within: str) -> Iterator[str]:
         if isinstance(node, ast.ClassDef):
             yield from _uses(node.body, f"{node.name}.")
         elif any(_reaches(inner) for inner in ast.walk(node)):
-            yield (
-                f"{within}{node.name}" if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else within
-            )
+            yield (f"{within}{node.name}" if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else within)
 
 
 def _reaches(node: ast.AST) -> bool:

@@ -58,9 +58,7 @@ def installed(tmp_path: Path, *arguments: str, settings: str = "") -> str:
     repo.mkdir(exist_ok=True)
     (repo / "uv.toml").write_text(settings)
     uv = Uv(tmp_path / "cache", tmp_path / "pythons")
-    command = uv.command(
-        "pip", "install", "--python", sys.executable, "--target", target, "--reinstall", *arguments
-    )
+    command = uv.command("pip", "install", "--python", sys.executable, "--target", target, "--reinstall", *arguments)
     done = subprocess.run(command, cwd=repo, env=uv.env(tmp_path / "home"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return (target / "alpha.py").read_text()

@@ -55,7 +55,5 @@ async def test_websocket_handshake_malformed_is_refused(serve: Serve, before: st
 async def test_websocket_frames_before_the_answer_end(serve: Serve) -> None:
     async with serve() as live:
         frames = "\x01\x02hi" * 1000
-        assert (await talk(live, HANDSHAKE.format(path=LINK, host="127.0.0.1") + frames))[
-            :10
-        ] == b"HTTP/1.1 4"
+        assert (await talk(live, HANDSHAKE.format(path=LINK, host="127.0.0.1") + frames))[:10] == b"HTTP/1.1 4"
         assert {entry["event"] for entry in entries(live)} <= {"request"}

@@ -48,9 +48,7 @@ async def test_build_in_the_sandbox_has_a_cache_of_its_own(apart: Embedded) -> N
     planted.parent.mkdir(parents=True, exist_ok=True)
     planted.touch()
     look = f"import os\nseen = [os.environ['UV_CACHE_DIR'], os.path.exists({str(planted)!r})]\n"
-    setup = (
-        "open('seen', 'w').write(repr(seen))\nfrom setuptools import setup\nsetup(name='ours', version='1')\n"
-    )
+    setup = "open('seen', 'w').write(repr(seen))\nfrom setuptools import setup\nsetup(name='ours', version='1')\n"
     image = await apart.build(apart.plan({"setup.py": look + setup}), sandbox="required")
     own, planted_is_there = ast.literal_eval((place_of(image, "repo") / "seen").read_text())
     assert not Path(own).is_relative_to(cache)
@@ -101,9 +99,7 @@ async def test_notebook_listens_on_loopback_alone(embedded: Embedded) -> None:
     async with launcher.lifespan():
         kernel = await open_kernel(await launcher.launch(image, request(), embedded.log))
         started = set(psutil.Process().children(recursive=True)) - before
-        open_at = {
-            one.laddr.ip for process in started for one in process.net_connections() if one.status == "LISTEN"
-        }
+        open_at = {one.laddr.ip for process in started for one in process.net_connections() if one.status == "LISTEN"}
         await kernel.close()
     assert open_at == {"127.0.0.1"}
 

@@ -148,9 +148,7 @@ class Shell:
         assert address is not None, self.said[since:]
         kernel = await open_kernel(Server("tutorial", address[1], Secret(address[2])))
         try:
-            reason = await kernel.run(
-                "import json; exec(json.load(open('lesson.ipynb'))['cells'][0]['source'])"
-            )
+            reason = await kernel.run("import json; exec(json.load(open('lesson.ipynb'))['cells'][0]['source'])")
         finally:
             await kernel.close()
         assert reason == "45\n"

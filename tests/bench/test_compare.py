@@ -20,10 +20,7 @@ def test_ratio_of_given_pairs_has_students_interval() -> None:
 def test_ratio_is_the_same_for_scaled_pairs() -> None:
     """One pair may run on a busy machine, and both of its sides then cost more."""
     quiet = [(1.2, 1.0), (1.21, 1.0), (1.19, 1.0), (1.2, 1.0), (1.2, 1.0)]
-    busy = [
-        (ours * factor, theirs * factor)
-        for (ours, theirs), factor in zip(quiet, (1, 9, 1, 4, 2), strict=True)
-    ]
+    busy = [(ours * factor, theirs * factor) for (ours, theirs), factor in zip(quiet, (1, 9, 1, 4, 2), strict=True)]
     assert ratio(busy).lower == pytest.approx(ratio(quiet).lower)
 
 

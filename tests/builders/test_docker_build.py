@@ -59,9 +59,7 @@ async def test_a_private_repository_and_nobody_learns_its_password(
     )
     git_server.user, git_server.password = "robot", PASSWORD
     url = git_server.url("group/private.git")
-    login = Secret(
-        json.dumps({"registry": "127.0.0.1:1", "username": "builder", "password": "push-word-8152"})
-    )
+    login = Secret(json.dumps({"registry": "127.0.0.1:1", "username": "builder", "password": "push-word-8152"}))
     repo = Repo(
         url, GitSource(url, ref), ref, f"{url}/{ref}", url, "private",
         credentials=Secret(f"username=robot\npassword={PASSWORD}"),
@@ -101,9 +99,7 @@ def _shown_by_processes() -> set[str]:
 
 
 @VERSIONS
-async def test_a_package_that_does_not_exist(
-    make: Make, version: str, base_image: str, tmp_path: Path
-) -> None:
+async def test_a_package_that_does_not_exist(make: Make, version: str, base_image: str, tmp_path: Path) -> None:
     install = "RUN python3 -m pip install ringbinder-no-such-package-8153"
     failing = plan(tmp_path / "pip", base_image, install)
     builds, log = make(version), RecordingLog()
@@ -118,9 +114,7 @@ async def test_a_package_that_does_not_exist(
 
 
 @VERSIONS
-async def test_a_base_image_that_is_not_there(
-    make: Make, version: str, base_image: str, tmp_path: Path
-) -> None:
+async def test_a_base_image_that_is_not_there(make: Make, version: str, base_image: str, tmp_path: Path) -> None:
     failing = plan(tmp_path / "base", "127.0.0.1:9/no-such-base:1")
     with pytest.raises(BuildError) as caught:
         await make(version).build(failing, target(failing), RecordingLog())
@@ -160,9 +154,7 @@ async def test_a_limit_ends_it(make: Make, base_image: str, tmp_path: Path, opti
             await asyncio.sleep(0.1)
 
 
-async def test_git_credentials_go_to_their_own_host_only(
-    make: Make, git_server: GitServer, base_image: str
-) -> None:
+async def test_git_credentials_go_to_their_own_host_only(make: Make, git_server: GitServer, base_image: str) -> None:
     part = git_server.repository("part")
     commit = part.commit({"a.txt": "a"})
     repository = git_server.repository("whole")

@@ -186,9 +186,7 @@ async def test_room_is_made_and_what_is_used_stays(
         calm = make(context, threshold_high=1e15, **options)
         assert (await calm.prune_images(dry_run=False)).removed == ()
         young = make(context, threshold_high=1.0, **options)
-        assert (await young.prune_images(dry_run=False)).removed == (), (
-            "an image may be on its way to the registry"
-        )
+        assert (await young.prune_images(dry_run=False)).removed == (), "an image may be on its way to the registry"
         full = make(context, threshold_high=1.0, min_age=0.0, **options)
         would = [image.name for image in (await full.prune_images(dry_run=True)).removed]
         assert f"{tag}/old:1" in would
@@ -211,9 +209,7 @@ async def test_room_is_made_and_what_is_used_stays(
 
 @pytest.mark.real("dockerd")
 async def test_how_full_the_disk_is_counts_by_default(context: Context, docker_engine: RealEngine) -> None:
-    room = await make(context, docker_host=docker_engine.address, threshold_high=100.0).prune_images(
-        dry_run=True
-    )
+    room = await make(context, docker_host=docker_engine.address, threshold_high=100.0).prune_images(dry_run=True)
     assert room.removed == ()
     assert "disk is" in room.summary
 
@@ -229,9 +225,7 @@ async def test_the_command_line_shows_the_engines_images_and_makes_room(
     }  # fmt: skip
     sets = [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
     name = "cleaner/shown:1"
-    _docker(
-        docker_engine, "import", "--change", 'LABEL repo2docker.version="1"', "-", name, given=_tar("shown")
-    )
+    _docker(docker_engine, "import", "--change", 'LABEL repo2docker.version="1"', "-", name, given=_tar("shown"))
     try:
         listed = await asyncio.to_thread(_ringbinder, tmp_path, "images", "list", *sets)
         assert name in listed
@@ -246,9 +240,7 @@ def _ringbinder(folder: Path, *words: str) -> str:
     """What the program says; it has to succeed."""
     env = {**os.environ, "RINGBINDER_STATE": str(folder / "state"), "RINGBINDER_CACHE": str(folder / "cache")}
     command: list[str | Path] = [Path(sys.executable).with_name("ringbinder"), *words]
-    done = subprocess.run(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

@@ -28,9 +28,7 @@ def said(text: str, phase: str = "building") -> Line:
     return Line(json.dumps({"message": f"{text}\n", "phase": phase}))
 
 
-async def test_a_build_costs_few_requests_and_makes_an_image(
-    api: KubeApi, replica: Replica, log: RecordingLog
-) -> None:
+async def test_a_build_costs_few_requests_and_makes_an_image(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     api.script = lambda pod: [said("Cloning", "fetching"), said("Step 1"), said("Step 2"), Exit(0)]
     plan = make_plan()
     async with replica() as builder:
@@ -79,16 +77,12 @@ async def test_credentials_travel_in_a_secret_that_goes_with_the_pod(
     assert base64.b64decode(auth) == b"we:a-pass-word"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
     [container] = pod["spec"]["containers"]
-    mounts = {
-        mount["subPath"]: mount["mountPath"] for mount in container["volumeMounts"] if "subPath" in mount
-    }
+    mounts = {mount["subPath"]: mount["mountPath"] for mount in container["volumeMounts"] if "subPath" in mount}
     assert set(mounts) == set(content)
     assert {"name": "GIT_CONFIG_GLOBAL", "value": mounts["gitconfig"]} in container["env"]
 
 
-async def test_folder_of_credentials_differs_from_pod_to_pod(
-    api: KubeApi, replica: Replica, log: RecordingLog
-) -> None:
+async def test_folder_of_credentials_differs_from_pod_to_pod(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     api.script = lambda pod: [Exit(0)]
     names: set[str] = set()
     async with replica() as builder:
@@ -167,9 +161,7 @@ async def test_cancelled_it_deletes_the_pod(api: KubeApi, replica: Replica, log:
         assert api.pod(plan.build) is None
 
 
-async def test_a_pod_that_somebody_deletes_is_no_success(
-    api: KubeApi, replica: Replica, log: RecordingLog
-) -> None:
+async def test_a_pod_that_somebody_deletes_is_no_success(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     api.script = lambda pod: [said("begun"), Wait(60), Exit(0)]
     plan = make_plan()
     async with replica() as builder:
@@ -218,9 +210,7 @@ async def test_after_a_restart_the_pod_is_taken_over_with_its_log_from_the_begin
     api: KubeApi, replica: Replica, log: RecordingLog
 ) -> None:
     go_on = asyncio.Event()
-    api.script = lambda pod: (
-        [said(f"line {number}") for number in range(300)] + [Hold(go_on), said("the end"), Exit(0)]
-    )
+    api.script = lambda pod: [said(f"line {number}") for number in range(300)] + [Hold(go_on), said("the end"), Exit(0)]
     plan = make_plan()
     async with replica() as first:
         first.context.services.closing = True
@@ -244,9 +234,7 @@ async def test_replicas_that_ask_at_the_same_time_build_once(api: KubeApi, repli
     plan = make_plan()
     logs = [RecordingLog() for _ in range(3)]
     async with replica() as a, replica() as b, replica() as c:
-        builds = (
-            builder.build(plan, target(plan), log) for builder, log in zip((a, b, c), logs, strict=True)
-        )
+        builds = (builder.build(plan, target(plan), log) for builder, log in zip((a, b, c), logs, strict=True))
         images = await asyncio.gather(*builds)
     assert [image.name for image in images] == [plan.image] * 3
     assert api.created == [plan.build]
@@ -279,9 +267,7 @@ async def test_a_pod_of_the_same_name_that_makes_another_image_is_waited_for(
     assert api.created == [one.build] * 2
 
 
-async def test_a_failed_build_can_be_tried_again_at_once(
-    api: KubeApi, replica: Replica, log: RecordingLog
-) -> None:
+async def test_a_failed_build_can_be_tried_again_at_once(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     codes = iter([1, 0])
     api.script = lambda pod: [said("x"), Exit(next(codes))]
     plan = make_plan()
@@ -306,9 +292,7 @@ async def test_the_cleaner_removes_what_is_finished_or_too_old(api: KubeApi, rep
     spec = {"containers": [{"name": "builder"}]}
     async with replica(max_age=1.0, keep_finished=0.0):
         api.put_pod({"metadata": {"name": "old", "labels": labels}, "spec": spec})
-        api.put_pod(
-            {"metadata": {"name": "done", "labels": labels}, "spec": spec, "status": {"phase": "Failed"}}
-        )
+        api.put_pod({"metadata": {"name": "done", "labels": labels}, "spec": spec, "status": {"phase": "Failed"}})
         api.put_pod({"metadata": {"name": "other", "labels": {"component": "hub"}}, "spec": spec})
         async with asyncio.timeout(20):
             while api.pod("old") or api.pod("done"):
@@ -365,9 +349,7 @@ async def test_it_is_unwell_when_its_watch_has_ended(api: KubeApi, replica: Repl
     assert not health.ok
 
 
-async def test_ringbinder_stops_and_its_next_start_goes_on_with_the_build(
-    api: KubeApi, tmp_path: Path
-) -> None:
+async def test_ringbinder_stops_and_its_next_start_goes_on_with_the_build(api: KubeApi, tmp_path: Path) -> None:
     go_on = asyncio.Event()
     api.script = lambda pod: [said("begun"), Hold(go_on), said("ended"), Exit(0)]
     request = LaunchRequest("fake", "owner/name/main")

@@ -145,9 +145,7 @@ nodes = st.sets(st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True))
 @given(nodes, st.text())
 def test_nodes_are_ranked_as_binderhub_ranks_them(names: set[str], key: str) -> None:
     def score(node: str) -> int:
-        return int.from_bytes(
-            hashlib.blake2b(b"-".join([key.encode(), node.encode()]), digest_size=8).digest(), "big"
-        )
+        return int.from_bytes(hashlib.blake2b(b"-".join([key.encode(), node.encode()]), digest_size=8).digest(), "big")
 
     assert rendezvous(names, key) == sorted(names, key=score, reverse=True)
 

@@ -15,9 +15,7 @@ from ringbinder_cluster.watching import PodWatch
 
 
 def watch() -> PodWatch:
-    return PodWatch(
-        Cluster(None, "test", "binder", Patience()), "binder", "", SystemClock(), structlog.get_logger()
-    )
+    return PodWatch(Cluster(None, "test", "binder", Patience()), "binder", "", SystemClock(), structlog.get_logger())
 
 
 def event(kind: str, name: str, uid: str, version: int) -> bytes:

@@ -81,9 +81,7 @@ def test_a_build_has_its_phases_in_order(name: str) -> None:
 
 def test_the_text_of_a_push_becomes_the_state_of_its_layers() -> None:
     log, _ = read("2026-dockerfile.jsonl")
-    assert "The push refers to repository [127.0.0.1:5000/r2d-dockerfile]\n" in [
-        text for _, text in log.lines
-    ]
+    assert "The push refers to repository [127.0.0.1:5000/r2d-dockerfile]\n" in [text for _, text in log.lines]
     assert list(log.layers[0].values()) == ["Preparing"]
     assert log.layers[-1]["5902f5d3af89"] == "Pushed"
     assert log.layers[-1]["50641a0d21bc"] == "Mounted from base"

@@ -31,9 +31,7 @@ def documented(name: str) -> list[Path]:
         ("auth-config-url", "dockerhub", ""),
     ],
 )
-def test_the_documentations_files_unchanged(
-    name: str, registry: str, host: str, chart: Chart, tmp_path: Path
-) -> None:
+def test_the_documentations_files_unchanged(name: str, registry: str, host: str, chart: Chart, tmp_path: Path) -> None:
     made = chart.render(*documented(name))
     config = load(made.files(tmp_path), environ={})
     assert (config.settings.builder, config.settings.registry) == ("kubernetes", registry)
@@ -82,9 +80,7 @@ def test_values_of_a_large_deployment(chart: Chart, tmp_path: Path) -> None:
         "kubernetes.io/ingress.class": "traefik",
         "kubernetes.io/tls-acme": "true",
     }
-    [build_egress] = [
-        rule for rule in made.get("NetworkPolicy", "binder-builds")["spec"]["egress"] if "to" in rule
-    ]
+    [build_egress] = [rule for rule in made.get("NetworkPolicy", "binder-builds")["spec"]["egress"] if "to" in rule]
     assert [port["port"] for port in build_egress["ports"]] == [80, 443, 9418]
     assert ("DaemonSet", "binder-image-cleaner") in made.names()
 
@@ -125,17 +121,11 @@ binderhub: {config: {}}
     assert "6 value(s) that cannot be used" in reported
     assert "github: use config.GitHubRepoProvider" in reported
     assert "config.BinderHub.google_analytics_code: " in reported
-    assert (
-        "extraConfig.01-eventlog: Python snippets are not run here. Instead, EventLog.handlers_maker: "
-        in reported
-    )
+    assert "extraConfig.01-eventlog: Python snippets are not run here. Instead, EventLog.handlers_maker: " in reported
     assert "Launcher.pre_launch_hook: " in reported
     assert "BinderHub.badge_base_url: " in reported
     assert "extraFiles puts the module into /etc/binderhub/python" in reported
-    assert (
-        f"extraConfig.03-other: Python snippets are not run here. Instead, {compat.OTHER_SNIPPETS}"
-        in reported
-    )
+    assert f"extraConfig.03-other: Python snippets are not run here. Instead, {compat.OTHER_SNIPPETS}" in reported
     assert "alias: binderhub" in reported
     assert "00-off" not in reported
 

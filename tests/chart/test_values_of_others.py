@@ -62,13 +62,9 @@ def test_lists_of_an_extra_pod_spec_come_after_ours(chart: Chart, tmp_path: Path
     }
     ours = render(chart, tmp_path, values).pod
     pod = render(chart, tmp_path, {**values, "extraPodSpec": more}).pod
-    assert {key: pod[key] for key in more} == {
-        key: [*ours.get(key, []), *entries] for key, entries in more.items()
-    }
+    assert {key: pod[key] for key in more} == {key: [*ours.get(key, []), *entries] for key, entries in more.items()}
     assert len(ours["initContainers"]) == 3
-    dropped = render(
-        chart, tmp_path, {"extraPodSpec": {"topologySpreadConstraints": None, "volumes": []}}
-    ).pod
+    dropped = render(chart, tmp_path, {"extraPodSpec": {"topologySpreadConstraints": None, "volumes": []}}).pod
     assert "topologySpreadConstraints" not in dropped
     assert dropped["volumes"] == ours["volumes"][:-1]
 
@@ -89,9 +85,7 @@ def test_hubs_container_as_root_is_refused(kind: str, chart: Chart, tmp_path: Pa
         containers = [{"name": "chown", "image": "x", "securityContext": context}]
         return {"jupyterhub": {"hub": {"podSecurityContext": {"runAsNonRoot": True}, kind: containers}}}
 
-    with pytest.raises(
-        HelmError, match=rf"jupyterhub\.hub\.{kind}: the container chown .*runAsNonRoot: false"
-    ):
+    with pytest.raises(HelmError, match=rf"jupyterhub\.hub\.{kind}: the container chown .*runAsNonRoot: false"):
         render(chart, tmp_path, values(runAsUser=0))
     render(chart, tmp_path, values(runAsUser=0, runAsNonRoot=False))
     render(chart, tmp_path, values(runAsUser=1000))
@@ -130,9 +124,7 @@ def test_null_in_a_mapping_drops_a_default(chart: Chart, tmp_path: Path) -> None
             },
         },
     )
-    assert "dropped" not in made.text.replace(
-        "dropped: null", ""
-    )  # which stands in Ringbinder's configuration
+    assert "dropped" not in made.text.replace("dropped: null", "")  # which stands in Ringbinder's configuration
     assert (made.text.count("<nil>"), made.pod["nodeSelector"]) == (0, {"kept": "here"})
     assert made.container["resources"]["limits"] == {"memory": "1Gi"}
     assert made.environment()["kept"] == "here"

@@ -326,9 +326,7 @@ def test_config_check_takes_the_documented_files_as_they_are(
     printed = ringbinder("config", "check", *values).stdout
     assert f"builder:  kubernetes  ({verdict['choice']['builder']['reason']})\n" in printed
     assert f"registry: {registry}  ({reason})\n" in printed
-    assert not any(
-        secret in printed + done.stdout for secret in ("yyy", "some-password", "2f1d9b0d", "<REPLACE>")
-    )
+    assert not any(secret in printed + done.stdout for secret in ("yyy", "some-password", "2f1d9b0d", "<REPLACE>"))
 
 
 def test_config_check_finds_every_problem_and_shows_no_secret(ringbinder: Program) -> None:

@@ -63,9 +63,7 @@ def test_other_repository_of_the_path_is_asked_for(ringbinder: Program, known: b
         store = Store(ringbinder.folder / "state" / "ringbinder.sqlite")
         store.give_consent("gh/a/b", 1.0)
     other = quote("https://user:planted@x.example/\x1b[2Jr", safe="")
-    link = (
-        f"https://hub.example/v2/gh/a/b/HEAD?urlpath={quote(f'git-pull?repo={other}&branch=main', safe='')}"
-    )
+    link = f"https://hub.example/v2/gh/a/b/HEAD?urlpath={quote(f'git-pull?repo={other}&branch=main', safe='')}"
     named = "brings the files of https://x.example/r."
     refused = ringbinder("launch", link)
     assert refused.returncode == ExitCode.TRY_AGAIN

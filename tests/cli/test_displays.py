@@ -36,11 +36,7 @@ def test_lines_cannot_steer_a_terminal(message: str) -> None:
         assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in line)
 
 
-@given(
-    st.lists(
-        st.text(st.characters(categories=["L", "N", "P", "Zs"], max_codepoint=0x2FF), max_size=20), min_size=1
-    )
-)
+@given(st.lists(st.text(st.characters(categories=["L", "N", "P", "Zs"], max_codepoint=0x2FF), max_size=20), min_size=1))
 def test_ordinary_lines_are_shown_as_they_are(parts: list[str]) -> None:
     message = "\n".join(["start", *parts, "end"])
     assert lines(message + "\n") == ["start", *parts, "end"]

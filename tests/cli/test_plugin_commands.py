@@ -31,9 +31,7 @@ class Plugin(Plugin):
 def test_config_schema_has_the_options_of_a_strangers_plugin(ringbinder: Program) -> None:
     broken = ringbinder.plugin("broken", "import no_such_module")
     stranger = ringbinder.plugin("stranger", OPTIONS)
-    done = ringbinder(
-        "config", "schema", PYTHONPATH=":".join(env["PYTHONPATH"] for env in (broken, stranger))
-    )
+    done = ringbinder("config", "schema", PYTHONPATH=":".join(env["PYTHONPATH"] for env in (broken, stranger)))
     assert done.returncode == 0
     assert "left out: plugin 'plugin:broken'" in done.stderr
     schema = json.loads(done.stdout)

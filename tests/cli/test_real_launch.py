@@ -44,9 +44,7 @@ class Notebook:
 def repository(ringbinder: Program) -> Path:
     folder = ringbinder.folder / "repository"
     folder.mkdir()
-    (folder / "notebook.ipynb").write_text(
-        '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
-    )
+    (folder / "notebook.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     (folder / "requirements.txt").write_text("six\n")
     return folder
 

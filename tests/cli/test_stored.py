@@ -75,9 +75,7 @@ def test_the_least_recently_launched_go_first(ringbinder: Program, state: Path) 
 
 def test_an_image_in_use_by_any_process_stays_until_that_ends(ringbinder: Program, state: Path) -> None:
     entry = Store(state / "images").entry("never:1")
-    with subprocess.Popen(
-        [sys.executable, "-c", USER, str(entry.folder)], stdout=subprocess.PIPE, text=True
-    ) as user:
+    with subprocess.Popen([sys.executable, "-c", USER, str(entry.folder)], stdout=subprocess.PIPE, text=True) as user:
         assert user.stdout is not None
         assert user.stdout.readline() == "in use\n"
         assert "in use  never:1" in ringbinder("images", "list").stdout

@@ -39,9 +39,7 @@ def test_live_display(ringbinder: Program, fakes: Sets) -> None:
 
 
 def test_a_failure_brings_the_whole_log_and_its_cause(ringbinder: Program, fakes: Sets) -> None:
-    terminal = ringbinder.terminal(
-        "build", "fake/a/b/c", *fakes(FakeBuilder__lines=300, Fake__fail_at="build")
-    )
+    terminal = ringbinder.terminal("build", "fake/a/b/c", *fakes(FakeBuilder__lines=300, Fake__fail_at="build"))
     assert terminal.end() == ExitCode.BUILD
     log, _, cause = terminal.seen.rpartition("Failed: ")
     for number in (1, 150, 300):
@@ -82,18 +80,14 @@ def test_ctrl_c_while_building(ringbinder: Program, fakes: Sets) -> None:
 
 @pytest.mark.parametrize("stage", ["resolve", "check", "launch"])
 def test_ctrl_c_in_any_other_stage(ringbinder: Program, fakes: Sets, stage: str) -> None:
-    terminal = ringbinder.terminal(
-        "launch", "fake/a/b/c", *fakes(Fake__fail_at=stage, Fake__fail_with="hang")
-    )
+    terminal = ringbinder.terminal("launch", "fake/a/b/c", *fakes(Fake__fail_at=stage, Fake__fail_with="hang"))
     terminal.expect("Starting the notebook" if stage == "launch" else "Resolving the link")
     terminal.ctrl_c()
     assert terminal.end() == ExitCode.INTERRUPTED
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_end_a_build_with_one_last_event(
-    ringbinder: Program, fakes: Sets, number: signal.Signals
-) -> None:
+def test_signals_end_a_build_with_one_last_event(ringbinder: Program, fakes: Sets, number: signal.Signals) -> None:
     with ringbinder.start("build", "fake/a/b/c", "--json", *fakes(**FOREVER)) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")

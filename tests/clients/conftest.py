@@ -42,9 +42,7 @@ def embedded(
     repository = forge.repository("owner/clients")
     repository.commit({"answer.py": "ANSWER = 6 * 7\n"})
     sets = {
-        **{
-            f"{section}.{name}": value for section, of in forge.settings.items() for name, value in of.items()
-        },
+        **{f"{section}.{name}": value for section, of in forge.settings.items() for name, value in of.items()},
         "BinderHub.cors_allow_origin": pages.origin,
         "GitProvider.allowed_protocols": "[file]",
         "GitRepoProvider.allowed_protocols": "[file]",

@@ -32,9 +32,7 @@ def target(plan: Plan) -> Target:
 
 
 @asynccontextmanager
-async def builder(
-    folder: Path, namespace: str, script: str, **options: Any
-) -> AsyncIterator[KubernetesBuilder]:
+async def builder(folder: Path, namespace: str, script: str, **options: Any) -> AsyncIterator[KubernetesBuilder]:
     """`script` may use `SAY`'s function; its pods have the container's usual arguments besides."""
     context = make_context(folder, "kubernetes")
     container = {"name": "builder", "command": ["sh", "-c", SAY + script]}

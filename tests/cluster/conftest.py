@@ -95,9 +95,7 @@ def the_hub(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[...
 
 
 @pytest.fixture(scope="session")
-def store(
-    tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]
-) -> Iterator[RealRegistry]:
+def store(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]) -> Iterator[RealRegistry]:
     """A registry that knows the documented user."""
     require_real("docker-registry")
     with registry_of_users(tmp_path_factory.mktemp("store") / "of-users", DOCUMENTED_USER) as running:

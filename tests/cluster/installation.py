@@ -37,9 +37,7 @@ class Parts:
     hub: Hub
 
     @asynccontextmanager
-    async def release(
-        self, folder: Path, address: str, *more: Mapping[str, Any]
-    ) -> AsyncIterator[Installation]:
+    async def release(self, folder: Path, address: str, *more: Mapping[str, Any]) -> AsyncIterator[Installation]:
         """One that is not installed yet, and is removed at the end. `more`: values of this test alone."""
         files = [*FILES]
         for number, values in enumerate((self._third_file(), *more)):
@@ -93,9 +91,7 @@ class Installation:
         answer = await self.cluster.ask("GET", f"/api/v1/namespaces/{self.namespace}/pods", query)
         return list(answer["items"])
 
-    async def until(
-        self, wanted: Callable[[Any], bool], count: int = 1, component: str = "binder"
-    ) -> list[Any]:
+    async def until(self, wanted: Callable[[Any], bool], count: int = 1, component: str = "binder") -> list[Any]:
         """The pods of that component, as soon as there are `count` and all are as `wanted`."""
         found: list[Any] = []
         try:

@@ -56,9 +56,7 @@ async def test_the_reason_of_a_failure(tmp_path: Path, namespace: str, log: Reco
             await running.build(plan, target(plan), log)
 
 
-async def test_cancelled_its_pod_is_gone(
-    tmp_path: Path, cluster: Cluster, namespace: str, log: RecordingLog
-) -> None:
+async def test_cancelled_its_pod_is_gone(tmp_path: Path, cluster: Cluster, namespace: str, log: RecordingLog) -> None:
     plan = make_plan()
     async with builder(tmp_path, namespace, COUNTING) as running:
         build = asyncio.create_task(running.build(plan, target(plan), log))
@@ -208,8 +206,7 @@ async def test_each_right_is_asked_for_and_each_is_enough(
         "kind": "Role",
         "metadata": {"name": "builder"},
         "rules": [
-            {"apiGroups": [""], "resources": [resource], "verbs": sorted(verbs)}
-            for resource, verbs in rules.items()
+            {"apiGroups": [""], "resources": [resource], "verbs": sorted(verbs)} for resource, verbs in rules.items()
         ],
     }
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder"}}

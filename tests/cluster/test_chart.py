@@ -20,17 +20,13 @@ from .installation import Installation, Parts, ready, uid
 
 pytestmark = [pytest.mark.real("cluster of this machine", "helm"), pytest.mark.timeout(1800)]
 
-DOCKERFILE: Final = (
-    "FROM ringbinder-tests/base:1\nRUN for i in 1 2 3 4 5 6 7 8 9 10; do echo step $i; sleep 1; done\n"
-)
+DOCKERFILE: Final = "FROM ringbinder-tests/base:1\nRUN for i in 1 2 3 4 5 6 7 8 9 10; do echo step $i; sleep 1; done\n"
 
 
 def of_this_machine(parts: Parts, port: int) -> dict[str, Any]:
     """Values for pods that have this machine's network."""
     api = urlsplit(parts.cluster._client.configuration.host)
-    probes = {
-        f"{kind}Probe": {"httpGet": {"host": "127.0.0.1"}} for kind in ("startup", "readiness", "liveness")
-    }
+    probes = {f"{kind}Probe": {"httpGet": {"host": "127.0.0.1"}} for kind in ("startup", "readiness", "liveness")}
     return {
         "deployment": {"host": "127.0.0.1", **probes},
         "extraPodSpec": {"hostNetwork": True},
@@ -56,9 +52,7 @@ async def _without_a_hub(site: Installation) -> str:
     notes = await site.upgrade()
     [pod] = await site.until(ready)
     completion = "--set config.BinderHub.hub_url="
-    assert (
-        f"helm upgrade binder <this chart> --namespace {site.namespace} --reuse-values {completion}" in notes
-    )
+    assert f"helm upgrade binder <this chart> --namespace {site.namespace} --reuse-values {completion}" in notes
     assert completion in (await site.get(""))[1]
     status, health = await site.get("health")
     assert status == 503

@@ -21,9 +21,7 @@ from .site import Seen, in_pods, steps
 pytestmark = [pytest.mark.real("cluster of this machine", "helm"), pytest.mark.timeout(1800)]
 
 # As Debian and PyPI have them; the cleaner's requirements are those of its own image.
-ENGINE: Final = (
-    "RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends docker.io iptables >/dev/null"
-)
+ENGINE: Final = "RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends docker.io iptables >/dev/null"
 CLEANER: Final = (
     "RUN uv venv --quiet --python /usr/bin/python3 /srv/cleaner && uv pip install --quiet --no-cache "
     "--python /srv/cleaner/bin/python docker-image-cleaner==1.0.0b3 docker==6.0.1 requests==2.28.1 "

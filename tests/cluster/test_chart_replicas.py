@@ -72,15 +72,11 @@ async def _one_pod_for_the_watchers_of_both(site: Site) -> None:
     async with release.http.get(f"{first}v2/{link}", headers=HOST) as page:
         [token] = set(re.findall(r'"build_token": ?"([^"]+)"', await page.text()))
     wrong = token[:-8] + "AAAAAAAA"
-    [refused] = [
-        event async for event in release.launch(link, second, query={"build_token": wrong}, headers=HOST)
-    ]
+    [refused] = [event async for event in release.launch(link, second, query={"build_token": wrong}, headers=HOST)]
     assert refused["message"] == "Invalid build token\n", refused
 
     async def watch(replica: str) -> list[dict[str, Any]]:
-        return [
-            event async for event in release.launch(link, replica, query={"build_token": token}, headers=HOST)
-        ]
+        return [event async for event in release.launch(link, replica, query={"build_token": token}, headers=HOST)]
 
     async with build_pods(release, "group/shared") as made:
         reported = await asyncio.gather(*(watch(replica) for replica in (first, second) for _ in range(3)))

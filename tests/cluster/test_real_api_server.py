@@ -14,7 +14,5 @@ pytestmark = pytest.mark.real("cluster")
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
-async def test_the_real_one(
-    cluster: Cluster, namespace: str, probe: Callable[[Prober], Awaitable[None]]
-) -> None:
+async def test_the_real_one(cluster: Cluster, namespace: str, probe: Callable[[Prober], Awaitable[None]]) -> None:
     await probe(Prober(cluster, namespace, IMAGE))

@@ -51,11 +51,7 @@ class Shelf(Provider[NoOptions]):
         return ProviderInfo("Shelf", r"[^/]+/.+", "Book", "example: emma/new", detect_regex="^(?<repo>.+)")
 
     def recognize(self, link: str) -> Link | None:
-        return (
-            Link(self.context.name, link.removeprefix("shelf:") + "/new")
-            if link.startswith("shelf:")
-            else None
-        )
+        return Link(self.context.name, link.removeprefix("shelf:") + "/new") if link.startswith("shelf:") else None
 
     async def resolve(self, request: LaunchRequest) -> Repo | None:
         book, _, edition = request.spec.partition("/")
@@ -337,9 +333,7 @@ class Abandoning(ScriptBuilder):
     ],
 )
 @pytest.mark.usefixtures("impatient")
-async def test_a_broken_builder_is_found(
-    tmp_path: Path, broken: type[ScriptBuilder], test: str, rule: str
-) -> None:
+async def test_a_broken_builder_is_found(tmp_path: Path, broken: type[ScriptBuilder], test: str, rule: str) -> None:
     case = script_case(broken(NoOptions(), make_context(tmp_path, "script")), tmp_path)
     try:
         with pytest.raises(AssertionError, match="Rule: .*" + rule):
@@ -348,9 +342,7 @@ async def test_a_broken_builder_is_found(
         await end_sleepers()
 
 
-async def test_a_builder_that_gives_secrets_away_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_builder_that_gives_secrets_away_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = script_case(OpenHanded(NoOptions(), make_context(tmp_path, "script")), tmp_path)
     with pytest.raises(AssertionError, match="Rule: the build's environment has no"):
         await BuilderContract().test_the_operators_secrets_stay_out(case, monkeypatch)

@@ -63,9 +63,7 @@ class Twice(Good):
 class Stripping(Good):
     async def emit(self, events: Sequence[SinkEvent]) -> None:
         found = [event.capsule() for event in events]
-        await self.shelf.put(
-            [{**one, **({"text": one["text"].strip()} if "text" in one else {})} for one in found]
-        )
+        await self.shelf.put([{**one, **({"text": one["text"].strip()} if "text" in one else {})} for one in found])
 
 
 class Mutating(Good):
@@ -189,9 +187,7 @@ async def test_a_broken_sink_fails(name: str, sink_case: Callable[[type[Good]], 
 
 
 def test_every_rule_of_sinks_is_broken_once() -> None:
-    assert {name.partition(" ")[0] for name in SINKS} == {
-        name for name in vars(SinkContract) if "test_" in name
-    }
+    assert {name.partition(" ")[0] for name in SINKS} == {name for name in vars(SinkContract) if "test_" in name}
 
 
 # -- policies ---------------------------------------------------------------------------------------------

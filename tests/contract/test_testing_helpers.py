@@ -87,9 +87,7 @@ async def test_a_clock_that_jumps() -> None:
 
 
 async def test_requests_are_answered_without_a_network(plugin_context: Callable[..., Context]) -> None:
-    context = plugin_context(
-        "mine", answer=lambda request: httpx.Response(200, json={"path": request.url.path})
-    )
+    context = plugin_context("mine", answer=lambda request: httpx.Response(200, json={"path": request.url.path}))
     answer = await context.http.get("https://api.example/things")
     assert answer.json() == {"path": "/things"}
 

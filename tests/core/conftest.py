@@ -108,8 +108,7 @@ class Site:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
         lines = [
-            f"[ringbinder.{group}]\n"
-            + "".join(f"{name} = {module}:{point}\n" for name, point in named.items())
+            f"[ringbinder.{group}]\n" + "".join(f"{name} = {module}:{point}\n" for name, point in named.items())
             for group, named in points.items()
         ]
         (info / "entry_points.txt").write_text("\n".join(lines))

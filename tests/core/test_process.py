@@ -164,9 +164,7 @@ def test_addresses_with_passwords_are_left_out_on_request() -> None:
 
 
 async def test_the_environment_never_stands_on_a_command_line(tmp_path: Path) -> None:
-    command = await process.start(
-        ["sleep", "60"], cwd=tmp_path, env={"TOKEN": "planted", "PATH": os.environ["PATH"]}
-    )
+    command = await process.start(["sleep", "60"], cwd=tmp_path, env={"TOKEN": "planted", "PATH": os.environ["PATH"]})
     family = psutil.Process(command.pid).children(recursive=True)
     words = [word for one in (psutil.Process(command.pid), *family) for word in one.cmdline()]
     await command.stop()

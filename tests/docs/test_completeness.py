@@ -36,16 +36,12 @@ def page(name: str) -> str:
 def test_every_hook() -> None:
     reported = page("hooks")
     hooks = {name: hook for name, hook in vars(Hooks).items() if not name.startswith("_")}
-    assert [
-        name for name, hook in hooks.items() if f"{name}(" not in reported or not inspect.getdoc(hook)
-    ] == []
+    assert [name for name, hook in hooks.items() if f"{name}(" not in reported or not inspect.getdoc(hook)] == []
 
 
 def test_every_tool_that_plugins_may_import() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    imports = next(part for part in contracts if part["name"].startswith("plugins import only"))[
-        "ignore_imports"
-    ]
+    imports = next(part for part in contracts if part["name"].startswith("plugins import only"))["ignore_imports"]
     tools = re.findall(r"^\| `(ringbinder\.[\w.]+)`", page("api"), re.MULTILINE)
     assert sorted(f"** -> {module}" for module in [*tools, "ringbinder.process"]) == sorted(imports)
 
@@ -71,9 +67,7 @@ def configuration() -> Iterator[tuple[str, Any]]:
             yield plugin.sections[-1], getattr(plugin, "Config", NoOptions)
 
 
-@pytest.mark.parametrize(
-    ("section", "options"), [pytest.param(*each, id=each[0]) for each in configuration()]
-)
+@pytest.mark.parametrize(("section", "options"), [pytest.param(*each, id=each[0]) for each in configuration()])
 def test_every_option(section: str, options: Any) -> None:
     if attrs.fields(options):
         part = page("configuration").partition(f"### `{section}`\n")[2].partition("\n### ")[0]
@@ -84,21 +78,15 @@ def test_every_option(section: str, options: Any) -> None:
 
 def test_every_option_of_a_delivery() -> None:
     assert [
-        o.name
-        for o in described(DeliverySettings)
-        if f"| `{o.name}` |" not in page("events") or not o.meaning
+        o.name for o in described(DeliverySettings) if f"| `{o.name}` |" not in page("events") or not o.meaning
     ] == []
 
 
 def test_every_metric() -> None:
     reported = page("metrics")
-    made = {
-        f"{one.name}_total" if one.type == "counter" else one.name for one in Metrics().registry.collect()
-    }
+    made = {f"{one.name}_total" if one.type == "counter" else one.name for one in Metrics().registry.collect()}
     written = {
-        name
-        for file in SOURCES
-        for name in re.findall(r"\b(?:Gauge|Histogram)\(\s*\"(\w+)\"", file.read_text())
+        name for file in SOURCES for name in re.findall(r"\b(?:Gauge|Histogram)\(\s*\"(\w+)\"", file.read_text())
     }
     assert len(made) > 10
     assert [name for name in sorted(made | written) if f"| `{name}` |" not in reported] == []

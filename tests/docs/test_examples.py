@@ -21,9 +21,7 @@ from .pages import PAGES, ROOT, block, named
 
 CORE = ROOT / "core"
 EXAMPLES = [file for file in sorted((CORE / "ringbinder").rglob("*.py")) if ">>> " in file.read_text()]
-SHOWN = re.compile(
-    r"^(?:    |\$ )(?P<shown>ringbinder .*)$|`(?P<inline>ringbinder [a-z][^`]*)`", re.MULTILINE
-)
+SHOWN = re.compile(r"^(?:    |\$ )(?P<shown>ringbinder .*)$|`(?P<inline>ringbinder [a-z][^`]*)`", re.MULTILINE)
 _MEANING = re.compile(r"\s{2,}.*|\s+#.*")
 """What stands behind a command line, to explain it."""
 
@@ -61,9 +59,7 @@ def understood(words: list[str]) -> None:
         if found is None:
             raise click.NoSuchOption(name, f"no command {name!r}")
         command, context = found, click.Context(found, parent=context)
-    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {
-        "--help"
-    }
+    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
     for word in words:
         if word.startswith("-") and (option := word.partition("=")[0]) not in options | {"-"}:
             raise click.NoSuchOption(option, f"{command.name} has no option {option}")

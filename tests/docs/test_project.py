@@ -20,11 +20,7 @@ def test_package_has_the_marker_of_types(package: str) -> None:
 
 
 def test_every_package_is_in_the_wheel() -> None:
-    named = {
-        path.parent
-        for folder in ("core", "plugins", "server")
-        for path in (ROOT / folder).glob("**/py.typed")
-    }
+    named = {path.parent for folder in ("core", "plugins", "server") for path in (ROOT / folder).glob("**/py.typed")}
     assert named == {ROOT / package for package in PACKAGES}
 
 

@@ -54,17 +54,13 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(
-        "# A heading\n\n[a](#a-heading) [b](#none) [c](page.md#a-heading) [d](gone.md) [e](https://x/y)"
-    )
+    page.write_text("# A heading\n\n[a](#a-heading) [b](#none) [c](page.md#a-heading) [d](gone.md) [e](https://x/y)")
     assert dead_links(page) == ["#none", "gone.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_files_of_the_project_that_are_named_are_there(page: Path) -> None:
-    missing = [
-        match["file"] for match in OWN_FILE.finditer(page.read_text()) if not (ROOT / match["file"]).exists()
-    ]
+    missing = [match["file"] for match in OWN_FILE.finditer(page.read_text()) if not (ROOT / match["file"]).exists()]
     assert missing == []
 
 

@@ -27,8 +27,7 @@ nbformat.write(notebook, "{name}")
 
 def notebook(*cells: str) -> dict[str, object]:
     code: list[dict[str, object]] = [
-        {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "source": cell}
-        for cell in cells
+        {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "source": cell} for cell in cells
     ]
     return {"nbformat": 4, "nbformat_minor": 4, "metadata": KERNEL, "cells": code}
 
@@ -90,9 +89,7 @@ async def test_a_base_that_does_not_fit_is_left_out(embedded: Embedded) -> None:
     assert "unsatisfiable" not in embedded.log.text
 
 
-async def test_a_base_that_takes_too_long_is_left_out(
-    apart: Embedded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_base_that_takes_too_long_is_left_out(apart: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringbinder_embedded.environment._BASE_SECONDS", 0.0)
     image = await apart.build(apart.plan({"requirements.txt": "six==1.16.0\n"}))
     assert in_env(image, "import six, importlib.util as u; print(u.find_spec('nbformat'))") == "None"

@@ -47,8 +47,7 @@ async def test_requirements_post_build_and_what_is_always_there(embedded: Embedd
     plan = embedded.plan(
         {
             "requirements.txt": "six==1.17.0\n",
-            "postBuild": "python -c 'import six, sys; print(sys.prefix)' > made\n"
-            "touch ~/.made\necho post built\n",
+            "postBuild": "python -c 'import six, sys; print(sys.prefix)' > made\ntouch ~/.made\necho post built\n",
             "notebook.ipynb": "{}",
         }
     )
@@ -125,9 +124,7 @@ async def test_a_package_in_the_root_and_its_lock(embedded: Embedded) -> None:
     folder.mkdir()
     (folder / "pyproject.toml").write_text(project.replace("six", "six<1.17"))
     lock = embedded.builder()._uv
-    done = subprocess.run(
-        lock.command("lock"), cwd=folder, env=lock.env(folder), capture_output=True, text=True
-    )
+    done = subprocess.run(lock.command("lock"), cwd=folder, env=lock.env(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     locked = {**files, **{path.name: path.read_text() for path in folder.iterdir() if path.is_file()}}
     image = await embedded.build(embedded.plan(locked))
@@ -147,9 +144,7 @@ async def test_a_package_in_the_root_and_its_lock(embedded: Embedded) -> None:
         ("./young\n", "wrong-python", "Python>=3.99"),
     ],
 )
-async def test_a_requirement_that_cannot_be_met(
-    embedded: Embedded, requirements: str, code: str, named: str
-) -> None:
+async def test_a_requirement_that_cannot_be_met(embedded: Embedded, requirements: str, code: str, named: str) -> None:
     young = '[project]\nname = "young"\nversion = "1"\nrequires-python = ">=3.99"\n'
     plan = embedded.plan({"requirements.txt": requirements, "young/pyproject.toml": young})
     error = await failing(embedded, plan)
@@ -162,9 +157,7 @@ async def test_a_requirement_that_cannot_be_met(
     assert "/images/" not in diagnosis.cause + diagnosis.line, "files are named as in the repository"
 
 
-@pytest.mark.parametrize(
-    ("requirements", "code"), [("six=1.0\n", "bad-file"), ("-r absent.txt\n", "missing-file")]
-)
+@pytest.mark.parametrize(("requirements", "code"), [("six=1.0\n", "bad-file"), ("-r absent.txt\n", "missing-file")])
 async def test_a_wrong_requirements_file_is_named(embedded: Embedded, requirements: str, code: str) -> None:
     error = await failing(embedded, embedded.plan({"requirements.txt": requirements}))
     assert (error.code, error.message[:25]) == (code, "requirements.txt (line 1)"), error.message
@@ -213,17 +206,11 @@ async def test_other_failures_are_not_explained(embedded: Embedded) -> None:
         ),
     ],
 )
-async def test_a_limit_ends_the_build(
-    embedded: Embedded, script: str, options: dict[str, float], named: str
-) -> None:
+async def test_a_limit_ends_the_build(embedded: Embedded, script: str, options: dict[str, float], named: str) -> None:
     error = await failing(embedded, embedded.plan({"postBuild": script}), **options)
     assert (error.code, named in error.message) == ("build-limit", True), error.message
     # On a busy machine the time may be up before postBuild.
-    assert (
-        "was running" in error.message
-        if "build_timeout" in options
-        else "postBuild was running" in error.message
-    )
+    assert "was running" in error.message if "build_timeout" in options else "postBuild was running" in error.message
     assert embedded.log.text.count("tiresome") < 20_000
 
 

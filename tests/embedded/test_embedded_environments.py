@@ -47,9 +47,7 @@ def of_operator(channel: CondaChannel) -> dict[str, Any]:
     return {"conda_channels": (channel.url,)}
 
 
-async def failing(
-    embedded: Embedded, files: dict[str, str], channel: CondaChannel | None = None
-) -> UserError:
+async def failing(embedded: Embedded, files: dict[str, str], channel: CondaChannel | None = None) -> UserError:
     plan = embedded.plan(files)
     with pytest.raises(UserError) as caught:
         await embedded.build(plan, **(of_operator(channel) if channel else {}))
@@ -67,9 +65,7 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
         "requirements.txt": "ringbinder-no-such-package\n",
     }
     image = await embedded.build(embedded.plan(files), **of_operator(channel))
-    assert in_env(image, "import alpha, beta; print(alpha.__version__, beta.__version__)") == "2.0 2.0", (
-        "the newest"
-    )
+    assert in_env(image, "import alpha, beta; print(alpha.__version__, beta.__version__)") == "2.0 2.0", "the newest"
     assert in_env(image, "import mine, idna, six; print(mine.ANSWER, six.from_conda)") == "42 True"
     assert in_env(image, "import ipywidgets, nbconvert; print(ipywidgets.__version__[0])") == "8"
     assert in_env(image, "import sys; print(sys.prefix)") == str(entry_of(image).env.place)
@@ -83,9 +79,7 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
         assert await kernel.run("import alpha; print(alpha.__version__)") == "2.0\n"
         assert (await kernel.run("!ringbinder-tool")).startswith("tool 3 in ")
         prefix = await kernel.run("import sys; print(sys.prefix)")
-        assert prefix.strip() != str(entry_of(image).env.place), (
-            "a session installs into an overlay of its own"
-        )
+        assert prefix.strip() != str(entry_of(image).env.place), "a session installs into an overlay of its own"
         assert await kernel.run("import os; print(os.path.exists(sys.executable))") == "True\n"
         await kernel.close()
 
@@ -121,9 +115,7 @@ async def test_what_the_channel_does_not_have(
 
 
 async def test_alpha_2_against_beta_1(embedded: Embedded, channel: CondaChannel) -> None:
-    error = await failing(
-        embedded, {"environment.yml": environment_yml(channel, "alpha=2", "beta=1")}, channel
-    )
+    error = await failing(embedded, {"environment.yml": environment_yml(channel, "alpha=2", "beta=1")}, channel)
     assert "beta" in error.message
 
 

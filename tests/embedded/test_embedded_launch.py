@@ -337,9 +337,7 @@ async def test_a_server_that_ends_by_itself_is_forgotten(embedded: Embedded, tol
     assert told[server.id] == "it was shut down from within"
 
 
-async def test_a_server_that_is_killed_leaves_its_last_words(
-    embedded: Embedded, told: dict[str, str]
-) -> None:
+async def test_a_server_that_is_killed_leaves_its_last_words(embedded: Embedded, told: dict[str, str]) -> None:
     launcher = embedded.launcher()
     async with launcher.lifespan():
         server = await launched(embedded, launcher)

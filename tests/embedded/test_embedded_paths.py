@@ -122,9 +122,7 @@ async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launch
     await kernel.close()
 
 
-async def test_a_server_of_the_image_opens_the_same_paths(
-    embedded: Embedded, launcher: LocalLauncher
-) -> None:
+async def test_a_server_of_the_image_opens_the_same_paths(embedded: Embedded, launcher: LocalLauncher) -> None:
     """JupyterLab of the repository's own, beside its modules. git-pull is there if it asks for nbgitpuller."""
     files = dict.fromkeys(SHADOWS, "1 / 0\n") | FILES
     image = await embedded.build(embedded.plan(files | {"requirements.txt": "jupyterlab>=4.4\n"}))

@@ -53,9 +53,7 @@ VERSIONEER: Final = {
     "setup(name='tagged', version=versioneer.get_version(), cmdclass=versioneer.get_cmdclass(), "
     "py_modules=['tagged'])\n",
 }
-VERSION_OF_TAGGED: Final = (
-    "from importlib.metadata import version; print(version('tagged').partition('+')[0])"
-)
+VERSION_OF_TAGGED: Final = "from importlib.metadata import version; print(version('tagged').partition('+')[0])"
 GIT_IN_THE_NOTEBOOK: Final = """
 import subprocess
 
@@ -117,12 +115,8 @@ def much_data(repository: Repository, server: GitServer) -> None:
 
 
 SHAPES: Final = {
-    "requirements": Shape(
-        {"requirements.txt": "six==1.17.0\n"}, "import six; print(six.__version__)", "1.17.0"
-    ),
-    "nothing but notebooks": Shape(
-        code="import os; print(sorted(os.listdir()))", prints="['.git', 'index.ipynb']"
-    ),
+    "requirements": Shape({"requirements.txt": "six==1.17.0\n"}, "import six; print(six.__version__)", "1.17.0"),
+    "nothing but notebooks": Shape(code="import os; print(sorted(os.listdir()))", prints="['.git', 'index.ipynb']"),
     "environment.yml": Shape(
         {"environment.yml": "channels: [@CHANNEL@]\ndependencies:\n- alpha=1\n- pip: [six]\n"},
         "import alpha, six; print(alpha.__version__)",
@@ -139,9 +133,7 @@ SHAPES: Final = {
         "made",
     ),
     "postBuild": Shape(
-        {
-            "postBuild": "#!/bin/bash\nset -e\npip install --quiet six\npython -c 'import six' && echo 1 > n.txt\n"
-        },
+        {"postBuild": "#!/bin/bash\nset -e\npip install --quiet six\npython -c 'import six' && echo 1 > n.txt\n"},
         "import six; print(open('n.txt').read(), end='')",
         "1",
     ),
@@ -167,9 +159,7 @@ SHAPES: Final = {
         "import old; print(old.ANSWER)",
         "42",
     ),
-    "Pipfile": Shape(
-        {"Pipfile": '[packages]\nsix = "<1.17"\n'}, "import six; print(six.__version__)", "1.16.0"
-    ),
+    "Pipfile": Shape({"Pipfile": '[packages]\nsix = "<1.17"\n'}, "import six; print(six.__version__)", "1.16.0"),
     "runtime.txt": Shape(
         {"runtime.txt": f"python-{VERSION}\n"},
         "import sys; print('%s.%s' % sys.version_info[:2])",
@@ -180,9 +170,7 @@ SHAPES: Final = {
         "import glob; print(len(glob.glob('data/*/*.txt')))",
         "10000",
     ),
-    "submodules": Shape(
-        code="print(open('data/table.csv').read().split()[-1])", prints="1,2", make=submodules
-    ),
+    "submodules": Shape(code="print(open('data/table.csv').read().split()[-1])", prints="1,2", make=submodules),
     "git in the notebook": Shape(code=GIT_IN_THE_NOTEBOOK, prints="3 v1.5-2 on the branch", make=tagged),
     "setuptools_scm": Shape(
         {"pyproject.toml": SCM, "requirements.txt": ".\n"}, VERSION_OF_TAGGED, "1.6.dev2", make=tagged
@@ -197,9 +185,7 @@ SHAPES: Final = {
         {
             "binder/requirements.txt": "",
             "binder/postBuild": "pip install --quiet .\n",
-            "pyproject.toml": SCM.replace(
-                "[tool.setuptools_scm]", '[tool.setuptools_scm]\nlocal_scheme = "dirty-tag"'
-            ),
+            "pyproject.toml": SCM.replace("[tool.setuptools_scm]", '[tool.setuptools_scm]\nlocal_scheme = "dirty-tag"'),
         },
         "from importlib.metadata import version; print(version('tagged'))",
         "1.6.dev2",
@@ -252,9 +238,7 @@ SHAPES: Final = {
         fails=("unsupported-file", "runtime.txt", "r-irkernel"),
     ),
     "Julia": Shape({"Project.toml": ""}, fails=("unsupported-file", "Project.toml")),
-    "a Python that nobody has": Shape(
-        {"runtime.txt": "python-3.99\n"}, fails=("python-not-available", "3.99")
-    ),
+    "a Python that nobody has": Shape({"runtime.txt": "python-3.99\n"}, fails=("python-not-available", "3.99")),
 }
 
 

@@ -49,14 +49,10 @@ async def test_a_notebook_in_bubblewrap(embedded: Embedded, tmp_path: Path) -> N
             server = await launcher.launch(image, request(), embedded.log)
             work = Path(server.extra["work_folder"])
             kernel = await open_kernel(server)
-            code = LOOK.format(
-                secret=str(secret), outside=str(place_of(image, "outside")), other=str(embedded.sources)
-            )
+            code = LOOK.format(secret=str(secret), outside=str(place_of(image, "outside")), other=str(embedded.sources))
             assert await kernel.run(code) == f"{seen}\n"
             assert await kernel.run("import six; print(six.__version__)") == "1.16.0\n"
-            assert (
-                await kernel.run("!pip install -q iniconfig\nimport iniconfig; print('there')") == "there\n"
-            )
+            assert await kernel.run("!pip install -q iniconfig\nimport iniconfig; print('there')") == "there\n"
             assert await kernel.run("open('data.txt', 'a').write('more')") == ""
             await kernel.close()
             await launcher.stop(server)
@@ -141,9 +137,7 @@ async def test_without_bubblewrap_it_is_said_or_refused(
     launcher = embedded.launcher(sandbox="auto")
     async with launcher.lifespan():
         await launcher.launch(image, request(), embedded.log)
-    assert (
-        "without a sandbox, with the rights of Ringbinder: bubblewrap is not installed" in embedded.log.text
-    )
+    assert "without a sandbox, with the rights of Ringbinder: bubblewrap is not installed" in embedded.log.text
     strict = embedded.launcher(sandbox="required")
     async with strict.lifespan():
         with pytest.raises(UserError, match="bubblewrap is not installed"):

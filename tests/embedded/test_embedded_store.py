@@ -166,9 +166,7 @@ def test_the_size_counts_a_file_with_two_names_once(tmp_path: Path) -> None:
 async def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     entry = Entry(tmp_path / "image")
     waited = asyncio.Event()
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKER, str(entry.folder)], stdout=subprocess.PIPE
-    ) as holder:
+    with subprocess.Popen([sys.executable, "-c", LOCKER, str(entry.folder)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert await asyncio.to_thread(holder.stdout.readline) == b"locked\n"
         with pytest.raises(BlockingIOError):

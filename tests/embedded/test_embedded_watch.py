@@ -50,9 +50,7 @@ class Notebook:
 
 
 def watch(notebook: Notebook, idle_timeout: float = 0.0, disk_limit: int = 0) -> Watch:
-    return Watch(
-        cast(Jupyter, notebook), cast(Session, notebook), idle_timeout, 0.0, disk_limit, SystemClock()
-    )
+    return Watch(cast(Jupyter, notebook), cast(Session, notebook), idle_timeout, 0.0, disk_limit, SystemClock())
 
 
 async def test_full_disk_does_not_end_an_idle_notebook_early() -> None:
@@ -64,9 +62,7 @@ async def test_full_disk_does_not_end_an_idle_notebook_early() -> None:
     assert notebook.stop_told
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(5, "Input/output error"), RecursionError(), ValueError("x")], ids=repr
-)
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RecursionError(), ValueError("x")], ids=repr)
 async def test_notebook_that_cannot_be_measured_is_ended(error: Exception) -> None:
     async with asyncio.timeout(30):
         ending = await watch(Notebook(size_error=error), idle_timeout=0.0, disk_limit=1).until_end()

@@ -84,11 +84,7 @@ async def test_listed_taken_away_and_discarded(apart: Embedded, tmp_path: Path) 
         subprocess.run(["git", "apply", str(tmp_path / "ended.patch")], cwd=tmp_path / "fresh", check=True)
         assert content(tmp_path / "fresh") == content(work)
 
-        expected = {
-            f"{server.id}/work/{name}"
-            for name in kept.changed
-            if name not in ("remove.txt", "home/found.txt")
-        }
+        expected = {f"{server.id}/work/{name}" for name in kept.changed if name not in ("remove.txt", "home/found.txt")}
         expected.add(f"{server.id}/home/found.txt")
         with tarfile.open(tmp_path / "all.tar.gz") as tar, zipfile.ZipFile(tmp_path / "all.zip") as archive:
             assert set(tar.getnames()) == set(archive.namelist()) == expected
@@ -119,9 +115,7 @@ async def test_listed_taken_away_and_discarded(apart: Embedded, tmp_path: Path) 
             assert not await launcher.export_work(unknown, tmp_path / "unknown.zip")
 
 
-async def test_an_idle_server_says_when_it_stops_and_can_be_kept(
-    embedded: Embedded, clock: TurnedClock
-) -> None:
+async def test_an_idle_server_says_when_it_stops_and_can_be_kept(embedded: Embedded, clock: TurnedClock) -> None:
     launcher = embedded.launcher(idle_timeout=IDLE)
     async with launcher.lifespan():
         _, server, _ = await launched(embedded, launcher)

@@ -40,9 +40,7 @@ async def test_ten_clients_of_one_link_share_a_build(place: Place, repository: R
     repository.commit(FILES | {"postBuild": "#!/bin/sh\necho built once, at $(date +%s%N)\nsleep 2\n"})
     async with place.serve() as site:
         reported = await asyncio.gather(*(site.until(link, "ready") for _ in range(10)))
-        logs = [
-            [event["message"] for _, event in client if event["phase"] == "building"] for client in reported
-        ]
+        logs = [[event["message"] for _, event in client if event["phase"] == "building"] for client in reported]
         assert all(log == logs[0] for log in logs)
         assert sum("built once" in line for line in logs[0]) == 1
         ready = [client[-1][1] for client in reported]
@@ -57,9 +55,7 @@ async def test_ten_clients_of_one_link_share_a_build(place: Place, repository: R
 async def test_a_client_that_drops_gets_the_rest_and_no_second_server(
     place: Place, repository: Repository, link: str
 ) -> None:
-    repository.commit(
-        FILES | {"postBuild": "#!/bin/sh\nfor n in 1 2 3 4; do echo step $n; sleep 0.5; done\n"}
-    )
+    repository.commit(FILES | {"postBuild": "#!/bin/sh\nfor n in 1 2 3 4; do echo step $n; sleep 0.5; done\n"})
     async with place.serve() as site:
         first = await site.until(link, "building")
         rest = await site.until(link, "ready", last_id=first[-1][0])
@@ -74,9 +70,7 @@ async def test_a_server_that_is_killed_in_a_build_leaves_nothing_that_is_trusted
     place: Place, repository: Repository, link: str
 ) -> None:
     marker = place.state / "second-time"
-    repository.commit(
-        FILES | {"postBuild": f"#!/bin/sh\necho begun\n[ -e '{marker}' ] || sleep 600\ntouch complete\n"}
-    )
+    repository.commit(FILES | {"postBuild": f"#!/bin/sh\necho begun\n[ -e '{marker}' ] || sleep 600\ntouch complete\n"})
     async with place.serve() as site:
         async for _, event in site.events(link):
             if "begun" in event["message"]:

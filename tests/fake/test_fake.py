@@ -125,11 +125,7 @@ async def test_default_waits_for_nothing(context: Make, log: NotedLog, clock: Fa
     assert sum(clock.sleeps) == 0
 
 
-@given(
-    spec=st.from_regex(r"\A[^/%\s]+/[^/%\s]+/[^%\s]+\Z")
-    | st.text(max_size=60)
-    | st.text("a/%2F40.-:@\n\udcff")
-)
+@given(spec=st.from_regex(r"\A[^/%\s]+/[^/%\s]+/[^%\s]+\Z") | st.text(max_size=60) | st.text("a/%2F40.-:@\n\udcff"))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_spec_is_a_repository_or_the_users_error(context: Make, spec: str) -> None:
     provider = make(FakeProvider, context)

@@ -39,9 +39,7 @@ Make = Callable[..., JupyterHubLauncher]
 
 
 def wish(session: str = "a" * 20, **more: Any) -> LaunchRequest:
-    return LaunchRequest(
-        "gh", "some/course/HEAD", session=session, launch_host="http://127.0.0.1:8585/", **more
-    )
+    return LaunchRequest("gh", "some/course/HEAD", session=session, launch_host="http://127.0.0.1:8585/", **more)
 
 
 @pytest.fixture(scope="session")

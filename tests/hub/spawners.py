@@ -46,9 +46,7 @@ class Engine(BaseHTTPRequestHandler):
             self.answer(200, {"Config": {"Cmd": ["what the image starts"]}})
         elif Engine.created and path.endswith("/containers/made/json"):
             state = {"Running": True, "Paused": False, "ExitCode": 0}
-            self.answer(
-                200, {"Id": "made", "State": state, "NetworkSettings": {"Ports": {"8888/tcp": [port]}}}
-            )
+            self.answer(200, {"Id": "made", "State": state, "NetworkSettings": {"Ports": {"8888/tcp": [port]}}})
         else:
             self.answer(404, {"message": "no such container"})
 

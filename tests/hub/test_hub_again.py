@@ -62,9 +62,7 @@ def make() -> Make:
     ],
     ids=str,
 )
-async def test_a_passing_error_is_asked_again_ever_later(
-    make: Make, passing: httpx.Response | Exception
-) -> None:
+async def test_a_passing_error_is_asked_again_ever_later(make: Make, passing: httpx.Response | Exception) -> None:
     api, clock, asked = make([passing, passing, httpx.Response(201, json={"name": "ada"})])
     reply = await api.ask("POST", "users/ada")
     assert (reply.status, reply.repeated, asked) == (201, True, ["POST /hub/api/users/ada"] * 3)

@@ -87,9 +87,7 @@ async def test_notebook_without_answer_is_called_busy(
     assert "from the hub" not in page
 
 
-async def test_killed_notebook_has_ended_at_once(
-    the_hub: Hub, make: Make, browser: aiohttp.ClientSession
-) -> None:
+async def test_killed_notebook_has_ended_at_once(the_hub: Hub, make: Make, browser: aiohttp.ClientSession) -> None:
     server = await make(the_hub.url).launch(IMAGE, wish("killed"), PLAN, RecordingLog())
     [process] = the_hub.processes()
     process.kill()

@@ -29,9 +29,7 @@ async def test_a_login_a_launch_and_a_logout(
         address = f"{live.address}v2/{LINK}?urlpath=lab%2Ftree%2Fa.ipynb"
         first = await live.client.get(address)
         assert first.status_code == 302
-        assert first.headers["location"].startswith(
-            f"{at.hub.url}hub/api/oauth2/authorize?client_id=service-binder&"
-        )
+        assert first.headers["location"].startswith(f"{at.hub.url}hub/api/oauth2/authorize?client_id=service-binder&")
         (cookie,) = first.headers.get_list("set-cookie")
         assert {"HttpOnly", "SameSite=Lax", "Path=/binder/"} <= set(cookie.split("; "))
         assert "Secure" not in cookie
@@ -82,9 +80,7 @@ async def test_who_is_answered_and_who_is_not(serve: Serve, at: LoginHub) -> Non
                 assert answer.status_code == status, (path, headers)
             answer = await live.client.get(live.address + path)
             assert answer.status_code == (401 if path.startswith("api") else 302), path
-        reported = await live.client.get(
-            f"{live.address}api/v1/link", headers={"Authorization": f"token {weak}"}
-        )
+        reported = await live.client.get(f"{live.address}api/v1/link", headers={"Authorization": f"token {weak}"})
         assert ACCESS in reported.json()["message"]
         for token in ("", weak, "nobody-knows-this-one"):
             (event,) = await live.build(LINK, token)
@@ -123,9 +119,7 @@ async def test_two_users_see_nothing_of_each_other(serve: Serve, at: LoginHub) -
             assert (await live.api(method, path, cy)).status_code == 404, path
         assert (await live.api("DELETE", f"launches/{mine['id']}", bo)).status_code == 404
         # Somebody else's id brings back nothing: it is as if there were none.
-        fields = await live.build(
-            "fake/a/b/c", cy, **{"Last-Event-ID": f"{mine['id']}.0", "Accept": "text/html"}
-        )
+        fields = await live.build("fake/a/b/c", cy, **{"Last-Event-ID": f"{mine['id']}.0", "Accept": "text/html"})
         assert "Accept" in fields[-1]["message"]
         for token, launch in ((ada, mine), (bo, theirs)):
             assert (await live.api("DELETE", f"launches/{launch['id']}", token)).status_code == 202

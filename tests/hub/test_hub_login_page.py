@@ -46,9 +46,7 @@ async def test_a_link_a_login_and_an_executed_cell(serve: Serve, at: LoginHub) -
         await page.goto(f"{at.binder}v2/fake/owner/other/main")
         if await page.locator("#ask").is_visible():
             await page.click("#start")
-        await expect(page.locator("#cause")).to_contain_text(
-            "User ada already has a running server.", timeout=PATIENCE
-        )
+        await expect(page.locator("#cause")).to_contain_text("User ada already has a running server.", timeout=PATIENCE)
         await page.get_by_role("button", name="Log out").click()
         await page.wait_for_url(f"{at.hub.url}hub/log*")
         await page.goto(link)

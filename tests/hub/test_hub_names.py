@@ -71,9 +71,7 @@ def test_a_person_is_not_taken_for_one(name: str) -> None:
 
 
 def login(context: Context, **options: object) -> HubLogin:
-    config = HubOptions(
-        hub_url=HUB, hub_api_token=Secret("token-of-the-service-4716"), oauth_client_id="service-x"
-    )
+    config = HubOptions(hub_url=HUB, hub_api_token=Secret("token-of-the-service-4716"), oauth_client_id="service-x")
     config = attrs.evolve(config, auth_enabled=True, **options)  # type: ignore[arg-type]
     return HubLogin(config, HubApi(context.http, context.clock, config.api_url, config.hub_api_token, 1, 0.0))
 

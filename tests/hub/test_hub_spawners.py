@@ -183,9 +183,7 @@ def test_an_image_has_the_newest_jupyter_started(
         (tmp_path / f"jupyterlab-{version}.dist-info").mkdir()
         metadata = tmp_path / f"jupyterlab-{version}.dist-info" / "METADATA"
         metadata.write_text(f"Metadata-Version: 2.1\nName: jupyterlab\nVersion: {version}\n")
-        (tmp_path / "jupyterlab.py").write_text(
-            f"__version__ = {version!r}\n" if old_python else "slow = 1 / 0\n"
-        )
+        (tmp_path / "jupyterlab.py").write_text(f"__version__ = {version!r}\n" if old_python else "slow = 1 / 0\n")
     for name in ("jupyter-lab", "jupyter-notebook"):
         (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/}" "$@"\n')
         (tmp_path / name).chmod(0o755)
@@ -256,9 +254,7 @@ def test_what_is_refused_has_asked_for_nothing(started: Mapping[str, Any], name:
     assert (refused["refused"], refused["asked"]) == (400, None)
     assert why in refused["why"]
     pods = [case for case in started if "pod" in case and "refused" not in started[case]]
-    ended = [
-        case for case in started if isinstance(started[case], dict) and started[case].get("refused") == 422
-    ]
+    ended = [case for case in started if isinstance(started[case], dict) and started[case].get("refused") == 422]
     assert len(started["created"]) == len(pods) + len(ended)
 
 

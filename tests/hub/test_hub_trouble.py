@@ -185,9 +185,7 @@ async def test_a_hub_that_is_down_is_told_and_not_fatal(make: Make) -> None:
 HOOKED: list[dict[str, object]] = []
 
 
-async def hook(
-    launcher: JupyterHubLauncher, image: str, username: str, server_name: str, repo_url: str
-) -> None:
+async def hook(launcher: JupyterHubLauncher, image: str, username: str, server_name: str, repo_url: str) -> None:
     user = await launcher.get_user_data(username)
     HOOKED.append({"user": user["name"], "image": image, "server": server_name, "repo": repo_url})
 

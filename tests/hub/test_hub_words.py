@@ -56,9 +56,7 @@ async def test_last_lines_of_a_server_are_read(launch: Any) -> None:
     with pytest.raises(UserError) as caught:
         await launching
     assert caught.value.code == "launch-failed"
-    assert "exit code 3 before it answered; the last that it said: No module named jupyter" in str(
-        caught.value
-    )
+    assert "exit code 3 before it answered; the last that it said: No module named jupyter" in str(caught.value)
     assert log.text.endswith("line 1\nNo module named jupyter")
 
 
@@ -72,9 +70,7 @@ async def test_last_lines_of_a_server_are_bounded(launch: Any) -> None:
     assert len(log.text) < 5000
 
 
-async def test_hub_that_hangs_is_named_within_five_seconds(
-    launch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hub_that_hangs_is_named_within_five_seconds(launch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """5 s are 0.05 here. First the question for a user hangs, then the news of the server."""
     monkeypatch.setattr(silence, "_FIRST_SECONDS", 0.05)
     answered = {"POST": asyncio.Event(), "GET": asyncio.Event()}

@@ -25,9 +25,7 @@ LIKE_A_POD = (
 
 
 @pytest.mark.timeout(900)
-def test_it_holds_the_program_and_not_its_source(
-    docker: Docker, ringbinder_image: str, base_image: str
-) -> None:
+def test_it_holds_the_program_and_not_its_source(docker: Docker, ringbinder_image: str, base_image: str) -> None:
     [image] = json.loads(docker("image", "inspect", ringbinder_image))
     assert image["Config"]["User"] == "1000:1000"
     [base] = json.loads(docker("image", "inspect", base_image))
@@ -55,9 +53,7 @@ def test_it_holds_the_program_and_not_its_source(
         ("git://127.0.0.1:1/r", "errno=Connection refused"),
     ],
 )
-def test_git_has_what_each_protocol_needs(
-    docker: Docker, ringbinder_image: str, url: str, reason: str
-) -> None:
+def test_git_has_what_each_protocol_needs(docker: Docker, ringbinder_image: str, url: str, reason: str) -> None:
     """It comes as far as the connection."""
     command = f"git ls-remote {url} 2>&1 || true"
     output = docker("run", "--rm", *LIKE_A_POD, "--entrypoint=sh", ringbinder_image, "-c", command)
@@ -92,9 +88,7 @@ async def test_it_serves_as_a_pod_does(docker: Docker, ringbinder_image: str) ->
 
 
 @pytest.mark.timeout(900)
-def test_a_plugin_is_installed_as_the_chart_does_it(
-    docker: Docker, ringbinder_image: str, tmp_path: Path
-) -> None:
+def test_a_plugin_is_installed_as_the_chart_does_it(docker: Docker, ringbinder_image: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     template = (ROOT / "charts" / "ringbinder" / "templates" / "_pod.tpl").read_text()
     [script] = re.findall(r"command:\n +- sh\n +- -ec\n +- \|\n(.*?)\n +- plugins\n", template, re.DOTALL)

@@ -33,9 +33,7 @@ async def test_an_image_goes_and_comes_back(
     docker("build", "--network", "host", "--tag", plan.image, str(tmp_path / "layout"))
 
     context = make_context(tmp_path, "layout")
-    registry = layout.LayoutRegistry(
-        layout.LayoutOptions(tmp_path / "images", docker_engine.address), context
-    )
+    registry = layout.LayoutRegistry(layout.LayoutOptions(tmp_path / "images", docker_engine.address), context)
     assert await registry.check(plan, fresh=True) is None
     image = await registry.push(Image(plan.image, "oci"), await registry.target(plan), RecordingLog())
     assert image is not None

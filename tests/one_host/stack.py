@@ -99,9 +99,7 @@ class OneHost:
     def part(self, name: str) -> psutil.Process:
         """The process of a part, which the script has started."""
         telling = f"/{_TELLING[name]}"
-        (found,) = (
-            each for each in self.script.children() if any(word.endswith(telling) for word in each.cmdline())
-        )
+        (found,) = (each for each in self.script.children() if any(word.endswith(telling) for word in each.cmdline()))
         return found
 
     async def end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
@@ -210,14 +208,10 @@ def one_host(
         "ONE_HOST_IDLE_SECONDS": _IDLE,
         "DOCKER_HOST": engine.address,
     }
-    print(
-        "one-host here, unlike the page:", *(f"{name}={value}" for name, value in differs.items()), sep="\n  "
-    )
+    print("one-host here, unlike the page:", *(f"{name}={value}" for name, value in differs.items()), sep="\n  ")
     print(f"  base image {(folder / 'tests.yaml').read_text().splitlines()[0]}")
     env = os.environ | differs | forge.env
-    done = subprocess.run(
-        [SCRIPT, "install"], env=env, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = subprocess.run([SCRIPT, "install"], env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     with _running(env) as process:
         printed = _wait_for_the_word(process)
@@ -229,9 +223,7 @@ def one_host(
 
 @contextmanager
 def _running(env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [SCRIPT, "run"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen([SCRIPT, "run"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield process
     finally:

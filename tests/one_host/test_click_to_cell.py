@@ -88,9 +88,7 @@ async def test_notebooks_are_at_localhost_and_pages_are_not(binder: OneHost, git
 
 async def test_a_build_that_fails_says_why(binder: OneHost, git_server: GitServer) -> None:
     missing = "ringbinder-no-such-package-8171"
-    git_server.repository("failing").commit(
-        {"Dockerfile": dockerfile(f"RUN python3 -m pip install {missing}")}
-    )
+    git_server.repository("failing").commit({"Dockerfile": dockerfile(f"RUN python3 -m pip install {missing}")})
     reported = await binder.launch(link(git_server, "failing"))
     assert reported[-1]["phase"] == "failed"
     assert missing in reported[-1]["message"]
@@ -98,9 +96,7 @@ async def test_a_build_that_fails_says_why(binder: OneHost, git_server: GitServe
     assert any(event["phase"] != "pushing" for event in reported)
 
 
-async def test_a_client_that_leaves_before_ready_leaves_nothing(
-    binder: OneHost, git_server: GitServer
-) -> None:
+async def test_a_client_that_leaves_before_ready_leaves_nothing(binder: OneHost, git_server: GitServer) -> None:
     git_server.repository("left").commit({"Dockerfile": dockerfile()})
     before = await binder.left()
     async for event in binder.events(link(git_server, "left")):
@@ -110,9 +106,7 @@ async def test_a_client_that_leaves_before_ready_leaves_nothing(
 
 
 async def test_code_is_in_containers_without_the_engine(binder: OneHost, git_server: GitServer) -> None:
-    look = (
-        "RUN id -u && env && if ls /var/run/docker.sock /run/docker.sock; then false; else echo no socket; fi"
-    )
+    look = "RUN id -u && env && if ls /var/run/docker.sock /run/docker.sock; then false; else echo no socket; fi"
     git_server.repository("contained").commit({"Dockerfile": dockerfile(look)})
     before = set(binder.engine.containers())
     reported = await binder.launch(link(git_server, "contained"))

@@ -80,9 +80,9 @@ async def test_what_binderhubs_remote_tests_check(binder: OneHost, forge: Forge)
         assert reported[-1]["phase"] == "ready", (spec, reported[-1])
         assert all("message" in event for event in reported)
         usual = ("Launching server...", "Launch attempt ")
-        assert any(
-            event["phase"] == "launching" and not event["message"].startswith(usual) for event in reported
-        ), "what the hub tells of its server"
+        assert any(event["phase"] == "launching" and not event["message"].startswith(usual) for event in reported), (
+            "what the hub tells of its server"
+        )
         url, token = reported[-1]["url"], {"token": reported[-1]["token"]}
         async with aiohttp.ClientSession() as client:
             async with client.get(url, params=token) as page:

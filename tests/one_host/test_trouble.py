@@ -102,9 +102,7 @@ async def test_hub_that_cannot_start_leaves_no_proxy(binder: OneHost, tmp_path: 
     await until(gone, seconds=30)
 
 
-async def test_a_launch_that_ringbinder_was_killed_in_leaves_nothing(
-    binder: OneHost, git_server: GitServer
-) -> None:
+async def test_a_launch_that_ringbinder_was_killed_in_leaves_nothing(binder: OneHost, git_server: GitServer) -> None:
     git_server.repository("killed").commit({"Dockerfile": dockerfile("RUN echo killed")})
     before = await binder.left()
     launch = asyncio.create_task(binder.launch(link(git_server, "killed")))

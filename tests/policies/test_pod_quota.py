@@ -132,9 +132,7 @@ async def test_who_waits_gets_the_place_as_soon_as_a_pod_goes(api: KubeApi, tmp_
     await context.services.close()
 
 
-async def test_while_the_api_server_is_gone_nobody_is_let_in_by_old_numbers(
-    api: KubeApi, quotas: Any
-) -> None:
+async def test_while_the_api_server_is_gone_nobody_is_let_in_by_old_numbers(api: KubeApi, quotas: Any) -> None:
     quota = await quotas(total_quota=5)
     await admitted(quota, asking())
     await api.down()

@@ -38,11 +38,7 @@ async def digest(ask: Asker, folder: Path) -> str:
 
 
 def names(folder: Path) -> set[str]:
-    return {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_symlink() or path.is_file()
-    }
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
 
 
 @pytest.fixture
@@ -117,9 +113,7 @@ async def test_a_submodule_comes_along(ask: Asker, repository: Repository, tmp_p
     assert "mod/.git" not in names(into)
 
 
-async def test_part_of_a_work_tree_is_that_part_alone(
-    ask: Asker, repository: Repository, tmp_path: Path
-) -> None:
+async def test_part_of_a_work_tree_is_that_part_alone(ask: Asker, repository: Repository, tmp_path: Path) -> None:
     repo = await here(ask, repository.folder / "sub")
     assert isinstance(repo.source, FolderSource)
     assert names(await ask.fetch(repo, tmp_path / "into")) == {"b.txt"}

@@ -100,9 +100,7 @@ async def test_secret_gists(github: GitHubApiServer, context: Context) -> None:
     assert (await resolved(gist_provider(github, context, allow_secret_gist=True), "u/5ec")).ref == sha
 
 
-@pytest.mark.parametrize(
-    "content", [{}, [], {"public": True}, {"public": True, "history": [1, {"version": 2}]}]
-)
+@pytest.mark.parametrize("content", [{}, [], {"public": True}, {"public": True, "history": [1, {"version": 2}]}])
 async def test_an_answer_that_is_no_gist(github: GitHubApiServer, context: Context, content: Any) -> None:
     github.fail(200, content)
     with pytest.raises((TransientError, Refused)):
@@ -162,9 +160,7 @@ async def test_gitlab_over_its_api(gitlab: GitLabApiServer, context: Context) ->
     ("option", "header", "user"),
     [("private_token", "private-token", "binderhub"), ("access_token", "authorization", "oauth2")],
 )
-async def test_gitlab_tokens(
-    gitlab: GitLabApiServer, context: Context, option: str, header: str, user: str
-) -> None:
+async def test_gitlab_tokens(gitlab: GitLabApiServer, context: Context, option: str, header: str, user: str) -> None:
     gitlab.private.add("g/closed")
     sha = gitlab.git.repository("g/closed").commit({"x": "1"})
     gitlab.git.repository("g/open").commit({"x": "1"})

@@ -496,9 +496,7 @@ async def test_machine_without_ssh_is_named(
     repository.commit({"x": "1"})
     link_programs(tmp_path / "bin", "git", "sh", "basename", "sed", "uname", "dirname")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(
-        UserError, match=r"no ssh program on this machine\..*https://git\.example\.org/u/r\.git"
-    ):
+    with pytest.raises(UserError, match=r"no ssh program on this machine\..*https://git\.example\.org/u/r\.git"):
         await ask.resolve("git@git.example.org:u/r.git")
     with pytest.raises(UserError) as caught:
         await ask.fetch(await ask.resolve(server.url("r")), tmp_path / "into")
@@ -508,9 +506,7 @@ async def test_machine_without_ssh_is_named(
 
 
 @pytest.mark.real("git")
-async def test_doctor_misses_the_ssh_program(
-    ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_doctor_misses_the_ssh_program(ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link_programs(tmp_path / "bin", "git", "sh")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     found = [finding.message for finding in await ask.provider.doctor() if finding.level == "warning"]

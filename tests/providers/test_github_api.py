@@ -48,9 +48,7 @@ class GitHub:
     def configured(self, **options: Any) -> GitHubProvider:
         options = {"retry_delay": 0.01, **options}
         self.provider = GitHubProvider(
-            GitHubOptions(
-                clone_base_url=self.api.git.address, api_base_path=f"{self.api.address}/", **options
-            ),
+            GitHubOptions(clone_base_url=self.api.git.address, api_base_path=f"{self.api.address}/", **options),
             self.context,
         )
         return self.provider

@@ -76,9 +76,7 @@ def test_wrapping_changes_nothing(address: ipaddress.IPv4Address) -> None:
 
 
 @pytest.mark.real("git")
-async def test_git_connects_to_the_address_that_was_judged(
-    server: GitServer, remote: Remote, tmp_path: Path
-) -> None:
+async def test_git_connects_to_the_address_that_was_judged(server: GitServer, remote: Remote, tmp_path: Path) -> None:
     """No name server knows the names, so what git does with them comes from the guard."""
     inner = server.repository("inner").commit({"i": "inner"})
     outer = server.repository("outer")
@@ -94,9 +92,7 @@ async def test_git_connects_to_the_address_that_was_judged(
 
 @pytest.mark.real("git")
 @pytest.mark.parametrize("ref", ["main", "0" * 40])
-async def test_a_private_address_is_refused_before_it_is_asked(
-    server: GitServer, remote: Remote, ref: str
-) -> None:
+async def test_a_private_address_is_refused_before_it_is_asked(server: GitServer, remote: Remote, ref: str) -> None:
     for url in (
         named(server, "r", "inside.example.test"), "http://10.1.2.3/r", "http://[::1]/r", "ssh://git@git.example.test/r",
         "git://git.example.test/r", "http://0x7f.1/r", "http://git.example.test./r", "http://ünï.example.test/r",
@@ -116,9 +112,7 @@ async def test_a_redirect_is_not_followed(server: GitServer, remote: Remote, clo
             await remote.resolve(f"{front.address}/r", "main", Access())
         assert not server.requests
         trusting = Guard(on=True, trusted=frozenset({"127.0.0.1"}))
-        trusted = Remote(
-            Git("git", Retry(0.01, tries=1, clock=clock), trusting, remote.git.scratch), 60.0, 60.0
-        )
+        trusted = Remote(Git("git", Retry(0.01, tries=1, clock=clock), trusting, remote.git.scratch), 60.0, 60.0)
         assert (await trusted.resolve(f"{front.address}/r", "main", Access())).commit == sha
 
 
@@ -201,9 +195,7 @@ async def test_on_for_a_server_that_others_reach(server: GitServer, context: Con
     assert "private addresses" in (await careless.doctor())[-1].message
 
 
-async def test_a_git_that_cannot_be_bound(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_git_that_cannot_be_bound(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git = tmp_path / "bin/git"
     git.parent.mkdir()
     git.write_text("#!/bin/sh\necho git version 2.36.9\n")

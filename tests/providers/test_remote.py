@@ -71,9 +71,7 @@ async def test_only_the_very_ref_counts(server: GitServer, ask: Asker) -> None:
     assert (await refusal(ask, server.url("r"), "origin/x")).code == "ref-not-found"
 
 
-async def test_a_branch_wins_over_a_tag_as_in_git_clone(
-    server: GitServer, ask: Asker, tmp_path: Path
-) -> None:
+async def test_a_branch_wins_over_a_tag_as_in_git_clone(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     repository = server.repository("r")
     tagged = repository.commit({"x": "tag"})
     repository.tag("both")
@@ -181,9 +179,7 @@ async def test_no_program_of_the_account_has_a_say(
     assert not ran.exists()
 
 
-async def test_a_password_in_the_link_opens_and_stays_hidden(
-    server: GitServer, ask: Asker, tmp_path: Path
-) -> None:
+async def test_a_password_in_the_link_opens_and_stays_hidden(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     inner = server.repository("inner")
     pinned = inner.commit({"i": "inner"})
     repository = server.repository("r")
@@ -235,9 +231,7 @@ async def test_a_password_is_for_its_host_only(ask: Asker, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("single_commits", [True, False])
-async def test_fetches_the_very_commit(
-    server: GitServer, ask: Asker, tmp_path: Path, single_commits: bool
-) -> None:
+async def test_fetches_the_very_commit(server: GitServer, ask: Asker, tmp_path: Path, single_commits: bool) -> None:
     server.single_commits = single_commits
     repository = server.repository("r")
     repository.commit({"x": "0"})
@@ -254,9 +248,7 @@ async def test_fetches_the_very_commit(
     assert (into / "out").readlink() == Path("/etc/passwd")
 
 
-async def test_fetched_repository_is_as_git_clone_leaves_it(
-    server: GitServer, ask: Asker, tmp_path: Path
-) -> None:
+async def test_fetched_repository_is_as_git_clone_leaves_it(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     repository = server.repository("r")
     repository.commit({"x": "1"})
     repository.tag("v1.0", annotated=True)
@@ -391,9 +383,7 @@ async def test_submodules_have_their_history_and_tags(server: GitServer, ask: As
     assert Repository(into / "a*").git("describe") == f"v2.0-1-g{pinned[:7]}"
 
 
-async def test_failing_submodule_is_named_with_its_address(
-    server: GitServer, ask: Asker, tmp_path: Path
-) -> None:
+async def test_failing_submodule_is_named_with_its_address(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     pinned = server.repository("inner").commit({"i": "1"})
     middle = server.repository("middle")
     middle.submodule("deep/gone", server.url("gone"), pinned)
@@ -414,9 +404,7 @@ async def test_failing_submodule_is_named_with_its_address(
         with pytest.raises(UserError) as caught:
             await ask.fetch(await ask.resolve(url), tmp_path / f"into{n}")
         assert caught.value.code == "submodule-not-found"
-        assert caught.value.message.startswith(
-            f"The submodule lib/{path} of {url} cannot be fetched. {reason}"
-        )
+        assert caught.value.message.startswith(f"The submodule lib/{path} of {url} cannot be fetched. {reason}")
 
 
 async def test_submodule_without_address_stays_empty(server: GitServer, ask: Asker, tmp_path: Path) -> None:
@@ -435,9 +423,7 @@ async def test_submodule_without_address_stays_empty(server: GitServer, ask: Ask
 async def test_a_submodule_may_not_be_a_path(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     secret = Repository.make(tmp_path / "secret")
     pinned = secret.commit({"s": "not for strangers"})
-    for n, url in enumerate(
-        (secret.folder.as_uri(), str(secret.folder), f"ext::git upload-pack {secret.folder}")
-    ):
+    for n, url in enumerate((secret.folder.as_uri(), str(secret.folder), f"ext::git upload-pack {secret.folder}")):
         repository = server.repository(f"r{n}")
         repository.submodule("s", url, pinned)
         repository.commit({"x": "1"})
@@ -447,9 +433,7 @@ async def test_a_submodule_may_not_be_a_path(server: GitServer, ask: Asker, tmp_
         assert not (tmp_path / f"into{n}/s/s").exists()
 
 
-async def test_hooks_and_filters_of_a_repository_do_not_run(
-    server: GitServer, ask: Asker, tmp_path: Path
-) -> None:
+async def test_hooks_and_filters_of_a_repository_do_not_run(server: GitServer, ask: Asker, tmp_path: Path) -> None:
     repository = server.repository("r")
     ran = tmp_path / "ran"
     repository.commit(
@@ -465,9 +449,7 @@ async def test_hooks_and_filters_of_a_repository_do_not_run(
     assert not ran.exists()
 
 
-async def test_ssh_never_asks_and_has_no_keys(
-    ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ssh_never_asks_and_has_no_keys(ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An `ssh` of the test shows how it was called."""
     shown = tmp_path / "shown"
     ssh = tmp_path / "bin/ssh"
@@ -533,15 +515,11 @@ async def test_github_no_rescue_where_there_is_nothing(server: GitServer, contex
 
 async def test_github_names(server: GitServer, context: Context) -> None:
     sha = server.repository("some-user/some.repo").commit({"x": "1"})
-    provider = GitHubProvider(
-        GitHubOptions(hostname="hub.example", clone_base_url=server.address, **NO_API), context
-    )
+    provider = GitHubProvider(GitHubOptions(hostname="hub.example", clone_base_url=server.address, **NO_API), context)
     repo = await provider.resolve(LaunchRequest("gh", "some-user/some.repo.git/main"))
     source = GitSource(server.url("some-user/some.repo"), sha)
     url = "https://hub.example/some-user/some.repo"
-    expected = Repo(
-        url, source, sha, f"some-user/some.repo/{sha}", f"{url}/tree/{sha}", "some-user-some.repo"
-    )
+    expected = Repo(url, source, sha, f"some-user/some.repo/{sha}", f"{url}/tree/{sha}", "some-user-some.repo")
     assert repo == expected
 
 

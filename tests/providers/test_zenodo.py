@@ -31,9 +31,7 @@ class Zenodo:
 
     def configured(self, **options: Any) -> ZenodoProvider:
         where = {"base_url": self.server.address, "doi_base_url": f"{self.server.address}/doi-resolver"}
-        self.provider = ZenodoProvider(
-            ZenodoOptions(**{"retry_delay": 0.01, **where, **options}), self.context
-        )
+        self.provider = ZenodoProvider(ZenodoOptions(**{"retry_delay": 0.01, **where, **options}), self.context)
         return self.provider
 
     async def resolve(self, doi: str) -> Repo:
@@ -152,9 +150,7 @@ async def test_a_lone_archive_is_unpacked(
 
 
 async def test_links_in_an_archive(ask: Zenodo, tmp_path: Path) -> None:
-    into = await ask.fetch(
-        {"r.zip": archive({"r/a": b"a", "r/d/b": b"b"}, {"r/d/l": "../a"})}, tmp_path / "into"
-    )
+    into = await ask.fetch({"r.zip": archive({"r/a": b"a", "r/d/b": b"b"}, {"r/d/l": "../a"})}, tmp_path / "into")
     assert (into / "d/l").is_symlink()
     assert (into / "d/l").read_bytes() == b"a"
 

@@ -80,9 +80,7 @@ def test_the_same_file_decides(tmp_path_factory: pytest.TempPathFactory, files: 
     assert bool(recipe.conda) == (pack == "CondaBuildPack")
     assert bool(recipe.pipfile) == (pack == "PipfileBuildPack")
     if pack == "CondaBuildPack":
-        assert recipe == Recipe(
-            conda=f"{folder}environment.{'yml' if recipe.conda.endswith('yml') else 'yaml'}"
-        )
+        assert recipe == Recipe(conda=f"{folder}environment.{'yml' if recipe.conda.endswith('yml') else 'yaml'}")
         assert recipe.conda.endswith("yml") or not (root / folder / "environment.yml").exists()
     elif pack == "PythonBuildPack":
         assert bool(recipe.requirements) == (root / folder / "requirements.txt").exists()

@@ -94,9 +94,7 @@ def test_what_counts(tmp_path: Path, files: dict[str, str], expected: Recipe) ->
         ({"apt.txt": "vim", "requirements.txt": ""}, Recipe(apt="apt.txt")),
     ],
 )
-def test_file_beyond_python_and_conda_decides_alone(
-    tmp_path: Path, files: dict[str, str], expected: Recipe
-) -> None:
+def test_file_beyond_python_and_conda_decides_alone(tmp_path: Path, files: dict[str, str], expected: Recipe) -> None:
     recipe = read(write(tmp_path, files))
     assert recipe == expected
     assert recipe.source.endswith(tuple(files))

@@ -87,9 +87,7 @@ def test_find_links_and_paths_of_an_included_file(tmp_path: Path) -> None:
     """As for pip: links lie beside their file, projects in the repository's root."""
     requirements = read(tmp_path, "-r mine/more.txt", f"-f .\n./mine\n-e git+{URL}#egg=b\n")
     assert requirements.content == [f"--find-links {tmp_path}/mine", "./mine", f"git+{URL}#egg=b"]
-    assert requirements.notes == [
-        f"mine/more.txt (line 3): installed from git, but not as editable: git+{URL}#egg=b"
-    ]
+    assert requirements.notes == [f"mine/more.txt (line 3): installed from git, but not as editable: git+{URL}#egg=b"]
 
 
 def test_link_to_a_name_of_several_lines_is_refused(tmp_path: Path) -> None:

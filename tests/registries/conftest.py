@@ -23,9 +23,7 @@ Make = Callable[..., Any]
 
 
 def plan(image: str) -> Plan:
-    repo = Repo(
-        "https://host.example/r", GitSource("https://host.example/r", "1" * 40), "1" * 40, "r", "u", "r"
-    )
+    repo = Repo("https://host.example/r", GitSource("https://host.example/r", "1" * 40), "1" * 40, "r", "u", "r")
     return Plan(repo, image, "build-r")
 
 

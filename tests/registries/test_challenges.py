@@ -12,9 +12,7 @@ PARAMETERS = st.dictionaries(TOKENS.map(str.lower), st.text(max_size=20), max_si
 
 
 def spelled(challenge: Challenge) -> str:
-    values = {
-        name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in challenge.parameters.items()
-    }
+    values = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in challenge.parameters.items()}
     return f"{challenge.scheme} " + ",".join(f'{name}="{value}"' for name, value in values.items())
 
 

@@ -105,9 +105,7 @@ async def test_a_token_is_used_until_it_expires(guarded: OciServer, make: Make) 
     assert len(guarded.asked("GET", "/v2/")) == 1
 
 
-async def test_a_token_with_no_time_left_is_not_kept(
-    guarded: OciServer, make: Make, context: Context
-) -> None:
+async def test_a_token_with_no_time_left_is_not_kept(guarded: OciServer, make: Make, context: Context) -> None:
     now = 1000.0
     context.services.clock.monotonic = lambda: now  # type: ignore[method-assign]
     guarded.token_seconds = 100
@@ -156,9 +154,7 @@ async def test_a_password_that_is_missing(guarded: OciServer, make: Make) -> Non
 async def test_a_wrong_password_without_tokens(make: Make) -> None:
     async with OciServer.running("basic", {"builder": PASSWORD}) as server:
         for missing in (None, True):  # a 401 that asks for a password never means that nothing is there
-            registry = make(
-                url=server.url, username="builder", password="not-the-word", not_found_401=missing
-            )
+            registry = make(url=server.url, username="builder", password="not-the-word", not_found_401=missing)
             with pytest.raises(ConfigError, match=r"check DockerRegistry\.username and password"):
                 await registry.check(plan(f"{server.host}/x:1"), fresh=True)
 
@@ -189,9 +185,7 @@ async def test_a_token_that_the_registry_does_not_take_is_no_absence(make: Make,
         await make(not_found_401=True).check(plan(f"{server.host}/x:1"), fresh=True)
 
 
-async def test_an_identity_token_is_changed_for_an_access_token(
-    server: OciServer, make: Make, tmp_path: Path
-) -> None:
+async def test_an_identity_token_is_changed_for_an_access_token(server: OciServer, make: Make, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"auths": {server.host: {"identitytoken": "refresh-me"}}}))
     challenge = {"WWW-Authenticate": f'Bearer realm="{server.url}/oauth2/token",service=s'}
@@ -302,9 +296,7 @@ async def test_a_name_that_no_registry_takes(make: Make) -> None:
 async def test_what_the_registry_says_is_passed_on_in_few_words(server: OciServer, make: Make) -> None:
     errors = {"errors": [{"code": "DENIED", "message": "no such\x1b[31m right" + "!" * 500}]}
     server.answers = [web.json_response({}), web.Response(status=405), web.json_response(errors, status=403)]
-    with pytest.raises(
-        ConfigError, match=r"\(DENIED: no such \[31m right!+\); set DockerRegistry\.username"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"\(DENIED: no such \[31m right!+\); set DockerRegistry\.username") as caught:
         await make().check(plan(f"{server.host}/x:1"), fresh=True)
     assert len(str(caught.value)) < 500
 

@@ -144,9 +144,7 @@ async def test_a_store_without_an_entry_or_out_of_order(config: DockerConfig, he
         write(config, auths={"a.example": {"auth": AUTH}}, credsStore=store)
         assert told(await config.find("a.example")) == ("a.example", "me", "my:word", False)
     write(config, credHelpers={"a.example": "broken"})
-    with pytest.raises(
-        ConfigError, match=r"docker-credential-broken failed with exit code 1 .*no session bus"
-    ):
+    with pytest.raises(ConfigError, match=r"docker-credential-broken failed with exit code 1 .*no session bus"):
         await config.find("a.example")
     helper("mumbling", "echo secret-nonsense")
     write(config, credHelpers={"a.example": "mumbling"})
@@ -235,9 +233,7 @@ async def test_google_knows_its_user_names(make: Make, password: str, username: 
 
 async def test_googles_machines_have_tokens(make: Make) -> None:
     async with OciServer.running() as metadata:
-        metadata.answers = [
-            web.json_response({"access_token": f"ya29.{n}", "expires_in": 3599}) for n in "12"
-        ]
+        metadata.answers = [web.json_response({"access_token": f"ya29.{n}", "expires_in": 3599}) for n in "12"]
         address = f"{metadata.url}/computeMetadata/v1/instance/service-accounts/default/token"
         # BinderHub's class has the address as `token_url`.
         for number, options in enumerate(({"metadata_url": address}, {"token_url": address}), 1):

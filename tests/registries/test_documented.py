@@ -106,8 +106,7 @@ async def test_documented_files_work(
 def test_a_stranded_password_is_told(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(
-        "registry: {username: me, password: my-secret-word}\n"
-        "config: {BinderHub: {image_prefix: registry.example/x-}}\n"
+        "registry: {username: me, password: my-secret-word}\nconfig: {BinderHub: {image_prefix: registry.example/x-}}\n"
     )
     config = load([file], environ={})
     options = config.sections.fill(OciRegistry.Config, OciRegistry.sections)

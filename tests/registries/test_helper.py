@@ -100,9 +100,7 @@ class TestHelper(RegistryContract):
         await context.services.close()
 
 
-async def test_a_repository_is_made_for_a_build_and_not_for_a_look(
-    helper: HelperServer, context: Context
-) -> None:
+async def test_a_repository_is_made_for_a_build_and_not_for_a_look(helper: HelperServer, context: Context) -> None:
     one = registry(helper, context)
     assert await one.check(plan(f"{IMAGE}:1"), fresh=False) is None
     assert helper.asked == ["GET /repo/binder/x-1"]

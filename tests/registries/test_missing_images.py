@@ -60,15 +60,11 @@ class StandIn:
     def _challenge(self, error: str = "") -> str:
         if not self.realm:
             return 'Basic realm="r"'
-        return f'Bearer realm="https://r.example{self.realm}",service="s"' + (
-            f',error="{error}"' if error else ""
-        )
+        return f'Bearer realm="https://r.example{self.realm}",service="s"' + (f',error="{error}"' if error else "")
 
     def _error(self, status: int, message: str, challenge: str = "") -> httpx.Response:
         body = json.dumps({"errors": [{"code": "DENIED", "message": message}]})
-        return httpx.Response(
-            status, text=body, headers={"www-authenticate": challenge} if status == 401 else {}
-        )
+        return httpx.Response(status, text=body, headers={"www-authenticate": challenge} if status == 401 else {})
 
 
 # Sources: `endpoints/v2` of Quay, `src/server/middleware/v2auth` of Harbor, `ContainerRegistryAuthenticationService`
@@ -100,9 +96,7 @@ REFUSALS = {
 async def check(stand_in: StandIn, folder: Path, password: str = PASSWORD, **options: Any) -> Any:
     context = make_context(folder, "oci", answer=stand_in)
     try:
-        return await _registry(stand_in, context, password, **options).check(
-            plan("r.example/x/y:1"), fresh=True
-        )
+        return await _registry(stand_in, context, password, **options).check(plan("r.example/x/y:1"), fresh=True)
     finally:
         await context.services.close()
 
@@ -122,12 +116,8 @@ async def test_missing_image_with_right_password_is_none(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("stand_in", [*ANSWERS.values(), *REFUSALS.values()])
 @pytest.mark.parametrize("option", [None, True, False])
-async def test_wrong_password_is_never_a_missing_image(
-    stand_in: StandIn, option: bool | None, tmp_path: Path
-) -> None:
-    with pytest.raises(
-        ConfigError, match=r"does not accept the password|check DockerRegistry\.username and pass"
-    ):
+async def test_wrong_password_is_never_a_missing_image(stand_in: StandIn, option: bool | None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not accept the password|check DockerRegistry\.username and pass"):
         await check(stand_in, tmp_path, "not-the-word", not_found_401=option)
 
 

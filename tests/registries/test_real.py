@@ -92,9 +92,7 @@ async def test_token(token_registry: Any, docker_engine: RealEngine, make: Make,
 @pytest.mark.parametrize("password", ['{"a": "key"}', "ya29.access"])
 async def test_google(token_registry: Any, docker_engine: RealEngine, make: Make, password: str) -> None:
     guarded = token_registry("gcr")
-    registry = make(
-        GcrRegistry, password=password, url=guarded.registry.url, docker_host=docker_engine.address
-    )
+    registry = make(GcrRegistry, password=password, url=guarded.registry.url, docker_host=docker_engine.address)
     await push(registry, docker_engine, f"{guarded.registry.host}/project/x-{len(password)}:1")
 
 
@@ -142,9 +140,7 @@ async def test_no_engine_and_no_registry(docker_engine: RealEngine, make: Make, 
         await make(docker_host=docker_engine.address).push(Image(name, "oci"), target, RecordingLog())
 
 
-async def test_all_four_kinds_of_manifest(
-    open_registry: RealRegistry, docker_engine: RealEngine, make: Make
-) -> None:
+async def test_all_four_kinds_of_manifest(open_registry: RealRegistry, docker_engine: RealEngine, make: Make) -> None:
     """An index of one image, in docker's and in OCI's words: found, with the digest that it was put with."""
     registry = make(docker_host=docker_engine.address)
     image = await push(registry, docker_engine, f"{open_registry.host}/kinds:docker")

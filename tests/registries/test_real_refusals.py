@@ -25,13 +25,9 @@ async def test_missing_repository_behind_a_401_is_none(token_registry: Any, make
 
 
 @pytest.mark.parametrize("behaviour", ["hub", "strict"])
-async def test_doctor_with_a_read_only_password_says_so(
-    token_registry: Any, make: Make, behaviour: Any
-) -> None:
+async def test_doctor_with_a_read_only_password_says_so(token_registry: Any, make: Make, behaviour: Any) -> None:
     running = token_registry(behaviour).registry
-    registry = make(
-        url=running.url, username=READER, password=PASSWORD, image_prefix=f"{running.host}/{READER}/x-"
-    )
+    registry = make(url=running.url, username=READER, password=PASSWORD, image_prefix=f"{running.host}/{READER}/x-")
     *_, finding = await registry.doctor()
     assert (finding.level, finding.fix) == ("error", ""), "the login is right"
     assert f"does not let us push to {READER}/x-ringbinder-doctor; the password is right" in finding.message

@@ -51,7 +51,4 @@ async def test_doctor_where_pushing_is_not_allowed(server: OciServer, make: Make
     findings = await make(url=server.url, image_prefix="x-").doctor()
     assert [finding.level for finding in findings] == ["ok", "ok", "error"]
     assert "answers without a password" in findings[1].message
-    assert (
-        "does not let us push to x-ringbinder-doctor: HTTP status 403 (DENIED: read only)"
-        in findings[2].message
-    )
+    assert "does not let us push to x-ringbinder-doctor: HTTP status 403 (DENIED: read only)" in findings[2].message

@@ -117,8 +117,7 @@ async def test_metrics(serve: Serve) -> None:
         for line in (
             'binderhub_build_time_seconds_bucket{le="60.0",status="success"} 1.0',
             'binderhub_launch_time_seconds_count{retries="0",status="success"} 1.0',
-            'binderhub_build_count_total{provider="fake",repo="https://fake.invalid/a/b",'
-            'status="success"} 1.0',
+            'binderhub_build_count_total{provider="fake",repo="https://fake.invalid/a/b",status="success"} 1.0',
             "binderhub_inprogress_builds 0.0",
         ):
             assert line in response.text.splitlines()
@@ -246,12 +245,8 @@ async def test_pages_allow_nothing_foreign(serve: Serve) -> None:
             assert "default-src 'self'" in page.headers["content-security-policy"]
             assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
             assert "<b>Closed</b> on Friday" in page.text
-            [nonce] = re.findall(
-                r"script-src 'self' 'nonce-([\w-]{22})';", page.headers["content-security-policy"]
-            )
-            for inline in re.findall(
-                r"<script(?![^>]*(?: src=| type=\"application/json\"))[^>]*>", page.text
-            ):
+            [nonce] = re.findall(r"script-src 'self' 'nonce-([\w-]{22})';", page.headers["content-security-policy"])
+            for inline in re.findall(r"<script(?![^>]*(?: src=| type=\"application/json\"))[^>]*>", page.text):
                 assert inline == f'<script nonce="{nonce}">'
             nonces.add(nonce)
             assert " style=" not in page.text
@@ -307,9 +302,7 @@ async def test_on_ones_own_machine_a_foreign_link_is_asked_about(
             address = f"{live.address}v2/fake/a/b/c?urlpath={path}"
             page = await live.client.get(address, headers=headers)
             assert '"by_itself": false' in page.text, "another repository comes along"
-        hostile = quote(
-            quote("https://user:planted@x.example/<b>\N{RIGHT-TO-LEFT OVERRIDE}", safe=""), safe=""
-        )
+        hostile = quote(quote("https://user:planted@x.example/<b>\N{RIGHT-TO-LEFT OVERRIDE}", safe=""), safe="")
         address = f"{live.address}v2/fake/a/b/c?urlpath=git-pull%3Frepo%3D{hostile}"
         page = await live.client.get(address, headers=headers)
         assert "the files of <bdi>https://x.example/&lt;b&gt;\N{REPLACEMENT CHARACTER}</bdi>" in page.text

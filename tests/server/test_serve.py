@@ -31,9 +31,7 @@ SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment.\n"
 def test_a_port_in_use_is_said_with_what_to_do() -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        with pytest.raises(
-            ConfigError, match=rf"port {port} of 127\.0\.0\.1 is in use: .*--port.*BinderHub\.port"
-        ):
+        with pytest.raises(ConfigError, match=rf"port {port} of 127\.0\.0\.1 is in use: .*--port.*BinderHub\.port"):
             listen("127.0.0.1", port)
 
 
@@ -85,9 +83,7 @@ async def test_streams_that_idle_after_ready_end(serve: Serve) -> None:
 async def test_while_it_ends_a_new_client_is_told_to_try_again(serve: Serve) -> None:
     async with serve(CACHED) as live:
         await live.binder.close()
-        assert await live.events(LINK) == [
-            {"phase": "failed", "message": SHUTTING_DOWN, "code": "shutting-down"}
-        ]
+        assert await live.events(LINK) == [{"phase": "failed", "message": SHUTTING_DOWN, "code": "shutting-down"}]
 
 
 PROGRAM = """
@@ -143,9 +139,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @asynccontextmanager
-async def started(
-    python: str, tmp_path: Path, *sets: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def started(python: str, tmp_path: Path, *sets: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A server in a process of its own, and its address."""
     fakes = [
         "Ringbinder.builder=fake",

@@ -23,9 +23,7 @@ async def test_templates_of_an_operator(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(
         '{% extends "templates/page.html" %}{% block logo %}<b>{{ site_name }}</b>{% endblock %}'
     )
-    (tmp_path / "about.html").write_text(
-        '{% extends "page.html" %}{% block main %}All about us{% endblock %}'
-    )
+    (tmp_path / "about.html").write_text('{% extends "page.html" %}{% block main %}All about us{% endblock %}')
     sets = {
         "BinderHub.template_path": str(tmp_path),
         "BinderHub.template_variables": '{site_name: "Our <Binder>"}',
@@ -107,10 +105,7 @@ async def test_page_config_is_the_first_script(serve: Serve) -> None:
 
 async def test_previews_have_a_title(serve: Serve) -> None:
     async with serve({"BinderHub.default_opengraph_title": 'Our "Binder"'}) as live:
-        assert (
-            '<meta property="og:title" content="Our &#34;Binder&#34;">'
-            in (await live.client.get(live.address)).text
-        )
+        assert '<meta property="og:title" content="Our &#34;Binder&#34;">' in (await live.client.get(live.address)).text
         page = (await live.client.get(live.address + LINK)).text
         assert '<meta property="og:title" content="Fake: owner/name/main">' in page
 
@@ -161,9 +156,7 @@ async def test_without_pages_an_error_is_json(serve: Serve) -> None:
             assert answer.json()["code"] == "not-found"
 
 
-async def test_a_function_gives_the_address_of_the_badge(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_function_gives_the_address_of_the_badge(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("operators_badges")
 
     def address(handler: Any) -> str:
@@ -181,9 +174,7 @@ async def test_a_function_gives_the_address_of_the_badge(
         assert found.json()["badge"] == f"https://{host}.example/http/badge_logo.svg"
         failing = await live.client.get(live.address, headers={"X-Fail": "1"})
         assert '"badgeBaseUrl": ""' in failing.text
-    with pytest.raises(
-        ConfigError, match=r"BinderHub\.badge_base_url: 'operators_badges:no' cannot be loaded"
-    ):
+    with pytest.raises(ConfigError, match=r"BinderHub\.badge_base_url: 'operators_badges:no' cannot be loaded"):
         async with serve({"BinderHub.badge_base_url": "operators_badges:no"}):
             pass
 

@@ -75,9 +75,7 @@ async def test_capsules_are_appended_line_by_line(make: Make, tmp_path: Path) ->
 
 @given(
     batches=st.lists(
-        st.lists(
-            st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.booleans(), max_size=4)
-        )
+        st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.booleans(), max_size=4))
     )
 )
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,9 +118,7 @@ async def test_home_is_understood(make: Make, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["folder", "file/events.jsonl"])
-async def test_a_path_that_cannot_be_a_file_is_refused_at_the_start(
-    make: Make, tmp_path: Path, name: str
-) -> None:
+async def test_a_path_that_cannot_be_a_file_is_refused_at_the_start(make: Make, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
@@ -254,9 +250,7 @@ except BrokenPipeError:
     os.close(1)
     os._exit(7)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.close()

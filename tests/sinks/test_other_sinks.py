@@ -119,9 +119,7 @@ class TestLogging:
             (LoggingOptions(config={"root": {}}), "only handlers, formatters and filters: root"),
         ],
     )
-    async def test_what_cannot_be_made_is_told(
-        self, context: Context, options: LoggingOptions, problem: str
-    ) -> None:
+    async def test_what_cannot_be_made_is_told(self, context: Context, options: LoggingOptions, problem: str) -> None:
         with pytest.raises(ConfigError, match=problem):
             async with LoggingSink(options, context).lifespan():
                 pass
@@ -155,9 +153,7 @@ class TestWebhook:
             async with sink.lifespan():
                 await sink.emit(events)
         ((request, body),) = got
-        assert json.loads(body) == {
-            "events": [{"id": e.id, "level": e.level, "event": e.capsule()} for e in events]
-        }
+        assert json.loads(body) == {"events": [{"id": e.id, "level": e.level, "event": e.capsule()} for e in events]}
         moment, _, given = request.headers[SIGNATURE].partition(",")
         assert given == f"v1={signature(key, int(moment.removeprefix('t=')), body)}"
         assert abs(int(moment.removeprefix("t=")) - context.clock.time()) < 60
@@ -187,9 +183,7 @@ class TestSqlite:
         sink = SqliteSink(SqliteOptions(**options), context)
         day, now = 86400.0, context.clock.time()
         events = [
-            SinkEvent(
-                "x/launch", 6, {"provider": "GitHub", "seconds": age}, now - age * day, str(age), repo=repo
-            )
+            SinkEvent("x/launch", 6, {"provider": "GitHub", "seconds": age}, now - age * day, str(age), repo=repo)
             for age, repo in ((1, "a"), (2, "a"), (3, "b"), (40, "b"), (400, "b"))
         ]
         async with sink.lifespan():

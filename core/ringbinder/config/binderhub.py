@@ -25,8 +25,7 @@ def _names(text: str) -> frozenset[str]:
 _REPO_PROVIDER = _names("allowed_specs banned_specs high_quota_specs spec_config git_credentials")
 _GITHUB = _REPO_PROVIDER | _names("access_token client_id client_secret hostname api_base_path")
 _BUILD_EXECUTOR = _names(
-    "appendix builder_info git_credentials memory_limit push_secret registry_credentials"
-    " repo2docker_extra_args"
+    "appendix builder_info git_credentials memory_limit push_secret registry_credentials repo2docker_extra_args"
 )
 _CLEANER = _names("max_age")
 _DOCKER_REGISTRY = _names("url auth_config_url token_url username password docker_config_path not_found_401")
@@ -145,9 +144,7 @@ GONE_VALUES: Mapping[tuple[str, ...], str] = {
 BINDERHUBS_IMAGES = ("k8s-binderhub", "binderhub")
 """Last parts of the names of images that hold BinderHub."""
 
-BINDERHUBS_IMAGE = (
-    "holds BinderHub, which Ringbinder cannot run on; leave image.name out, or name Ringbinder's image"
-)
+BINDERHUBS_IMAGE = "holds BinderHub, which Ringbinder cannot run on; leave image.name out, or name Ringbinder's image"
 
 _DEPLOYMENT_OPTIONS = ("hub_url", "hub_url_local", "use_registry", "image_prefix")
 _DEPLOYMENT_SECTIONS = (
@@ -338,9 +335,7 @@ def lone_credentials(registry: Mapping[str, Any], sections: Sections, choice: Ch
     if username and not password:
         return f"{own or REGISTRY_SECTION}.username is not used: it is set without a password"
     if password and not username and choice.registry in ("oci", "custom", "dockerhub"):
-        return (
-            f'{REGISTRY_SECTION}.password is set without a username: the registry gets the user name "token"'
-        )
+        return f'{REGISTRY_SECTION}.password is set without a username: the registry gets the user name "token"'
     return ""
 
 
@@ -349,9 +344,7 @@ def disagreements(sections: Sections, registry_url: str = "") -> list[str]:
     found: list[str] = []
     named = _registry_class(sections)
     if named and named not in REGISTRY_CLASSES and not sections.get("Ringbinder", {}).get("registry"):
-        message = (
-            "is no class of BinderHub's own, so it is not used; choose a plugin with Ringbinder.registry"
-        )
+        message = "is no class of BinderHub's own, so it is not used; choose a plugin with Ringbinder.registry"
         found.append(f"BinderHub.registry_class: {named} {message}")
     hosts = registry_hosts(sections, registry_url)
     if len({"docker.io" if docker_hub(host) else host for host in hosts.values()}) > 1:

@@ -30,9 +30,7 @@ from .options import ByteSize, Duration, seconds, size
 Where = tuple[str | int, ...]
 """Steps from a section down to a value: section, option, key, index."""
 
-_SECRET_NAME = re.compile(
-    r"token|secret|passw|credential|api_?key|private_?key|authorization|cookie", re.IGNORECASE
-)
+_SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|private_?key|authorization|cookie", re.IGNORECASE)
 _LONGEST_SHOWN = 60
 
 # attrs' own validators begin their messages with the name of the attribute.

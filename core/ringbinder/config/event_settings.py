@@ -41,9 +41,7 @@ class DeliverySettings:
     batch: int = option(500, validator=validators.ge(1), help="How many events one call gets at most.")
     linger: Duration = option(0.0, help="How long a call waits for its batch to grow.")
     timeout: Duration = option(30.0, help="How long one call may take.")
-    retry_first: Duration = option(
-        1.0, help="`at_least_once`: the pause before the second attempt; then it doubles."
-    )
+    retry_first: Duration = option(1.0, help="`at_least_once`: the pause before the second attempt; then it doubles.")
     retry_most: Duration = option(60.0, help="`at_least_once`: the longest pause between two attempts.")
     spool: ByteSize = option(
         256 * 1024**2,

@@ -47,9 +47,7 @@ def sharing(folder: Path) -> str:
     if facts.st_uid != own:
         return f"{folder} belongs to the user {_user(facts.st_uid)}, who can change it: chown it, or {advice}"
     # Of root are also /srv and /var/lib, which others need.
-    needed = (
-        facts.st_mode & stat.S_ISVTX or place in (home, *home.parents) or (own == 0 and len(place.parts) <= 3)
-    )
+    needed = facts.st_mode & stat.S_ISVTX or place in (home, *home.parents) or (own == 0 and len(place.parts) <= 3)
     return f"other programs need {folder} as well: {advice}" if needed else ""
 
 
@@ -86,9 +84,7 @@ def _problems(folder: Path) -> Iterator[str]:
         yield problem
     elif there == folder:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.is_dir(follow_symlinks=False) and (
-                problem := _problem(Path(entry.path), Path(entry.path))
-            ):
+            if entry.is_dir(follow_symlinks=False) and (problem := _problem(Path(entry.path), Path(entry.path))):
                 yield problem
 
 
@@ -97,11 +93,7 @@ def _problem(there: Path, folder: Path) -> str:
     what = str(folder) if there == folder else f"{folder} cannot be made: {there}"
     try:
         if not there.is_dir():
-            kind = (
-                "is a link that leads nowhere"
-                if there.is_symlink() and not there.exists()
-                else "is no folder"
-            )
+            kind = "is a link that leads nowhere" if there.is_symlink() and not there.exists() else "is no folder"
             return f"{what} {kind}: move it away"
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             owner, own = _user(there.stat().st_uid), _user(os.geteuid())

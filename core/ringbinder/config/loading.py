@@ -93,9 +93,7 @@ def _federation_problem(settings: RingbinderSettings, binderhub: BinderHubSettin
     return ""
 
 
-def load(
-    files: Sequence[Path] = (), *, environ: Mapping[str, str] | None = None, sets: Sequence[str] = ()
-) -> Config:
+def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] | None = None, sets: Sequence[str] = ()) -> Config:
     """Reads `files`, then the environment (default: this process's), then `sets`; the later wins.
 
     Raises ConfigError with all problems of the files' form and of core's own sections; a plugin's section is
@@ -134,9 +132,7 @@ def load(
         try:
             credentials = structure(RegistryCredentials, tree.registry)
         except BaseValidationError as error:
-            found += [
-                sections.located(("registry", *problem.where), problem.text) for problem in problems(error)
-            ]
+            found += [sections.located(("registry", *problem.where), problem.text) for problem in problems(error)]
     if found:
         raise ConfigError(found)
     handled = events.handlers_maker and "logging" not in settings.sinks

@@ -32,9 +32,7 @@ class Sections:
     _judged: set[tuple[str, str]] = field(init=False, factory=set)
     _registry_defaults: Mapping[str, Any] = field(
         init=False,
-        default=Factory(
-            lambda self: compat.registry_defaults(self.tree.registry, self.tree.sections), takes_self=True
-        ),
+        default=Factory(lambda self: compat.registry_defaults(self.tree.registry, self.tree.sections), takes_self=True),
     )
 
     def fill(
@@ -91,9 +89,7 @@ class Sections:
                 return made
         except BaseValidationError as error:
             own = base or tuple(sections[-1:])
-            reported += [
-                self.located(_placed(problem.where, stands, own), problem.text) for problem in problems(error)
-            ]
+            reported += [self.located(_placed(problem.where, stands, own), problem.text) for problem in problems(error)]
         raise ConfigError(reported)
 
     def _from_elsewhere(
@@ -180,9 +176,7 @@ class Sections:
         section, name = str(where[0]), str(where[-1])
         if len(where) != 2 or not compat.known(section, name):
             self._judged.add((section, name))
-            hint = did_you_mean(
-                name, fields, f" Known: {', '.join(sorted(fields))}." if len(fields) < 20 else ""
-            )
+            hint = did_you_mean(name, fields, f" Known: {', '.join(sorted(fields))}." if len(fields) < 20 else "")
             yield self.located(where, f"unknown option.{hint}")
 
     def located(self, where: Where, text: str) -> str:

@@ -143,8 +143,7 @@ class RingbinderSettings:
     trusted_proxies: tuple[str, ...] = option(
         (),
         validator=_networks,
-        help="Networks of the proxies whose X-Forwarded-For, X-Real-Ip, X-Forwarded-Proto and X-Scheme are "
-        "believed.",
+        help="Networks of the proxies whose X-Forwarded-For, X-Real-Ip, X-Forwarded-Proto and X-Scheme are believed.",
     )
     access_token: Secret | None = option(
         None,
@@ -207,9 +206,7 @@ class BinderHubSettings:
     cors_allow_origin: str | tuple[str, ...] = option(
         "", help="Origin, or list of origins, whose pages may start builds; `*` allows all."
     )
-    image_prefix: str = option(
-        "", help="Prefix of all image names, such as `registry.example/project/binder-`."
-    )
+    image_prefix: str = option("", help="Prefix of all image names, such as `registry.example/project/binder-`.")
     badge_base_url: str = option(
         "",
         converter=_address_or_name,
@@ -261,9 +258,7 @@ class BinderHubSettings:
     extra_static_url_prefix: str = option(
         "/extra_static/", converter=_with_slashes, help="Path, under `base_url`, of these files."
     )
-    concurrent_build_limit: int = option(
-        32, validator=validators.ge(1), help="How many builds run at the same time."
-    )
+    concurrent_build_limit: int = option(32, validator=validators.ge(1), help="How many builds run at the same time.")
     hub_url: str = option("", converter=_with_slash, help="Public address of the JupyterHub that launches.")
     auth_enabled: bool = option(
         False,

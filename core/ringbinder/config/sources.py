@@ -75,9 +75,7 @@ class Tree:
         if value is None:
             return
         if not isinstance(value, dict):
-            self.problems.append(
-                f"{file}: a configuration file is a mapping of sections, but this is {kind_of(value)}"
-            )
+            self.problems.append(f"{file}: a configuration file is a mapping of sections, but this is {kind_of(value)}")
             return
         origins = {where: Origin(f"{file}, line {line}") for where, line in lines.items()}
         _File(self, str(file), origins).read(value)
@@ -157,9 +155,7 @@ class _File:
         elif key == "extraConfig" and content:
             self._snippets(content, where)
         elif isinstance(key, str) and _SECTION.fullmatch(key):
-            self._problem(
-                where, "in a Helm values file, sections belong under `config:`; indent it below that"
-            )
+            self._problem(where, "in a Helm values file, sections belong under `config:`; indent it below that")
         elif key not in CHART_VALUES:
             self._stranger(where, "not a value of BinderHub's chart." + did_you_mean(str(key), CHART_VALUES))
 
@@ -190,9 +186,7 @@ class _File:
             merge(self.tree.registry, {key: item for key, item in given.items() if item is not None})
             self._remember(where, ("registry",))
         elif content is not None:
-            self._problem(
-                where, f"expected a mapping with url, username, password, but it is {kind_of(content)}"
-            )
+            self._problem(where, f"expected a mapping with url, username, password, but it is {kind_of(content)}")
 
     def _section(self, name: str, content: Any, where: Where) -> None:
         if content is None:
@@ -203,9 +197,7 @@ class _File:
         self._remember(where, (name,))
         named = {option: value for option, value in content.items() if isinstance(option, str)}
         for option in content.keys() - named.keys():
-            self._problem(
-                (*where, str(option)), f"the name of an option is text, but this is {kind_of(option)}"
-            )
+            self._problem((*where, str(option)), f"the name of an option is text, but this is {kind_of(option)}")
         merge(self.tree.sections.setdefault(name, {}), named)
 
     def _remember(self, where: Where, target: Where) -> None:
@@ -288,9 +280,7 @@ class _Loader(yaml.SafeLoader):
         except Exception:
             # PyYAML's constructors fail as it happens: ValueError for 2020-99-99, KeyError for `!!bool x`.
             kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(
-                None, None, f"not a valid {kind}", node.start_mark
-            ) from None
+            raise yaml.constructor.ConstructorError(None, None, f"not a valid {kind}", node.start_mark) from None
 
 
 def _survey(node: yaml.Node, where: Where, lines: dict[Where, int], above: set[int]) -> None:

@@ -89,9 +89,7 @@ class SpecOptions:
         for entry in self.spec_config:
             if entry.pattern.ignoring_case.begins_any(forms.canonical):
                 settings |= entry.config
-        return evolve(
-            repo, high_quota=repo.high_quota or forms.in_each(self.high_quota_specs), settings=settings
-        )
+        return evolve(repo, high_quota=repo.high_quota or forms.in_each(self.high_quota_specs), settings=settings)
 
 
 @frozen
@@ -128,9 +126,7 @@ class SpecForms:
             )
         names = [_path(_clean(unquote(step))) for step in steps]
         bare = [_GIT.sub("", name) for name in names]
-        return cls(
-            (spec, unquote(spec)), _spelled([bare, names]), (decoded, *_dois(decoded, "/".join(names)))
-        )
+        return cls((spec, unquote(spec)), _spelled([bare, names]), (decoded, *_dois(decoded, "/".join(names))))
 
     def in_any(self, patterns: Sequence[Pattern]) -> bool:
         """Whether one of `patterns` matches, by BinderHub's rule (at the beginning, case ignored), in one form."""
@@ -171,11 +167,7 @@ def unended_host(text: str) -> str:
     for name in _NAMED_HOST.finditer(_ESCAPED.sub("/", text)):
         host = str(name[0]).replace("\\", "")
         for address in _ADDRESSES:
-            if (
-                allows(host, address)
-                and allows(f"{host}.invalid", address)
-                and not allows("invalid", address)
-            ):
+            if allows(host, address) and allows(f"{host}.invalid", address) and not allows("invalid", address):
                 return host
     return ""
 

@@ -31,9 +31,7 @@ class Delivery:
     attempts. Events that are emitted before `running` wait for it.
     """
 
-    def __init__(
-        self, send: Send, services: Services, rates: EmitRates, *, flush_timeout: float = 5.0
-    ) -> None:
+    def __init__(self, send: Send, services: Services, rates: EmitRates, *, flush_timeout: float = 5.0) -> None:
         """`send` gives events to the sink of that name; `flush_timeout` is in seconds."""
         self._send = send
         self._services = services

@@ -48,15 +48,11 @@ class EmitRates:
     def take(self, plugin: str) -> bool:
         """Whether `plugin` may emit one more event now."""
         now = time.monotonic()
-        allowance = self._allowances.setdefault(
-            plugin, _Allowance(self.rate, self.rate * _BURST_SECONDS, now)
-        )
+        allowance = self._allowances.setdefault(plugin, _Allowance(self.rate, self.rate * _BURST_SECONDS, now))
         if not current_sink.get() and allowance.take(now):
             return True
         self._metrics.events_refused.labels(plugin).inc()
         if plugin not in self.flooding:
-            self._log.warning(
-                "a plugin emits too many events; they are dropped", plugin=plugin, limit=self.rate
-            )
+            self._log.warning("a plugin emits too many events; they are dropped", plugin=plugin, limit=self.rate)
         self.flooding[plugin] = now
         return False

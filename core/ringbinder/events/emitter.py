@@ -138,9 +138,7 @@ class PluginEvents:
         From within a sink's own `emit`, and beyond `EventLog.plugin_rate`, events are dropped and counted.
         """
         repo = fields.get("repo", "")
-        self._events.emit(
-            schema, fields, version=version, repo=repo if isinstance(repo, str) else "", by=self._plugin
-        )
+        self._events.emit(schema, fields, version=version, repo=repo if isinstance(repo, str) else "", by=self._plugin)
 
 
 def _named(patterns: tuple[str, ...], schema: str, field_name: str) -> bool:

@@ -35,9 +35,7 @@ _RECENT_SECONDS: Final = 60.0
 class SinkQueue(ABC):
     """One sink's queue in memory, which drops its oldest events, and what is known of the sink's health."""
 
-    def __init__(
-        self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates
-    ) -> None:
+    def __init__(self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates) -> None:
         self.name = name
         self.settings = settings
         self._send = send
@@ -189,9 +187,7 @@ class SinkQueue(ABC):
 class MemoryQueue(SinkQueue):
     """`at_most_once`: each event is offered in one call, and never again."""
 
-    def __init__(
-        self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates
-    ) -> None:
+    def __init__(self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates) -> None:
         super().__init__(name, settings, send, services, rates)
         self._batch: list[SinkEvent] = []
 

@@ -77,9 +77,7 @@ class Catalogue:
     _schemas: dict[str, dict[int, Schema]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        for file in sorted(
-            resources.files("ringbinder.events").joinpath("schemas").iterdir(), key=lambda f: f.name
-        ):
+        for file in sorted(resources.files("ringbinder.events").joinpath("schemas").iterdir(), key=lambda f: f.name):
             if file.name.endswith(".json"):
                 self._add_core(json.loads(file.read_text(encoding="utf-8")))
 

@@ -39,9 +39,7 @@ class Consents:
     def rights(self) -> str:
         """How that code runs, in words that end a sentence."""
         if self.sandboxed:
-            return (
-                "in a sandbox: it sees no home folder and changes no file but its own, but it has the network"
-            )
+            return "in a sandbox: it sees no home folder and changes no file but its own, but it has the network"
         return "with the rights of the account that started Ringbinder"
 
     def repository(self, link: Link) -> str:

@@ -184,7 +184,5 @@ def _suggestion(address: str, prefixes: Collection[str]) -> str:
     if close := did_you_mean(steps[0], prefixes):
         return f' There is no provider "{steps[0][:40]}" here.{close}'
     if "gh" in prefixes and len(steps) in (2, 3):
-        return (
-            f' Did you mean "gh/{"/".join([*steps, "HEAD"][:3])}"? (A folder is written ./{"/".join(steps)})'
-        )
+        return f' Did you mean "gh/{"/".join([*steps, "HEAD"][:3])}"? (A folder is written ./{"/".join(steps)})'
     return f' There is no provider "{steps[0][:40]}" here.'

@@ -91,9 +91,7 @@ class Pipeline:
             if not done:
                 seconds, cancelled = time.monotonic() - started, session.cancel_event is not None
                 found = plan.repo if plan else None
-                self.reporter.launch_failed(
-                    request, stage, found, seconds, session.terminal, cancelled=cancelled
-                )
+                self.reporter.launch_failed(request, stage, found, seconds, session.terminal, cancelled=cancelled)
 
     async def resolve(self, request: LaunchRequest, tell: Notify) -> Repo:
         """Asks the provider named in the link.

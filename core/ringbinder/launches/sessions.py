@@ -190,9 +190,7 @@ class Session:
             return min(int(number), self.last)
         return None
 
-    async def read(
-        self, after: int = -1, beat: float | None = None
-    ) -> AsyncGenerator[list[tuple[int, Event]], None]:
+    async def read(self, after: int = -1, beat: float | None = None) -> AsyncGenerator[list[tuple[int, Event]], None]:
         """The events after number `after`, with their numbers: what `spans` gives."""
         async with aclosing(self.spans(after, beat)) as spans:
             async for span in spans:
@@ -298,17 +296,13 @@ class Sessions:
         request = make(name)
         owner = request.owner
         self._take_place(owner)
-        session = Session(
-            request, id, name, owner, large=self._large, on_idle=self._left, on_watched=self._watched
-        )
+        session = Session(request, id, name, owner, large=self._large, on_idle=self._left, on_watched=self._watched)
         self.known[id] = session
         self._of_owner[owner] += 1
         if self._closing is not None:
             session.notify(failed(self._closing, code="shutting-down"))
         else:
-            session.task = asyncio.create_task(
-                self.work(session), name=f"session {name}", context=session.context
-            )
+            session.task = asyncio.create_task(self.work(session), name=f"session {name}", context=session.context)
             session.task.add_done_callback(lambda task: self._ended(session, task))
         self._left(session)
         return session

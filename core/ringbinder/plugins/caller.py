@@ -182,9 +182,7 @@ class HookCaller:
         if plan is None:
             plan = self._plans[hook, chosen] = self._make_plan(SPECS[hook], chosen)
         if arguments.keys() ^ plan.arguments:
-            raise TypeError(
-                f"hook {hook!r} is called with {sorted(arguments)} instead of {sorted(plan.arguments)}"
-            )
+            raise TypeError(f"hook {hook!r} is called with {sorted(arguments)} instead of {sorted(plan.arguments)}")
         return plan
 
     def _make_plan(self, spec: Spec, chosen: str | None) -> _Plan:
@@ -213,9 +211,7 @@ class HookCaller:
 
     def _own(self, name: str, hook: str) -> list[_Implementation]:
         self._plugin(name)
-        return [
-            made for made in self._implementations(SPECS[hook]) if made.plugin == name and not made.wrapper
-        ]
+        return [made for made in self._implementations(SPECS[hook]) if made.plugin == name and not made.wrapper]
 
     def _plugin(self, name: str) -> Any:
         plugin = self._manager.get_plugin(name)
@@ -264,9 +260,7 @@ class _Implementation:
             raise PluginError(self.plugin, message, self.spec.name) from error
         except Exception as error:
             late = limit is not None and limit.expired() and isinstance(error, TimeoutError)
-            if not isinstance(
-                error, UserError | PluginError | Refused
-            ):  # the explainer counts breaches of contract
+            if not isinstance(error, UserError | PluginError | Refused):  # the explainer counts breaches of contract
                 self.on_failure(self.plugin, self.spec.name)
             if late:
                 raise TransientError(

@@ -49,9 +49,7 @@ def rows_of_project(folder: Path) -> list[Row]:
         for name, value in points.get(group, {}).items()
     ]
     if not rows:
-        raise ConfigError(
-            [f'{folder / "pyproject.toml"} names no plugin: no [project.entry-points."ringbinder...."]']
-        )
+        raise ConfigError([f'{folder / "pyproject.toml"} names no plugin: no [project.entry-points."ringbinder...."]'])
     sys.path[:0] = [str(folder / "src"), str(folder)]
     return rows
 
@@ -113,19 +111,13 @@ def _options(found: Found, plugin: Any) -> Iterator[Finding]:
         return
     for option in attrs.fields(options):
         if option.init and not option.metadata.get("help"):
-            yield Finding(
-                "warning", f"its option {option.alias!r} has no help", "write it with ringbinder.option(...)"
-            )
+            yield Finding("warning", f"its option {option.alias!r} has no help", "write it with ringbinder.option(...)")
     if attrs.fields(options) and not sections:
         yield Finding("error", "it has options and no `sections`, so that no configuration can set them")
     if sections and sections[-1] in CORE_SECTIONS:
-        yield Finding(
-            "error", f"its last section, {sections[-1]}, is Ringbinder's own; name one after the plugin"
-        )
+        yield Finding("error", f"its last section, {sections[-1]}, is Ringbinder's own; name one after the plugin")
     for row in installed():
-        if row.found.distribution == "ringbinder" != found.distribution and sections[-1:] == _last_section(
-            row
-        ):
+        if row.found.distribution == "ringbinder" != found.distribution and sections[-1:] == _last_section(row):
             last = "".join(sections[-1:])
             yield Finding("warning", f"its last section, {last}, is that of {row.found.key}", "name another")
 
@@ -146,9 +138,7 @@ def _distribution(row: Row) -> Iterator[Finding]:
         return
     wanted = list(_requirements(row.entry_point.dist.requires or ()))
     if not wanted:
-        yield Finding(
-            "warning", f"{row.found.distribution} does not require ringbinder", "add it to its dependencies"
-        )
+        yield Finding("warning", f"{row.found.distribution} does not require ringbinder", "add it to its dependencies")
     running = Version(version("ringbinder"))
     for requirement in wanted:
         if not requirement.specifier.contains(running, prereleases=True):

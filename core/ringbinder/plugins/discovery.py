@@ -188,9 +188,7 @@ def _disable(selection: Selection) -> None:
 
 def _let_fail(selection: Selection) -> None:
     for entry in selection.settings.may_fail:
-        matching = [
-            row for row in selection.rows if row.found.kind in _ALWAYS_ON and _matches(entry, row.found)
-        ]
+        matching = [row for row in selection.rows if row.found.kind in _ALWAYS_ON and _matches(entry, row.found)]
         for row in matching:
             row.may_fail = True
         if not matching:
@@ -216,9 +214,7 @@ def _add_instances(selection: Selection) -> None:
     for name, mapping in selection.settings.instances.items():
         where = f"Ringbinder.instances.{name}"
         if not _NAME.fullmatch(name):
-            selection.problems.append(
-                f"{where}: a name is made of letters, digits, dots, dashes and underscores"
-            )
+            selection.problems.append(f"{where}: a name is made of letters, digits, dots, dashes and underscores")
             continue
         if isinstance(row := _instance(selection, name, mapping, where), str):
             selection.problems.append(f"{where}: {row}")
@@ -252,9 +248,7 @@ def _instance(selection: Selection, name: str, mapping: Mapping[str, Any], where
     if kind is None and "provider" in kinds:
         rows = [row for row in rows if row.found.kind == "provider"]
     elif len(kinds) > 1:
-        return (
-            f'"{plugin}" is the name of plugins of several kinds; say which with kind: {" or ".join(kinds)}'
-        )
+        return f'"{plugin}" is the name of plugins of several kinds; say which with kind: {" or ".join(kinds)}'
     if not rows:
         names = {row.found.name for row in selection.rows if kind in (None, row.found.kind)}
         return f'no {kind or "plugin"} "{plugin}" is installed and not disabled.{_hint(plugin, names)}'

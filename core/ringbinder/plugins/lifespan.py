@@ -39,9 +39,7 @@ class Life:
     async def start(self, limit: float | None) -> None:
         """Returns once it is entered. Raises what it raises, and TimeoutError after `limit` seconds."""
         try:
-            await asyncio.wait(
-                {self._task, self._started}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({self._task, self._started}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self._cancel()
             raise

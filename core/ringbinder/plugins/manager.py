@@ -199,10 +199,7 @@ class Plugins:
         left_out = [row.found for row in self._selection.rows if row.may_fail and row.found.state == "failed"]
         return [
             *(Health(found.key, ok=False, detail={"message": found.reason}) for found in self._stopped),
-            *(
-                Health(found.key, ok=False, detail={"message": found.reason}, ignore_failure=True)
-                for found in left_out
-            ),
+            *(Health(found.key, ok=False, detail={"message": found.reason}, ignore_failure=True) for found in left_out),
         ]
 
     def _active(self, kind: str) -> dict[str, Found]:
@@ -305,9 +302,7 @@ class Plugins:
             await life.start(limit)
             lives.append(life)
         except Exception as error:
-            failure = _advised(
-                row, error if isinstance(error, RingbinderError) else _not_started(found, error)
-            )
+            failure = _advised(row, error if isinstance(error, RingbinderError) else _not_started(found, error))
             self.hooks.unregister(found.key)
             self._fail(row, failure)
             if row.must_work:
@@ -427,9 +422,7 @@ def _check_kind(found: Found) -> None:
     base = BASES.get(found.kind)
     needed: frozenset[str] = getattr(base, "__abstractmethods__", frozenset())
     if missing := sorted(needed - set(found.hooks)):
-        raise PluginError(
-            found.key, f"a {found.kind} must have the hooks {', '.join(missing)} ({found.origin})"
-        )
+        raise PluginError(found.key, f"a {found.kind} must have the hooks {', '.join(missing)} ({found.origin})")
     attribute = FIT.get(found.kind)
     kinds = get_args(ImageKind)
     if attribute and getattr(found.instance, attribute, None) not in kinds:

@@ -155,9 +155,7 @@ class _Method:
             )
         if inspect.isasyncgenfunction(function):
             if spec.name != "lifespan":
-                raise self.refuse(
-                    "the method is an async generator; it must return its answer instead of yielding"
-                )
+                raise self.refuse("the method is an async generator; it must return its answer instead of yielding")
         elif spec.plain and inspect.iscoroutinefunction(function):
             raise self.refuse(
                 "the method has no `yield`: it needs one between start and end"
@@ -165,17 +163,13 @@ class _Method:
                 else "the method is async, but this hook is not awaited; write `def` instead of `async def`"
             )
         elif not spec.plain and not inspect.iscoroutinefunction(function):
-            raise self.refuse(
-                "the method is plain, but this hook is awaited; write `async def` instead of `def`"
-            )
+            raise self.refuse("the method is plain, but this hook is awaited; write `async def` instead of `def`")
 
     def _check_arguments(self, spec: Spec) -> None:
         try:
             parameters = inspect.signature(self.function).parameters.values()
         except (TypeError, ValueError) as error:
-            raise self.refuse(
-                f"its arguments cannot be read ({error}); write it as a method with `self`"
-            ) from None
+            raise self.refuse(f"its arguments cannot be read ({error}); write it as a method with `self`") from None
         valid = f"valid are: {', '.join(spec.arguments) or 'none'}"
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -223,9 +217,7 @@ def _namespaces(plugin: object) -> Iterator[Mapping[str, object]]:
 
 
 def _names(plugin: object) -> Collection[str]:
-    return sorted(
-        {name for namespace in _namespaces(plugin) for name in namespace if not name.startswith("__")}
-    )
+    return sorted({name for namespace in _namespaces(plugin) for name in namespace if not name.startswith("__")})
 
 
 def _check_other(plugin: object, name: str, hook: str) -> None:
@@ -237,9 +229,7 @@ def _check_other(plugin: object, name: str, hook: str) -> None:
     if any(_function(other) is not None for other in _definitions(plugin, hook)):
         raise PluginError(name, f"{what} and hides the method of that name; rename the attribute", hook)
     if callable(static) or isinstance(static, functools.partialmethod):
-        raise PluginError(
-            name, f"{what}, but is no method written with `def`; write it as one, or rename it", hook
-        )
+        raise PluginError(name, f"{what}, but is no method written with `def`; write it as one, or rename it", hook)
 
 
 def _depth(plugin: object, attribute: str) -> int:

@@ -90,9 +90,7 @@ class _Watchdog:
                 **where,
             )
         else:
-            self._log.error(
-                "the event loop is blocked outside of any hook, so that no one is answered", **where
-            )
+            self._log.error("the event loop is blocked outside of any hook, so that no one is answered", **where)
 
 
 def _hook_under_way(frame: FrameType) -> tuple[str, str]:

@@ -44,9 +44,7 @@ def excerpt(value: object, limit: int = _EXCERPT) -> str:
     """Return the beginning of `value` in one line without control characters, for a message."""
     text = value if isinstance(value, str) else _short_repr(value)
     line = " ".join(text[: 4 * limit].split())
-    line = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
-    )
+    line = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
     return line if len(line) <= limit and len(text) <= 4 * limit else f"{line[: limit - 3]}..."
 
 
@@ -148,9 +146,7 @@ def parse_yaml(content: bytes, *, values: int = MAX_VALUES, depth: int = MAX_DEP
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise MalformedError(
-            f"is no valid YAML: {excerpt(error.problem or error.context or '')}{place}"
-        ) from None
+        raise MalformedError(f"is no valid YAML: {excerpt(error.problem or error.context or '')}{place}") from None
     except yaml.YAMLError as error:
         raise MalformedError(f"is no valid YAML: {excerpt(str(error))}") from None
 
@@ -179,9 +175,7 @@ def _checked(build: Callable[[], Any], depth: int) -> Any:
     except RecursionError:
         raise TooLargeError(f"is nested more than {depth} levels deep") from None
     except json.JSONDecodeError as error:
-        raise MalformedError(
-            f"is no valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
-        ) from None
+        raise MalformedError(f"is no valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except UnicodeDecodeError:
         raise MalformedError("is no text in UTF-8") from None
     except ValueError as error:  # of tomllib, and of numbers that have too many digits

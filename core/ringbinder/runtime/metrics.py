@@ -108,12 +108,8 @@ class Metrics:
             registry=self.registry,
         )
         self._repos = NamedRepos(repos)
-        self.inprogress_builds = Gauge(
-            "binderhub_inprogress_builds", "Builds under way", registry=self.registry
-        )
-        self.inprogress_launches = Gauge(
-            "binderhub_inprogress_launches", "Launches under way", registry=self.registry
-        )
+        self.inprogress_builds = Gauge("binderhub_inprogress_builds", "Builds under way", registry=self.registry)
+        self.inprogress_launches = Gauge("binderhub_inprogress_launches", "Launches under way", registry=self.registry)
         self.stage_seconds = Histogram(
             "ringbinder_stage_seconds",
             "Time that the plugins of a stage take",
@@ -121,9 +117,7 @@ class Metrics:
             registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, float("inf")),
         )
-        self.builds_waiting = Gauge(
-            "ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry
-        )
+        self.builds_waiting = Gauge("ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry)
         self.open_streams = Gauge(
             "ringbinder_open_streams", "Event streams that clients hold open", registry=self.registry
         )

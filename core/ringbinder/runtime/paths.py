@@ -28,10 +28,6 @@ class Paths:
         """``RINGBINDER_STATE`` and ``RINGBINDER_CACHE``, else the platform's folders for user data and caches."""
         import platformdirs
 
-        state = os.environ.get("RINGBINDER_STATE") or platformdirs.user_data_dir(
-            "ringbinder", appauthor=False
-        )
-        cache = os.environ.get("RINGBINDER_CACHE") or platformdirs.user_cache_dir(
-            "ringbinder", appauthor=False
-        )
+        state = os.environ.get("RINGBINDER_STATE") or platformdirs.user_data_dir("ringbinder", appauthor=False)
+        cache = os.environ.get("RINGBINDER_CACHE") or platformdirs.user_cache_dir("ringbinder", appauthor=False)
         return cls(Path(state), Path(cache))

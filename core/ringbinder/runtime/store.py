@@ -202,9 +202,7 @@ class Store:
         """How long the last launches took, as far as that is remembered, in seconds; the oldest first."""
 
         def read(db: sqlite3.Connection) -> list[Any]:
-            return db.execute(
-                "SELECT seconds FROM launches WHERE launcher = ? ORDER BY seq", (launcher,)
-            ).fetchall()
+            return db.execute("SELECT seconds FROM launches WHERE launcher = ? ORDER BY seq", (launcher,)).fetchall()
 
         rows = self._use(read, "the times of launches cannot be read", launcher=launcher) or []
         return [seconds for (seconds,) in rows]
@@ -214,12 +212,8 @@ class Store:
 
         def write(db: sqlite3.Connection) -> None:
             with _transaction(db):
-                db.execute(
-                    "INSERT OR IGNORE INTO consents (repository, given) VALUES (?, ?)", (repository, when)
-                )
-                db.execute(
-                    "DELETE FROM consents WHERE seq <= (SELECT max(seq) FROM consents) - ?", (_MAX_CONSENTS,)
-                )
+                db.execute("INSERT OR IGNORE INTO consents (repository, given) VALUES (?, ?)", (repository, when))
+                db.execute("DELETE FROM consents WHERE seq <= (SELECT max(seq) FROM consents) - ?", (_MAX_CONSENTS,))
 
         self._use(write, "a consent is not remembered", repository=repository)
 
@@ -336,9 +330,7 @@ def _prepare(db: sqlite3.Connection) -> None:
             if _version(db) < _VERSION:
                 db.execute(f"PRAGMA user_version = {_VERSION}")
     if _version(db) > _VERSION:
-        raise _NewerVersion(
-            "it was written by a later version of Ringbinder; use that one, or move the file away"
-        )
+        raise _NewerVersion("it was written by a later version of Ringbinder; use that one, or move the file away")
 
     # Lasting, once done; SQLite does not wait for another process here, and that one does it as well.
     with suppress(sqlite3.OperationalError):

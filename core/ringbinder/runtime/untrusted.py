@@ -102,9 +102,7 @@ class UntrustedTree:
             try:
                 descriptor = _opened(path, name, _FILE_FLAGS, parent)
             except PermissionError:
-                raise UntrustedError(
-                    path, "has permissions that let no one of this account read it"
-                ) from None
+                raise UntrustedError(path, "has permissions that let no one of this account read it") from None
         try:
             _require_file(path, os.fstat(descriptor))
             return os.fdopen(descriptor, "rb")
@@ -339,9 +337,7 @@ class UntrustedTree:
         with self._folder(path) as folder:
             yield folder
 
-    def _entries(
-        self, folder: str, limit: int, *, top: bool, unlock: bool
-    ) -> list[tuple[str, os.stat_result]] | None:
+    def _entries(self, folder: str, limit: int, *, top: bool, unlock: bool) -> list[tuple[str, os.stat_result]] | None:
         """What is in `folder`, sorted; None, before all of it is in memory, if that is more than `limit`."""
         entries: list[tuple[str, os.stat_result]] = []
         try:
@@ -404,9 +400,7 @@ def _opened(path: str, name: str | Path, flags: int, folder: int | None = None) 
 def _require_file(path: str, facts: os.stat_result) -> None:
     kind = _kind(facts)
     if kind != "file":
-        what = {"folder": "a folder", "link": "a link, which is not followed"}.get(
-            kind, "a pipe, socket or device"
-        )
+        what = {"folder": "a folder", "link": "a link, which is not followed"}.get(kind, "a pipe, socket or device")
         raise UntrustedError(path, f"is {what}; it must be a regular file")
 
 

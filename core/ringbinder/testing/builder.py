@@ -61,18 +61,14 @@ class BuilderContract:
         before = descendants()
         image = await case.build(case.good, log)
         assert image.name == case.good.image, "Rule: the image has the name of the plan."
-        assert image.kind == case.builder.makes, (
-            f"Rule: it says it makes {case.builder.makes}, not {image.kind}."
-        )
+        assert image.kind == case.builder.makes, f"Rule: it says it makes {case.builder.makes}, not {image.kind}."
         if image.kind == "folder":
             assert image.path is not None, "Rule: an image of kind folder has a path."
             assert image.path.is_dir(), f"Rule: {image.path}, the image, is there."
         assert log.lines, "Rule: a build tells of its progress."
         for phase, _ in log.lines:
             assert phase is None or phase in PHASES, f"Rule: {phase!r} is no phase of the protocol."
-            assert phase not in {"ready", "failed"}, (
-                f"Rule: core alone says {phase!r}; a builder returns or raises."
-            )
+            assert phase not in {"ready", "failed"}, f"Rule: core alone says {phase!r}; a builder returns or raises."
         assert not await left_over(before), "Rule: a build leaves no process."
 
     async def test_a_failing_repository_is_the_users_error(self, case: BuilderCase) -> None:
@@ -102,9 +98,7 @@ class BuilderContract:
             await task
         assert not await left_over(before), "Rule: a cancelled build leaves no process."
 
-    async def test_the_operators_secrets_stay_out(
-        self, case: BuilderCase, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_the_operators_secrets_stay_out(self, case: BuilderCase, monkeypatch: pytest.MonkeyPatch) -> None:
         if case.reveals is None:
             pytest.skip("the case has no build that shows its environment")
         for name, value in SECRET_VARIABLES.items():

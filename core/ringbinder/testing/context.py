@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
     Answer = (
-        Callable[[httpx.Request], httpx.Response]
-        | Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+        Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
     )
 
 PATIENCE = 15.0
@@ -80,9 +79,7 @@ class RecordedServers:
         self.ended.append((server, reason, seconds, why))
 
 
-def make_context(
-    tmp_path: Path, name: str, *, clock: Clock | None = None, answer: Answer | None = None
-) -> Context:
+def make_context(tmp_path: Path, name: str, *, clock: Clock | None = None, answer: Answer | None = None) -> Context:
     """A `Context` for the plugin `name` whose folders are below `tmp_path`.
 
     With `answer`, that function gives the response to each request of `context.http`, as in

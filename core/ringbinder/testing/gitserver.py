@@ -51,9 +51,7 @@ class Repository:
     def git(self, *arguments: str) -> str:
         """Runs git in the work tree; its output without the last newline. Raises CalledProcessError."""
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull, **_ENV}
-        done = subprocess.run(
-            ["git", *arguments], cwd=self.folder, env=env, check=True, stdout=subprocess.PIPE
-        )
+        done = subprocess.run(["git", *arguments], cwd=self.folder, env=env, check=True, stdout=subprocess.PIPE)
         return done.stdout.decode().rstrip("\n")
 
     def commit(self, files: Mapping[str, str | bytes] | None = None, message: str = "Change") -> str:
@@ -143,9 +141,7 @@ class GitServer:
         self.requests.append(request.path_qs)
         await self._stall.wait()
         if self._down:
-            return web.Response(
-                status=self._down, text="<html>No git here</html>\n", content_type="text/html"
-            )
+            return web.Response(status=self._down, text="<html>No git here</html>\n", content_type="text/html")
         if self.user and not self._is_welcome(request):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="git"'})
         return await self._backend(request)

@@ -104,11 +104,7 @@ class GitLabApiServer(RepositoryApi):
             return Reply(401, {"message": "401 Unauthorized"})
         match path.removeprefix("/api/v4/").split("/"):
             case ["user"]:
-                return (
-                    {"username": "binder"}
-                    if self.may(request)
-                    else Reply(401, {"message": "401 Unauthorized"})
-                )
+                return {"username": "binder"} if self.may(request) else Reply(401, {"message": "401 Unauthorized"})
             case ["projects"]:
                 return []
             case ["projects", quoted, *rest]:

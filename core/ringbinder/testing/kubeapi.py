@@ -187,9 +187,7 @@ class KubeApi(KubeCluster):
         wanted = (options.get("preconditions") or {}).get("uid")
         meta = found["metadata"]
         if wanted and wanted != meta["uid"]:
-            return known.status(
-                409, "Conflict", f"the UID in the precondition ({wanted}) is not {meta['uid']}"
-            )
+            return known.status(409, "Conflict", f"the UID in the precondition ({wanted}) is not {meta['uid']}")
         current = self.objects[resource].get((meta["namespace"], meta["name"]), found)
         if resource == "pods":
             meta = current["metadata"]
@@ -210,9 +208,7 @@ class KubeApi(KubeCluster):
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(seconds):
                 if version < self._forgotten:
-                    await known.send(
-                        response, "ERROR", known.status_object(410, "Expired", "too old resource version")
-                    )
+                    await known.send(response, "ERROR", known.status_object(410, "Expired", "too old resource version"))
                     return response
                 await self._send_events(request, response, namespace, version)
         return response
@@ -223,9 +219,7 @@ class KubeApi(KubeCluster):
         wants_bookmarks = request.query.get("allowWatchBookmarks") == "true"
         while True:
             if version < self._forgotten:
-                await known.send(
-                    response, "ERROR", known.status_object(410, "Expired", "too old resource version")
-                )
+                await known.send(response, "ERROR", known.status_object(410, "Expired", "too old resource version"))
                 return
             batch = [entry for entry in self._history if entry[0] > version]
             version = batch[-1][0] if batch else version
@@ -262,9 +256,7 @@ class KubeApi(KubeCluster):
                 await self._send_log(request, response, log, follow=follow)
         return response
 
-    async def _send_log(
-        self, request: web.Request, response: web.StreamResponse, log: PodLog, *, follow: bool
-    ) -> None:
+    async def _send_log(self, request: web.Request, response: web.StreamResponse, log: PodLog, *, follow: bool) -> None:
         since, stamps = request.query.get("sinceTime", ""), request.query.get("timestamps") == "true"
         at = 0
         while True:

@@ -42,9 +42,7 @@ class KubeCluster:
     """From the end of a container, and of its log, to its status, for which a kubelet looks every second."""
     kept_events: int = 10_000
     """How many events a watch can begin with; an older version is answered with 410."""
-    objects: dict[str, dict[tuple[str, str], Object]] = field(
-        factory=lambda: {"pods": {}, "secrets": {}, "events": {}}
-    )
+    objects: dict[str, dict[tuple[str, str], Object]] = field(factory=lambda: {"pods": {}, "secrets": {}, "events": {}})
     created: list[str] = field(factory=list)
     """Names of all pods that were ever created, in order."""
     pushed: set[str] = field(factory=set)
@@ -157,10 +155,7 @@ class KubeCluster:
                         await asyncio.sleep(self.status_seconds)
                     terminated = {"exitCode": code, "finishedAt": known.now()[:19] + "Z"}
                     terminated |= {"reason": reason or ("Completed" if code == 0 else "Error")}
-                    if (
-                        code
-                        and pod["spec"]["containers"][0].get("terminationMessagePolicy") == _LOG_AS_MESSAGE
-                    ):
+                    if code and pod["spec"]["containers"][0].get("terminationMessagePolicy") == _LOG_AS_MESSAGE:
                         terminated["message"] = "".join(text for _, text in log.entries)[-2048:]
                     if code and not pod_reason and pod["spec"].get("restartPolicy") == "OnFailure":
                         self._state(pod, _CRASHED, restartCount=1, lastState={"terminated": terminated})

@@ -38,9 +38,7 @@ class LauncherCase:
     left: Callable[[], Awaitable[Collection[str]]] | None = None
     """What is at the other side, of which a launch that failed must leave nothing: users, servers, containers."""
 
-    async def launch(
-        self, number: int, image: Image | None = None, log: RecordingLog | None = None
-    ) -> Server:
+    async def launch(self, number: int, image: Image | None = None, log: RecordingLog | None = None) -> Server:
         """One launch, of a session called after `number`."""
         hooks = HookCaller(self.launcher.context.log)
         hooks.register(self.launcher, "launcher")

@@ -44,9 +44,7 @@ class Happened:
                     await self._news.wait()
         except TimeoutError:
             came = ", ".join(event.schema for event in self.events) or "nothing"
-            raise TimeoutError(
-                f"no {count} events of {schema!r} within {seconds:g} s; what came: {came}"
-            ) from None
+            raise TimeoutError(f"no {count} events of {schema!r} within {seconds:g} s; what came: {came}") from None
         return self.of(schema)
 
 

@@ -236,9 +236,7 @@ async def push_manifest(server: OciServer, name: str, tag: str, login: Mapping[s
         headers = basic
         if server.authentication == "token":
             wanted = {"service": server.service, "scope": f"repository:{name}:pull,push"}
-            async with session.get(
-                f"{server.url}{server.token_path}", params=wanted, headers=basic
-            ) as answer:
+            async with session.get(f"{server.url}{server.token_path}", params=wanted, headers=basic) as answer:
                 if answer.status != 200:
                     raise PermissionError(await answer.text())
                 headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}

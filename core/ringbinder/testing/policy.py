@@ -125,9 +125,7 @@ class PolicyContract:
         error = caught.value
         assert error.reason.strip(), "Rule: a refusal says why."
         assert "\n" not in error.reason, "Rule: a refusal is one line."
-        assert 400 <= error.status < 600, (
-            f"Rule: the status of a refusal is one of HTTP's, not {error.status}."
-        )
+        assert 400 <= error.status < 600, f"Rule: the status of a refusal is one of HTTP's, not {error.status}."
         wait = error.retry_after
         assert wait is None or wait >= 0, f"Rule: a wait is not negative, as {wait} is."
 
@@ -201,9 +199,7 @@ class PolicyContract:
         if not hasattr(case.policy, "allowance"):
             pytest.skip("this policy does not count")
         left = await case.policy.allowance(request=case.allowed)
-        assert left is None or isinstance(left, Allowance), (
-            f"Rule: allowance gives an Allowance or None, not {left!r}."
-        )
+        assert left is None or isinstance(left, Allowance), f"Rule: allowance gives an Allowance or None, not {left!r}."
         if left is not None:
             assert 0 <= left.remaining <= left.limit, f"Rule: what remains lies within the limit: {left}."
 

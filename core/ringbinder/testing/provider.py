@@ -106,9 +106,7 @@ class ProviderContract:
         for name in ("url", "ref_url"):
             url = urlsplit(getattr(repo, name))
             assert not url.password, f"Rule: Repo.{name} has no password."
-            assert not (url.scheme in {"http", "https"} and url.username), (
-                f"Rule: Repo.{name} has no user name."
-            )
+            assert not (url.scheme in {"http", "https"} and url.username), f"Rule: Repo.{name} has no user name."
         for secret in case.secrets:
             assert secret not in repr(repo), "Rule: no secret shows in the Repo."
 
@@ -122,9 +120,7 @@ class ProviderContract:
         if case.unknown_repo_spec is None:
             pytest.skip("the case names no unknown repository")
         error = await self._refusal(case, case.unknown_repo_spec)
-        assert error.code == "repo-not-found", (
-            f"Rule: an unknown repository is repo-not-found, not {error.code}."
-        )
+        assert error.code == "repo-not-found", f"Rule: an unknown repository is repo-not-found, not {error.code}."
 
     async def test_a_bad_spec_is_the_users_error(self, case: ProviderCase) -> None:
         for spec in case.bad_specs:

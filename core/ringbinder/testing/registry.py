@@ -39,9 +39,7 @@ class RegistryCase:
 
     async def check(self, *, fresh: bool) -> Image | None:
         found = await self.registry.check(plan=self.plan, fresh=fresh)
-        assert found is None or isinstance(found, Image), (
-            f"Rule: check gives an Image or None, not {found!r}."
-        )
+        assert found is None or isinstance(found, Image), f"Rule: check gives an Image or None, not {found!r}."
         return found
 
     async def target(self, plan: Plan | None = None) -> Target:
@@ -105,9 +103,7 @@ class RegistryContract:
         assert await case.check(fresh=False) is not None
         await case.remove(case.plan)
         assert await case.check(fresh=True) is None, "Rule: a fresh check looks again."
-        assert await case.check(fresh=False) is None, (
-            "Rule: what a fresh check has found out is not forgotten."
-        )
+        assert await case.check(fresh=False) is None, "Rule: what a fresh check has found out is not forgotten."
 
     async def test_an_outage_is_no_absence(self, case: RegistryCase) -> None:
         if case.down is None:

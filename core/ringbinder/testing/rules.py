@@ -46,14 +46,8 @@ def rules_of(suite: type) -> Iterator[Rule]:
     methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
     for name, method in methods.items():
         if name.startswith("test_"):
-            called = {
-                node.attr for node in ast.walk(method) if isinstance(node, ast.Attribute)
-            } & methods.keys()
-            found = [
-                text
-                for part in (method, *map(methods.__getitem__, sorted(called)))
-                for text in _demands(part)
-            ]
+            called = {node.attr for node in ast.walk(method) if isinstance(node, ast.Attribute)} & methods.keys()
+            found = [text for part in (method, *map(methods.__getitem__, sorted(called))) for text in _demands(part)]
             yield Rule(title_of(name), tuple(dict.fromkeys(found)))
 
 

@@ -20,16 +20,12 @@ async def version(repo2docker: Sequence[str], env: Mapping[str, str]) -> str:
     return await _first_line([*repo2docker, "--version"], env)
 
 
-async def examine(
-    engine: DockerEngine, repo2docker: Sequence[str], env: Mapping[str, str]
-) -> Sequence[Finding]:
+async def examine(engine: DockerEngine, repo2docker: Sequence[str], env: Mapping[str, str]) -> Sequence[Finding]:
     """Does the engine answer, is repo2docker there, and what that needs; `env` is a build's."""
     findings: list[Finding] = []
     try:
         release = (await engine.info()).get("ServerVersion", "")
-        findings.append(
-            Finding("ok", f"the container engine at {engine.address} answers (version {release})")
-        )
+        findings.append(Finding("ok", f"the container engine at {engine.address} answers (version {release})"))
     except (TransientError, PluginError) as error:
         why, _, advice = str(error).partition("): ")
         findings.append(Finding("error", f"{why})" if advice else why, advice))
@@ -41,9 +37,7 @@ async def examine(
         return [*findings, Finding("error", reason, "pip install jupyter-repo2docker")]
     findings.append(Finding("ok", f"repo2docker is version {response}"))
     if not shutil.which("git", path=env.get("PATH")):
-        findings.append(
-            Finding("error", "git is not there, with which repositories are fetched", "install git")
-        )
+        findings.append(Finding("error", "git is not there, with which repositories are fetched", "install git"))
     if int(year) >= _NEEDS_BUILDX:
         findings.append(await _buildx(env))
     return findings

@@ -36,9 +36,7 @@ class ImageCleaner:
             if image.name in built.names:
                 if built.id not in await self.engine.used() and await self.engine.remove(built):
                     return True
-                raise UserError(
-                    "image-in-use", f"A container was made from {image.name}; it cannot be removed."
-                )
+                raise UserError("image-in-use", f"A container was made from {image.name}; it cannot be removed.")
         return False
 
     async def prune_images(self, *, dry_run: bool) -> PruneResult:
@@ -78,9 +76,7 @@ class ImageCleaner:
         try:
             disk = os.statvfs(folder)
         except OSError as error:
-            message = (
-                f"{folder}, where the engine at {self.engine.address} keeps its images, cannot be looked at"
-            )
+            message = f"{folder}, where the engine at {self.engine.address} keeps its images, cannot be looked at"
             raise TransientError(
                 f"{message} ({error.strerror}); from another machine use ImageCleaner.threshold_type: absolute"
             ) from None

@@ -51,9 +51,7 @@ async def _push_secret(cluster: Cluster, namespace: str, name: str) -> Finding:
     except ApiError as error:
         if error.status == 404:
             message = f"{what} is not there: build pods that need it never start"
-            return Finding(
-                "error", message, f"{_LOGIN}, or KubernetesBuildExecutor.push_secret to its name or nothing"
-            )
+            return Finding("error", message, f"{_LOGIN}, or KubernetesBuildExecutor.push_secret to its name or nothing")
         fix = f"allow `get` of this one Secret, or look yourself: kubectl -n {namespace} get secret {name}"
         return Finding("warning", f"{what} cannot be looked at: {error.message}", fix)
     try:
@@ -77,8 +75,4 @@ def _hosts(encoded: str) -> list[str]:
                 raise ValueError(f"`auth` of {host} is not base64 of user:password")
         if auth or entry.get("identitytoken") or entry.get("password"):
             found.append(host)
-    return (
-        found
-        + list(config.get("credHelpers") or ())
-        + ([config["credsStore"]] if "credsStore" in config else [])
-    )
+    return found + list(config.get("credHelpers") or ()) + ([config["credsStore"]] if "credsStore" in config else [])

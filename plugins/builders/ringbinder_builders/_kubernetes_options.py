@@ -72,9 +72,7 @@ class KubernetesBuildOptions(BuildExecutorOptions):
     build_timeout: Duration = option(
         14400.0, help="How long a build pod may live (`activeDeadlineSeconds`); 0: for ever."
     )
-    idle_timeout: Duration = option(
-        3600.0, help="How long a build may run without a line of output; 0: for ever."
-    )
+    idle_timeout: Duration = option(3600.0, help="How long a build may run without a line of output; 0: for ever.")
     pending_timeout: Duration = option(
         600.0, help="How long a build pod may take to start before the build has failed; 0: for ever."
     )

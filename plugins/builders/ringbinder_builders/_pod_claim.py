@@ -86,9 +86,7 @@ class Claim:
         cluster, plan, options = self.cluster, self.plan, self.cluster.options
         content = manifest.credentials(plan, self.target.credentials, options)
         words = command(plan, options, push=options.use_registry)
-        body = manifest.pod(
-            plan, options, words, self._attempt, self._private, keys=content, nodes=cluster.nodes
-        )
+        body = manifest.pod(plan, options, words, self._attempt, self._private, keys=content, nodes=cluster.nodes)
         try:
             pod = await cluster.cluster.ask("POST", cluster.watch.path, body=body, shape=POD)
         except ApiError as error:
@@ -112,9 +110,7 @@ class Claim:
 
     async def _existing(self) -> Json | None:
         try:
-            return await self.cluster.cluster.ask(
-                "GET", f"{self.cluster.watch.path}/{self.plan.build}", shape=POD
-            )
+            return await self.cluster.cluster.ask("GET", f"{self.cluster.watch.path}/{self.plan.build}", shape=POD)
         except ApiError as error:
             if error.status == 404:
                 return None

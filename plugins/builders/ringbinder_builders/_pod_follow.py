@@ -145,15 +145,11 @@ class Following:
             self._silence.received()
             self.log.line(f"The build has not started yet: {why}\n", "waiting")
         limit = self.cluster.options.pending_timeout
-        if state.never_starts(self.pod) or (
-            limit and now - self._begun >= limit and self.cluster.watch.healthy
-        ):
+        if state.never_starts(self.pod) or (limit and now - self._begun >= limit and self.cluster.watch.healthy):
             await self.cluster.remove(self.pod)
             long = f" within {state.duration(limit)}" if limit else ""
             message = f"The build could not start{long}: {why or 'its pod is still waiting, and nothing says for what'}"
-            raise UserError(
-                "build-not-started", f"{message.rstrip('.')}. The operator of this service must fix that."
-            )
+            raise UserError("build-not-started", f"{message.rstrip('.')}. The operator of this service must fix that.")
 
     async def _check_output(self) -> None:
         """Ends a build that says nothing for too long."""

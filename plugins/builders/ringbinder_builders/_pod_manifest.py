@@ -130,9 +130,7 @@ def credentials(plan: Plan, login: Secret | None, options: KubernetesBuildOption
         given[_GIT_CREDENTIALS] = git.reveal().replace("\\n", "\n")
         # A variable and not the path: another replica may make this Secret, which does not know the path.
         beside = f'"${{GIT_CONFIG_GLOBAL%/*}}/{_GIT_CREDENTIALS}"'
-        given[_GIT_CONFIG] = "[include]\n\tpath = ~/.gitconfig\n" + git_configuration(
-            plan.repo.source.url, beside
-        )
+        given[_GIT_CONFIG] = "[include]\n\tpath = ~/.gitconfig\n" + git_configuration(plan.repo.source.url, beside)
     if login is None and options.registry_credentials is not None:
         login = options.registry_credentials.as_secret()
     if login is not None and options.use_registry:
@@ -150,9 +148,7 @@ def secret(content: Mapping[str, str], owner: Mapping[str, Any], attempt: str) -
         "metadata": {
             "name": secret_name(attempt, name),
             "labels": {"name": name, "component": COMPONENT},
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": owner["metadata"]["uid"]}
-            ],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": owner["metadata"]["uid"]}],
         },
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
     }

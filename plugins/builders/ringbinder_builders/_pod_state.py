@@ -83,9 +83,7 @@ def waits_for(pod: Pod) -> str:
     """Why it has not started, in words; empty if there is nothing to say."""
     for condition in _status(pod).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"{condition.get('reason') or 'Unschedulable'}: {condition.get('message') or ''}".rstrip(
-                ": "
-            )
+            return f"{condition.get('reason') or 'Unschedulable'}: {condition.get('message') or ''}".rstrip(": ")
     waiting = _state(pod).get("waiting", {})
     reason = str(waiting.get("reason") or "")
     if not reason or reason in _STARTING:
@@ -171,9 +169,7 @@ def _disruption(pod: Pod) -> str:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
             why = why or str(condition.get("reason") or "")
             message = message or str(condition.get("message") or "").strip()
-            problem = (
-                _DISRUPTIONS.get(why) or _DISRUPTIONS.get(str(condition.get("reason"))) or _ANY_DISRUPTION
-            )
+            problem = _DISRUPTIONS.get(why) or _DISRUPTIONS.get(str(condition.get("reason"))) or _ANY_DISRUPTION
             return f"{problem} ({message or why})"
     return f"{_DISRUPTIONS[why]} ({message or why})" if why in _DISRUPTIONS else ""
 
@@ -190,9 +186,7 @@ def _state(pod: Pod) -> Mapping[str, Any]:
     """The state of the container that builds: `waiting`, `running` or `terminated`."""
     for container in _status(pod).get("containerStatuses") or ():
         if container.get("name") == BUILDER:
-            return {
-                kind: state for kind, state in (container.get("state") or {}).items() if state is not None
-            }
+            return {kind: state for kind, state in (container.get("state") or {}).items() if state is not None}
     return {}
 
 

@@ -76,9 +76,7 @@ class BuildExecutorOptions:
     builder_info: dict[str, Any] = option(factory=dict, help="More keys for `builder_info` in `/versions`.")
 
 
-def command(
-    plan: Plan, options: BuildExecutorOptions, *, push: bool, content: Path | None = None
-) -> list[str]:
+def command(plan: Plan, options: BuildExecutorOptions, *, push: bool, content: Path | None = None) -> list[str]:
     """The command line that builds `plan`, from the folder `content` if the content is there already.
 
     Raises UserError for content that repo2docker cannot get.

@@ -34,9 +34,7 @@ async def findings(cluster: Cluster, namespace: str, rights: Sequence[Right]) ->
         missing = [right for right in rights if not await _may(cluster, namespace, right)]
     except ApiError as error:
         message = f"the Kubernetes API server does not let us ask what we may do: {error.message}"
-        return [
-            Finding("error", message, "the token of our service account may have expired; restart the pod")
-        ]
+        return [Finding("error", message, "the token of our service account may have expired; restart the pod")]
     if not missing:
         message = f"the Kubernetes API server lets us do what is needed in namespace {namespace}"
         return [Finding("ok", f"{message} ({', '.join(map(str, rights))})")]

@@ -137,9 +137,7 @@ class Cluster:
             asked: float | None = getattr(error, "retry_after", None)
             raise TransientError(f"The Kubernetes API server does not answer: {error}", asked) from None
 
-    async def _once(
-        self, method: str, path: str, query: Query | None, body: Json | None, shape: Json
-    ) -> Json:
+    async def _once(self, method: str, path: str, query: Query | None, body: Json | None, shape: Json) -> Json:
         async with self.open(method, path, query, body=body, seconds=self.patience.request) as response:
             return await shaped_json(response, shape)
 

@@ -166,9 +166,7 @@ class PodWatch:
 
     async def _list(self) -> str:
         times = self.cluster.patience.request
-        async with self.cluster.open(
-            "GET", self.path, {"labelSelector": self.selector}, seconds=times
-        ) as response:
+        async with self.cluster.open("GET", self.path, {"labelSelector": self.selector}, seconds=times) as response:
             answer = await shaped_json(response, _LIST)
         version = str(answer["metadata"]["resourceVersion"])
         listed = {pod["metadata"]["name"]: self.keep(pod) for pod in answer.get("items") or ()}
@@ -231,9 +229,7 @@ class PodWatch:
         except MalformedError as error:
             raise Unreachable(f"an event of the watch {error}") from None
         if kind == "ERROR":
-            raise ApiError(
-                thing.get("code") or 500, thing.get("reason") or "", str(thing.get("message") or "")
-            )
+            raise ApiError(thing.get("code") or 500, thing.get("reason") or "", str(thing.get("message") or ""))
         self._loop.well()
         if kind == "DELETED":
             self._lose(self.keep(thing))

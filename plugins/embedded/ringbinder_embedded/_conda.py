@@ -72,9 +72,7 @@ def _folder(address: str) -> Path | None:
 
 
 def _require_readable(job: dict[str, Any], path: Path, what: str) -> None:
-    if not any(
-        Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)) for folder in job["folders"]
-    ):
+    if not any(Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)) for folder in job["folders"]):
         raise ValueError(f"{what} is in a folder of this machine outside of the repository, {_ADVICE}")
 
 

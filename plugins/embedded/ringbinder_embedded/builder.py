@@ -47,8 +47,7 @@ _INSTEAD: Final = (
     "folder takes the place of the root. The 'docker' builder (repo2docker) builds it as is."
 )
 _R_ADVICE: Final = (
-    "conda-forge has it too: name the packages that you need (r-base, r-irkernel, ...) in environment.yml. "
-    f"{_INSTEAD}"
+    f"conda-forge has it too: name the packages that you need (r-base, r-irkernel, ...) in environment.yml. {_INSTEAD}"
 )
 _APT_ADVICE: Final = (
     "Nothing is installed into the machine itself. Many of these packages are on conda-forge: name them in "
@@ -205,9 +204,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
     ) -> Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]] | None:
         """How commands of this build are put into the sandbox; None: not at all. `log` gets a line."""
         if lack := await self._sandbox.lack():
-            log.line(
-                f"The build runs without a sandbox, with the rights of Ringbinder: {lack}.\n", "building"
-            )
+            log.line(f"The build runs without a sandbox, with the rights of Ringbinder: {lack}.\n", "building")
             return None
         log.line(
             "What runs code of the repository runs in a sandbox (bubblewrap): no home folder, only its own files to "

@@ -131,9 +131,7 @@ class Environment:
         left = set(wanted)
         # What an earlier build has fetched is taken as is, which is ten times as fast.
         attempts = [
-            (specs, sources)
-            for specs in (wanted, *([spec] for spec in wanted))
-            for sources in (["--offline"], [])
+            (specs, sources) for specs in (wanted, *([spec] for spec in wanted)) for sources in (["--offline"], [])
         ]
         constraints = "".join(f"{name}=={version}\n" for name, version in versions.items())
         with self._own_file(_CONSTRAINTS, constraints) as path, contextlib.suppress(TimeoutError):
@@ -264,9 +262,7 @@ class Environment:
         if not there:
             raise UserError("bad-file", f"{file} has no Python in its environment.")
 
-    async def _install_lines(
-        self, what: str, file: str, lines: Sequence[str], *, complete: bool = False
-    ) -> None:
+    async def _install_lines(self, what: str, file: str, lines: Sequence[str], *, complete: bool = False) -> None:
         """Installs the lines of a requirements file that stands, as it were, beside the `file` of the recipe."""
         if not lines:
             return
@@ -282,9 +278,7 @@ class Environment:
             self.build.log.line(f"{note}\n", "building")
         with (
             self._own_file(_LINES, "".join(f"{line}\n" for line in requirements.content)) as lines,
-            self._own_file(
-                _CONSTRAINTS, "".join(f"{line}\n" for line in requirements.constraints)
-            ) as constraints,
+            self._own_file(_CONSTRAINTS, "".join(f"{line}\n" for line in requirements.constraints)) as constraints,
         ):
             named: list[str | Path] = ["--requirements", lines] if requirements.content else []
             named += ["--constraints", constraints] if requirements.constraints else []

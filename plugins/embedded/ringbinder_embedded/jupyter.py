@@ -124,9 +124,7 @@ class SharedServer:
             await entry.start_over()
             home = entry.home.place
             home.mkdir(parents=True)
-            await self._run(
-                home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env.place
-            )
+            await self._run(home, "venv", "--no-project", "--python", self.uv.python_for("", ""), entry.env.place)
             entry.note_interpreter()
             # Files of the cache can be the very ones that were damaged: uv links them.
             cache, self._damaged = ["--no-cache"] if self._damaged else [], False
@@ -302,10 +300,7 @@ class Start:
         try:
             while command.running:
                 # Jupyter writes this file when it has bound its port: before, the port could be somebody else's.
-                if (
-                    await asyncio.to_thread(_is_bound, self.runtime)
-                    and await jupyter.ask("api/status") is not None
-                ):
+                if await asyncio.to_thread(_is_bound, self.runtime) and await jupyter.ask("api/status") is not None:
                     return jupyter
                 await asyncio.sleep(_POLL_SECONDS)
         except BaseException:
@@ -382,9 +377,7 @@ class _Port:
                         return cls(host, number, _bound(other, number))
                     except OSError as error:
                         if error.errno != errno.EADDRINUSE:
-                            return cls(
-                                host, number, None
-                            )  # no one else can be at an address that is not there
+                            return cls(host, number, None)  # no one else can be at an address that is not there
             else:
                 raise TransientError("No free port was found on localhost; try again")
         raise UserError(
@@ -396,11 +389,7 @@ class _Port:
     @property
     def address(self) -> str:
         """The server's own, by number."""
-        return (
-            f"http://[{self.host}]:{self.number}/"
-            if ":" in self.host
-            else f"http://{self.host}:{self.number}/"
-        )
+        return f"http://[{self.host}]:{self.number}/" if ":" in self.host else f"http://{self.host}:{self.number}/"
 
     def free(self) -> None:
         if self._guard is not None:

@@ -50,9 +50,7 @@ class LocalLauncherOptions:
         3600.0,
         help="A notebook without activity, open pages and busy kernels for so long is stopped; 0: never.",
     )
-    max_age: Duration = option(
-        86400.0, help="A notebook is stopped after so long, no matter what it does; 0: never."
-    )
+    max_age: Duration = option(86400.0, help="A notebook is stopped after so long, no matter what it does; 0: never.")
     max_servers: int = option(32, help="How many notebooks may run at once; more wait in line. 0: no limit.")
     memory_limit: ByteSize = option(
         0,
@@ -81,9 +79,7 @@ class LocalLauncherOptions:
         "comes with Ringbinder, where each package has its version and its hashes. Yours is not locked.",
     )
     uv_cache: str = option("", help="Folder of uv's cache; empty: in Ringbinder's cache folder.")
-    pass_environment: tuple[str, ...] = option(
-        (), help="Names of environment variables that notebooks may see."
-    )
+    pass_environment: tuple[str, ...] = option((), help="Names of environment variables that notebooks may see.")
 
 
 @define(eq=False)
@@ -111,9 +107,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         uv = Uv.of(context.paths, config.uv_cache, config.pass_environment, apart=apart)
         self._shared = SharedServer(config.server_requirements, uv, context, apart)
         self._running: dict[str, _Running] = {}
-        self._sandbox = Sandbox(
-            config.sandbox, context.paths, "LocalLauncher.sandbox", config.sandbox_network
-        )
+        self._sandbox = Sandbox(config.sandbox, context.paths, "LocalLauncher.sandbox", config.sandbox_network)
         self._places = WaitingLine(config.max_servers)
         self._orphans: asyncio.Task[None] | None = None
 
@@ -274,9 +268,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             group, holds.pop_all(),
         )  # fmt: skip
         self._running[session_id] = running
-        self.context.tasks.start(
-            asyncio.to_thread(session.sync), f"bring the record of {session_id} to the disk"
-        )
+        self.context.tasks.start(asyncio.to_thread(session.sync), f"bring the record of {session_id} to the disk")
         running.ended = self.context.tasks.start(self._tend(running), f"notebook {session_id}")
         return running
 
@@ -287,9 +279,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         """`command` behind what keeps it within its limits and its sandbox; `log` gets a line about it."""
         limit = self.config.memory_limit
         if group:
-            log.line(
-                f"All processes of the notebook together may take {limit} bytes of memory (control group).\n"
-            )
+            log.line(f"All processes of the notebook together may take {limit} bytes of memory (control group).\n")
         elif limit:
             log.line(
                 f"Each process of the notebook may take {limit} bytes of address space; a limit for all together "
@@ -343,9 +333,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 watch.jupyter.free_port()
                 if running.group:
                     if ending.reason == "exited" and running.group.kills():
-                        ending = evolve(
-                            ending, why="it took more memory than LocalLauncher.memory_limit allows"
-                        )
+                        ending = evolve(ending, why="it took more memory than LocalLauncher.memory_limit allows")
                     running.group.remove()
                 changed = await asyncio.to_thread(running.session.end, running.image, ending.reason)
             finally:
@@ -366,9 +354,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             except BlockingIOError:
                 continue  # another process runs it
             except Exception as error:  # one session's trouble is not the others'
-                self.context.log.warning(
-                    "session not ended, its files are kept", id=session.id, error=str(error)
-                )
+                self.context.log.warning("session not ended, its files are kept", id=session.id, error=str(error))
 
     async def _end_orphan(self, session: Session, facts: dict[str, Any]) -> None:
         if facts.get("ended") and not facts.get("damaged"):

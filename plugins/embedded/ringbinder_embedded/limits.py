@@ -37,9 +37,7 @@ class LimitedBuild:
     the repository's code."""
     _step: str = field(default="it began", init=False)
     _output: int = field(default=0, init=False)
-    _passed: asyncio.Future[str] = field(
-        factory=lambda: asyncio.get_running_loop().create_future(), init=False
-    )
+    _passed: asyncio.Future[str] = field(factory=lambda: asyncio.get_running_loop().create_future(), init=False)
 
     async def within(self, work: Coroutine[Any, Any, None]) -> None:
         """Does `work`; raises `BuildError` (``build-limit``) once a limit is passed, when all has ended."""
@@ -87,9 +85,7 @@ class LimitedBuild:
             for place in places:  # its author knows the files by their place in the repository
                 line = line.replace(place, "")
             if self.output_limit and self._output > self.output_limit:
-                self._pass(
-                    f"The build wrote more than {self.output_limit} bytes (LocalBuilder.build_output_limit)"
-                )
+                self._pass(f"The build wrote more than {self.output_limit} bytes (LocalBuilder.build_output_limit)")
                 return
             tail.append(line)
             self.log.line(f"{line}\n", "building")

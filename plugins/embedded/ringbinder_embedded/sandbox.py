@@ -63,14 +63,10 @@ class Sandbox:
     def _base(self) -> list[str]:
         return ["bwrap", *_BASE, *([] if self.network else ["--unshare-net"])]
 
-    def wrapper(
-        self, writable: Path, readable: Iterable[Path], cwd: Path, env: Mapping[str, str]
-    ) -> list[str]:
+    def wrapper(self, writable: Path, readable: Iterable[Path], cwd: Path, env: Mapping[str, str]) -> list[str]:
         """What comes before a command, once `lack` is empty. `env` is the command's."""
         argv = self._base
-        hidden = {
-            os.path.realpath(path) for path in (*_HIDDEN, Path.home(), self.paths.state, self.paths.cache)
-        }
+        hidden = {os.path.realpath(path) for path in (*_HIDDEN, Path.home(), self.paths.state, self.paths.cache)}
         for folder in sorted(filter(os.path.isdir, hidden)):
             argv += ["--tmpfs", folder]
         seen = [*readable]

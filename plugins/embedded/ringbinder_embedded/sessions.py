@@ -281,11 +281,7 @@ def _changes(
             yield name
         elif old[name] != new[name]:
             compared += new[name].size
-            if (
-                old[name].size != new[name].size
-                or compared > _COMPARED_BYTES
-                or not _same(before, after, name)
-            ):
+            if old[name].size != new[name].size or compared > _COMPARED_BYTES or not _same(before, after, name):
                 yield name
 
 

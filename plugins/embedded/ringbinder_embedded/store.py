@@ -254,9 +254,7 @@ class Entry:
             await asyncio.to_thread(self.clear)
 
     @contextlib.asynccontextmanager
-    async def locked(
-        self, *, shared: bool = False, on_wait: Callable[[], None] | None = None
-    ) -> AsyncIterator[None]:
+    async def locked(self, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> AsyncIterator[None]:
         """Holds the lock, which dies with its holder: exclusive to make or remove the entry, shared to use it.
 
         `on_wait` is called at every attempt that fails, and may raise; None: raises BlockingIOError then.

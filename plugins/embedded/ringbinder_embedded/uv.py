@@ -86,8 +86,7 @@ class Uv:
         if len(Version(version).release) == 3 and version not in allowed:
             raise UserError(
                 "bad-file",
-                f"runtime.txt asks for Python {version}, pyproject.toml for {specifier}: "
-                "they exclude each other.",
+                f"runtime.txt asks for Python {version}, pyproject.toml for {specifier}: they exclude each other.",
             )
         return self._our_interpreter() if f"{ours}.".startswith(f"{version}.") else version
 

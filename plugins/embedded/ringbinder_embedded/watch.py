@@ -65,9 +65,7 @@ class Watch:
                 if full.done():
                     return Ending("full", full.result())
                 if self.max_age and self.clock.time() - self.started > self.max_age:
-                    message = (
-                        f"it ran for {_span(self.max_age)}, the longest that it may (LocalLauncher.max_age)"
-                    )
+                    message = f"it ran for {_span(self.max_age)}, the longest that it may (LocalLauncher.max_age)"
                     return Ending("too old", message)
                 self._last_active = await self._activity()
                 if self.idle_timeout and self.clock.time() - self._last_active > self.idle_timeout:

@@ -57,9 +57,7 @@ class FakeRegistry(Registry[FakeRegistryOptions]):
             state: dict[str, Any] = {"current": size * step // _PUSH_STEPS, "total": size}
             log.progress(dict.fromkeys(layers, state), "Pushing fake image\n")
         await self._faults.at("push")
-        pushed = attrs.evolve(
-            image, digest=_digest(image.name), pushed=True, built_at=self.context.clock.time()
-        )
+        pushed = attrs.evolve(image, digest=_digest(image.name), pushed=True, built_at=self.context.clock.time())
         self._images[image.name] = pushed
         log.progress(dict.fromkeys(layers, "Pushed"), "Pushing fake image\n")
         log.line(f"Successfully pushed {image.name}: a fake, only its name is kept\n")

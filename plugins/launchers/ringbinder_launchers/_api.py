@@ -205,9 +205,7 @@ class HubApi:
             # Some hubs have smaller pages.
             after = following["offset"] - min(_OVERLAP, following["limit"] // 2)
             if after <= offset:
-                raise TransientError(
-                    f"JupyterHub could not list its users: after page {offset} comes {after}"
-                )
+                raise TransientError(f"JupyterHub could not list its users: after page {offset} comes {after}")
             offset = after
 
 

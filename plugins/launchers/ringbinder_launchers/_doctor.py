@@ -74,19 +74,13 @@ async def _login(config: HubOptions, api: HubApi) -> Sequence[Finding]:
                     "oauth_callback")
         )  # fmt: skip
     reply = await api.form("oauth2/token", exchange(config, "no-code-of-anybody"))
-    known = (
-        reply.status == 400 and isinstance(reply.body, dict) and reply.body.get("error") == "invalid_grant"
-    )
+    known = reply.status == 400 and isinstance(reply.body, dict) and reply.body.get("error") == "invalid_grant"
     if not known:
-        message = (
-            f"JupyterHub does not take us for its OAuth client {config.oauth_client_id!r}: {reply.message}"
-        )
+        message = f"JupyterHub does not take us for its OAuth client {config.oauth_client_id!r}: {reply.message}"
         found.append(Finding("error", message, _SERVICE))
     if not found:
         scopes = ", ".join(sorted(config.needed_scopes))
-        message = (
-            f"people log in at JupyterHub (client {config.oauth_client_id}); a role must give them {scopes}"
-        )
+        message = f"people log in at JupyterHub (client {config.oauth_client_id}); a role must give them {scopes}"
         found.append(Finding("ok", message))
     return found
 

@@ -83,9 +83,7 @@ class HubLogin:
             )
         if not (code := query.get("code")):
             reason = query.get("error_description") or query.get("error") or "it gives no reason"
-            raise Refused(
-                f"JupyterHub did not log you in: {redact(' '.join(reason[:200].split()))}", status=403
-            )
+            raise Refused(f"JupyterHub did not log you in: {redact(' '.join(reason[:200].split()))}", status=403)
         token = await self._token(code)
         if await self._user(token) is None:
             raise Refused("JupyterHub does not know the login that it has just given. Try again.", status=403)
@@ -109,9 +107,7 @@ class HubLogin:
             "response_type": "code",
             "state": self._signed(_BROWSER, browser=_digest(browser), target=target, until=until),
         }
-        return Redirect(
-            f"{self.config.hub_url}hub/api/oauth2/authorize?{urlencode(query)}", {_BROWSER: browser}
-        )
+        return Redirect(f"{self.config.hub_url}hub/api/oauth2/authorize?{urlencode(query)}", {_BROWSER: browser})
 
     async def _token(self, code: str) -> str:
         """What the hub gives for the code that a browser has brought."""
@@ -124,9 +120,7 @@ class HubLogin:
     async def _user(self, token: str) -> User | None:
         """Whose token it is; None if it is no one's. Raises Refused if they may not use this service."""
         key = _key_of(token)
-        known = self._seen.get(key) or await self._asking(
-            key, lambda: self._ask(key, Secret(token, of_client=True))
-        )
+        known = self._seen.get(key) or await self._asking(key, lambda: self._ask(key, Secret(token, of_client=True)))
         if known.lacking:
             raise Refused(known.lacking, status=403)
         return known.user

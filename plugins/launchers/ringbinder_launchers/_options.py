@@ -148,9 +148,7 @@ class LauncherOptions(HubOptions):
         help="How often a server is started in all that the hub could not start or has lost in a restart. A "
         "broken image fails each time, and some hubs end themselves after a few failures.",
     )  # fmt: skip
-    launch_timeout: Duration = option(
-        600.0, help="How long a launch may take, with all repetitions; 0: for ever."
-    )
+    launch_timeout: Duration = option(600.0, help="How long a launch may take, with all repetitions; 0: for ever.")
     resume_time: Duration = option(
         60.0,
         validator=validators.gt(0),

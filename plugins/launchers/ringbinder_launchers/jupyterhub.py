@@ -141,9 +141,7 @@ class JupyterHubLauncher(Launcher[LauncherOptions]):
                 return await self._attempt(place, image, request, plan, token, log)
             except NotStarted as error:
                 if attempt == attempts:
-                    raise UserError(
-                        "launch-failed", f"JupyterHub could not start the server: {error}"
-                    ) from None
+                    raise UserError("launch-failed", f"JupyterHub could not start the server: {error}") from None
                 log.line(f"Launch attempt {attempt} failed ({error}), retrying...\n")
                 await self.context.clock.sleep(self.api.retry.pause(attempt - 1))
         raise AssertionError("there is at least one attempt")

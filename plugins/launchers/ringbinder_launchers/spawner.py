@@ -67,9 +67,7 @@ _RUNS = 1.0
 """Seconds from one look at whether it runs to the next."""
 _LAST_LINES = 20
 _LAST_CHARACTERS = 2000
-_UNREACHABLE = (
-    "The container engine, or the cluster, that starts servers does not answer the hub; try again later"
-)
+_UNREACHABLE = "The container engine, or the cluster, that starts servers does not answer the hub; try again later"
 _BROKEN = 422
 """The image is at fault, not the hub: of 4xx no hub ends itself after a few (`consecutive_failure_limit`)."""
 _EXIT_CODE = re.compile(r"ExitCode=(-?\d+)|\Z")
@@ -356,9 +354,7 @@ class _NoNotebook(BaseHandler):
             self.set_status(424)
             self.finish({"message": "This notebook has ended. Its link can be opened again."})
         else:
-            link = _ENDED_LINKS.get(user_name) or (
-                _launch_link(user.spawners[""].user_options) if user else ""
-            )
+            link = _ENDED_LINKS.get(user_name) or (_launch_link(user.spawners[""].user_options) if user else "")
             if link and path and path != "/":
                 link += f"?urlpath={quote(path[1:], safe='')}"
             again = f'<a href="{xhtml_escape(link)}">Launch it again</a>' if link else "Open its link again"
@@ -367,9 +363,7 @@ class _NoNotebook(BaseHandler):
     async def _show(self, status, title, html):
         self.set_status(status)
         self.finish(
-            await self.render_template(
-                "error.html", status_code=status, status_message=title, message_html=html
-            )
+            await self.render_template("error.html", status_code=status, status_message=title, message_html=html)
         )
 
 

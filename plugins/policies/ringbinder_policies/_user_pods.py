@@ -47,9 +47,7 @@ class UserPods:
         """`changed` is called whenever there is a pod more or less. Raises PluginError as `Cluster.connected` does."""
         selector = f"component in ({_USERS['component']},{_BUILDS['component']})"
         async with Cluster.connected(context.name, patience) as cluster:
-            watch = PodWatch(
-                cluster, namespace, selector, context.clock, context.log, times or WatchTimes(), _counted
-            )
+            watch = PodWatch(cluster, namespace, selector, context.clock, context.log, times or WatchTimes(), _counted)
             pods = cls(watch)
             tasks = (
                 context.tasks.start(watch.run(), "watch user pods"),

@@ -56,9 +56,7 @@ class QuotaOptions:
         "queue",
         help="What happens to a launch for which there is no place: `queue` or, as in BinderHub, `refuse`.",
     )
-    max_waiting: int = option(
-        200, validator=validators.ge(0), help="How many launches may wait; more are refused."
-    )
+    max_waiting: int = option(200, validator=validators.ge(0), help="How many launches may wait; more are refused.")
     max_wait: Duration = option(600.0, help="How long a launch may wait until it is refused.")
     namespace: str = option(
         "", env="BUILD_NAMESPACE", also="BinderHub.build_namespace",
@@ -275,9 +273,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
             self._launching.discard(self._over.popleft()[1])
         wanted = {wish.image for wish in (*self._waiting, *self._launching)}
         self._repositories = {
-            image: repository
-            for image, repository in self._repositories.items()
-            if image in wanted or images[image]
+            image: repository for image, repository in self._repositories.items() if image in wanted or images[image]
         }
 
     def _grant_again(self) -> None:

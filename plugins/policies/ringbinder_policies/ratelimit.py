@@ -24,9 +24,7 @@ class RateLimitOptions:
         validator=validators.ge(0),
         help="How many builds a client may start in the period; 0: any number.",
     )
-    period_seconds: Duration = option(
-        3600.0, validator=validators.gt(0), help="The period: so long a build counts."
-    )
+    period_seconds: Duration = option(3600.0, validator=validators.gt(0), help="The period: so long a build counts.")
 
 
 class RateLimit(Plugin[RateLimitOptions]):

@@ -102,13 +102,9 @@ def _remote(text: str, parts: SplitResult) -> Address:
         return Address(text)
     user, _, password = userinfo.partition(":")
     if parts.scheme in {"http", "https"}:
-        return Address(
-            text.replace(f"//{userinfo}@", "//", 1), _credentials(unquote(user), unquote(password))
-        )
+        return Address(text.replace(f"//{userinfo}@", "//", 1), _credentials(unquote(user), unquote(password)))
     if password or parts.scheme != "ssh" or not _USER.fullmatch(user):
-        raise invalid(
-            f'"{shown(text)}": a {parts.scheme} address takes no password, and a user name only with ssh.'
-        )
+        raise invalid(f'"{shown(text)}": a {parts.scheme} address takes no password, and a user name only with ssh.')
     return Address(text)
 
 

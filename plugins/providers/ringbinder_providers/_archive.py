@@ -65,9 +65,7 @@ async def unpack(archive: Path, folder: Path, limit: int) -> None:
     try:
         await in_thread(lambda stop: _unpack(archive, folder, limit, stop))
     except (*_BROKEN, UntrustedError) as error:
-        raise UserError(
-            _UNUSABLE, f"{shown(archive.name)} cannot be unpacked: {shown(str(error))}."
-        ) from None
+        raise UserError(_UNUSABLE, f"{shown(archive.name)} cannot be unpacked: {shown(str(error))}.") from None
 
 
 def _unpack(archive: Path, folder: Path, limit: int, stop: Stop) -> None:

@@ -73,9 +73,7 @@ async def inspect(folder: Path, git: Git) -> WorkTree:
             )
         paths = await _read(lambda stop: sorted({_unquoted(line) for line in listed.splitlines()}))
         top = folder == found.top
-        return WorkTree(
-            top=top, commit=await _whole_commit(folder, ask) if top else None, paths=paths or None
-        )
+        return WorkTree(top=top, commit=await _whole_commit(folder, ask) if top else None, paths=paths or None)
 
 
 async def _whole_commit(folder: Path, ask: Ask) -> str | None:
@@ -122,9 +120,7 @@ async def _opened(git: Git, top: Path, folder: Path) -> AsyncIterator[Ask]:
                     "folder-too-large", f"git needs too long to look through {shown(str(folder))}."
                 ) from None
             if done.truncated:
-                raise UserError(
-                    "folder-too-large", f"{shown(str(folder))} holds more files than can be listed."
-                )
+                raise UserError("folder-too-large", f"{shown(str(folder))} holds more files than can be listed.")
             return done.output if done.returncode == 0 else None
 
         own = {name: os.environ[name] for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ}
@@ -165,9 +161,7 @@ async def copy(source: FolderSource, tree: WorkTree, into: Path, limit: int) -> 
         return _digest(UntrustedTree(into), entries, limit, stop)
 
     if await _read(work) != source.digest:
-        raise UserError(
-            "folder-changed", f"{shown(str(source.path))} has changed meanwhile. Launch it again."
-        )
+        raise UserError("folder-changed", f"{shown(str(source.path))} has changed meanwhile. Launch it again.")
 
 
 async def _read(work: Callable[[Stop], T]) -> T:

@@ -27,9 +27,7 @@ _USED: Final = "credentials-used"
 _HELPER: Final = f'!f() {{ test "$1" = get && : >"$HOME/{_USED}" && printf "%s\\\\n" "${_CREDENTIAL}"; }}; f'
 _SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=15"
 # A stranger's link must not borrow the keys of the account that Ringbinder runs under.
-_SSH_WITHOUT_KEYS: Final = (
-    f"{_SSH} -F none -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=/dev/null"
-)
+_SSH_WITHOUT_KEYS: Final = f"{_SSH} -F none -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=/dev/null"
 
 _OUTPUT: Final = 100_000_000
 _ERRORS: Final = 65_536
@@ -143,9 +141,7 @@ class Git:
 
         return await self.retry(once)
 
-    async def run(
-        self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str
-    ) -> process.Completed:
+    async def run(self, home: Home, cwd: Path | None, deadline: float, url: str, *arguments: str) -> process.Completed:
         """Runs git once. Raises TooLate at the `deadline` (of `time.monotonic`).
 
         Without `cwd` in a folder of our own: git would use the configuration of a repository around it.
@@ -155,9 +151,7 @@ class Git:
         left = max(deadline - time.monotonic(), 0.0)
         argv = ["sh", "-c", _LIMITED, _MEMORY_KIB, *arguments]
         try:
-            done = await process.run(
-                argv, cwd=cwd or home.folder, env=home.env, timeout=left, output_limit=_OUTPUT
-            )
+            done = await process.run(argv, cwd=cwd or home.folder, env=home.env, timeout=left, output_limit=_OUTPUT)
         except TimeoutError:
             limit = "resolve_timeout" if arguments[0] == "ls-remote" else "fetch_timeout"
             raise TooLate(f"{shown(url)} did not answer in time (RepoProvider.{limit}).") from None

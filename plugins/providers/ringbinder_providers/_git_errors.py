@@ -235,9 +235,7 @@ def no_such_ref(url: str, ref: str, found: Iterable[str]) -> UserError:
     """The repository has no `ref`; `found` are the refs that it has."""
     names = [name.removeprefix("refs/heads/").removeprefix("refs/tags/") for name in found if "^" not in name]
     if not names:
-        return UserError(
-            "ref-not-found", f"The repository {shown(url)} is empty: it has no branch and no tag yet."
-        )
+        return UserError("ref-not-found", f"The repository {shown(url)} is empty: it has no branch and no tag yet.")
     message = f'There is no branch, tag or commit "{shown(ref)}" in {shown(url)}.'
     if SHORT_SHA.fullmatch(ref):
         message += " If it is a shortened commit id, give all 40 characters of it."

@@ -28,9 +28,7 @@ def _gauge(registry: CollectorRegistry) -> Gauge:
     """One for all the plugins of an application: `gh` and `gist` spend the same quota."""
     known = _gauges.get(registry)
     if known is None or (gauge := known()) is None:
-        gauge = Gauge(
-            "binderhub_github_rate_limit_remaining", "GitHub rate limit remaining", registry=registry
-        )
+        gauge = Gauge("binderhub_github_rate_limit_remaining", "GitHub rate limit remaining", registry=registry)
         _gauges[registry] = ref(gauge)
     return gauge
 
@@ -71,9 +69,7 @@ class GitHubApi:
         block = answer.content.get("block") if isinstance(answer.content, dict) else None
         if isinstance(block, dict):
             why = shown(f"{block.get('reason')}, {block.get('html_url')}")
-            raise UserError(
-                "repo-not-found", f"{self.api.title} has blocked access to this repository ({why})."
-            )
+            raise UserError("repo-not-found", f"{self.api.title} has blocked access to this repository ({why}).")
         if answer.status in _REFUSALS:
             raise self._refusal(answer)
         return answer
@@ -98,9 +94,7 @@ class GitHubApi:
             reset = number(answer.headers.get("x-ratelimit-reset"))
             wait = max(wait or 0.0, min((reset or now) - now, _LONGEST_WAIT))
         if wait is None:
-            return TransientError(
-                f"{self.api.title} refuses: {answer.text('message')[:200] or answer.status}"
-            )
+            return TransientError(f"{self.api.title} refuses: {answer.text('message')[:200] or answer.status}")
         self._spent_until = now + wait
         return _spent(wait)
 

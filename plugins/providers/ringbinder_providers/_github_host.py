@@ -28,9 +28,7 @@ class GitHubHostOptions(HostOptions):
         inherited=False,
         help="Access token for the API and for private repositories.",
     )
-    client_id: str = option(
-        default="", env="GITHUB_CLIENT_ID", inherited=False, help="Client id of an OAuth app."
-    )
+    client_id: str = option(default="", env="GITHUB_CLIENT_ID", inherited=False, help="Client id of an OAuth app.")
     client_secret: Secret = option(
         factory=lambda: Secret(""),
         env="GITHUB_CLIENT_SECRET",

@@ -112,9 +112,7 @@ class Guard:
                 raise TransientError(f"The host {shown(host)} could not be looked up.") from None
             raise UserError("repo-not-found", f"There is no host {shown(host)}: check the address.") from None
         if not (good := [address for address in found if self.allows(address)]):
-            raise _refusal(
-                f"{shown(host)} is at a private address, and repositories there may not be launched here."
-            )
+            raise _refusal(f"{shown(host)} is at a private address, and repositories there may not be launched here.")
         return good
 
     @asynccontextmanager

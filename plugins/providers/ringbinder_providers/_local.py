@@ -61,9 +61,7 @@ class Folders:
             if tree.commit:
                 return GitSource(folder.as_uri(), tree.commit)
             return FolderSource(folder, await _folder.digest(folder, tree, self.limit))
-        if FULL_SHA.fullmatch(ref) and not (
-            tree.top and await _folder.has_commit(folder, ref, self.remote.git)
-        ):
+        if FULL_SHA.fullmatch(ref) and not (tree.top and await _folder.has_commit(folder, ref, self.remote.git)):
             return await self._as_it_was(folder, tree, ref)
         if tree.top:
             return await self._commit(folder, ref)

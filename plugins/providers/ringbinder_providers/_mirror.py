@@ -36,9 +36,7 @@ _OBJECT: Final = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK: Final = re.compile(r"pack-[0-9a-zA-Z-]+\.(?:pack|idx)")
 _SHARED_INDEX: Final = re.compile(r"sharedindex\.[0-9a-f]+")
 _SHA256: Final = re.compile(rb"^[ \t]*objectformat[ \t]*=[ \t]*sha256[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
-_WORK_TREE: Final = re.compile(
-    rb"^[ \t]*worktree[ \t]*=[ \t]*([^\s\"#;][^\n\"#;]*)$", re.IGNORECASE | re.MULTILINE
-)
+_WORK_TREE: Final = re.compile(rb"^[ \t]*worktree[ \t]*=[ \t]*([^\s\"#;][^\n\"#;]*)$", re.IGNORECASE | re.MULTILINE)
 
 
 @frozen

@@ -43,9 +43,7 @@ class RepoOptions(SpecOptions):
     resolve_timeout: Duration = option(
         default=40.0, help="How long a git server may take to say what a branch or tag means."
     )
-    fetch_timeout: Duration = option(
-        default=540.0, help="How long bringing a repository with its submodules may take."
-    )
+    fetch_timeout: Duration = option(default=540.0, help="How long bringing a repository with its submodules may take.")
 
 
 C = TypeVar("C", bound=RepoOptions)

@@ -70,9 +70,7 @@ class Remote:
                     return Found(sha, home.credentials_used, words)
             raise no_such_ref(url, refs[0], await self._ls_remote(url, home, "--heads", "--tags"))
 
-    async def _ls_remote(
-        self, url: str, home: Home, *options: str, patterns: Sequence[str] = ()
-    ) -> dict[str, str]:
+    async def _ls_remote(self, url: str, home: Home, *options: str, patterns: Sequence[str] = ()) -> dict[str, str]:
         deadline = time.monotonic() + self.resolve_timeout
         arguments = ("ls-remote", *options, "--", url, *patterns)
         return await asyncio.to_thread(_refs, await self.git.must(home, None, deadline, url, *arguments))
@@ -145,16 +143,12 @@ class _Submodules:
             inner = folder / path
             shown_path = shown(inner.relative_to(self.top).as_posix())
             if path not in named:
-                self.log.line(
-                    f"The submodule {shown_path} is not in .gitmodules: it stays empty\n", "fetching"
-                )
+                self.log.line(f"The submodule {shown_path} is not in .gitmodules: it stays empty\n", "fetching")
                 continue
             try:
                 await self._bring(folder, path)
             except UserError as error:
-                message = (
-                    f"The submodule {shown_path} of {shown(self.url)} cannot be fetched. {error.message}"
-                )
+                message = f"The submodule {shown_path} of {shown(self.url)} cannot be fetched. {error.message}"
                 if error.code in _KEPT_CODES:
                     raise UserError(error.code, message) from None
                 raise UserError("submodule-not-found", message) from None
@@ -175,9 +169,7 @@ class _Submodules:
         if self.git.guard.on:
             address = parse(url, _GUARDED_PROTOCOLS)
             self.home.configure(await self.git.guard.git_config(address.url))
-        await self.git.must(
-            self.home, folder, self.deadline, url, "submodule", "--quiet", "update", "--", path
-        )
+        await self.git.must(self.home, folder, self.deadline, url, "submodule", "--quiet", "update", "--", path)
 
     async def _urls(self, folder: Path) -> dict[str, str]:
         """Addresses of submodules that git has taken from .gitmodules, by their keys."""

@@ -158,9 +158,7 @@ def parse(text: str) -> Spec:
     """A spec as it stands in the link. Raises `UserError`."""
     parts = text.rstrip("/").split("/", 2)
     if len(parts) < 2 or not all(parts):
-        raise invalid(
-            f'Spec is not of the form "user/gist_id" or "user/gist_id/ref", provided: "{shown(text)}".'
-        )
+        raise invalid(f'Spec is not of the form "user/gist_id" or "user/gist_id/ref", provided: "{shown(text)}".')
     user, id = decoded(parts[0], "user"), decoded(parts[1], "gist").removesuffix(".git")
     if not _USER.fullmatch(user):
         raise invalid(f'"{shown(user)}" cannot be the name of a user on GitHub.')

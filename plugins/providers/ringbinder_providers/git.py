@@ -35,9 +35,7 @@ from ._git import Access
 from ._policy import RepoOptions
 
 _NUMBER: Final = re.compile(r"\d+")
-_REMOTE: Final = re.compile(
-    r"(?:https?|ssh|git)://[^/\s]+/[^\s?#]*[^/\s?#]|[\w-]+@[\w.-]+:[^\s?#]+", re.IGNORECASE
-)
+_REMOTE: Final = re.compile(r"(?:https?|ssh|git)://[^/\s]+/[^\s?#]*[^/\s?#]|[\w-]+@[\w.-]+:[^\s?#]+", re.IGNORECASE)
 _LONGEST: Final = 4000
 _PINNING: Final = (2, 37)
 """The version of git that brought ``http.curloptResolve``."""
@@ -103,9 +101,7 @@ class GitProvider(GitBacked[GitOptions]):
     async def find(self, request: LaunchRequest) -> Repo:
         quoted, _, last = request.spec.partition("/")
         if not quoted:
-            raise invalid(
-                f'Spec is not of the form "url-escaped-url/ref", provided: "{shown(request.spec)}".'
-            )
+            raise invalid(f'Spec is not of the form "url-escaped-url/ref", provided: "{shown(request.spec)}".')
         text = decoded(quoted, "address")
         if not last:
             raise invalid(f'The link names no ref. Did you mean "{shown(quoted)}/HEAD"?')
@@ -115,9 +111,7 @@ class GitProvider(GitBacked[GitOptions]):
             url = source.url if isinstance(source, GitSource) else source.path.as_uri()
             return _repo(url, source, escaped(url))
         if text[:5].lower() == "file:" and "file" not in self.config.allowed_protocols:
-            raise UserError(
-                "local-not-allowed", "Folders of this machine can be launched from the command line only."
-            )
+            raise UserError("local-not-allowed", "Folders of this machine can be launched from the command line only.")
         address = parse(text, self.config.allowed_protocols)
         if request.local:
             self._asked_here.add(address.url)

@@ -128,11 +128,7 @@ class GitHubProvider(GitHubHosted[GitHubOptions]):
         # The number of files per page bounds the answer; the commit's own id is all that is wanted.
         commit = self.github.get(f"/repos/{name}/commits/{quote(ref)}?per_page=1")
         answer, private = await asyncio.gather(commit, self._private(name))
-        if (
-            answer.status == 404
-            and not ref.startswith(("refs/", "pull/"))
-            and not self.config.git_credentials
-        ):
+        if answer.status == 404 and not ref.startswith(("refs/", "pull/")) and not self.config.git_credentials:
             raise self.missing(name, self.title)
         if answer.status == 422 and FULL_SHA.fullmatch(ref):
             raise self.no_commit(name, self.title, ref)

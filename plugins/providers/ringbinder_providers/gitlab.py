@@ -30,9 +30,7 @@ from ._pages import Opened, page, ref_and_path, to_open
 from ._remote import Found
 
 _NAME: Final = re.compile(r"(?!\.{1,2}\Z)[\w.+-]+", re.ASCII)
-_WITH_REF: Final = frozenset(
-    {"tree", "blob", "raw", "edit", "blame", "commits", "commit", "tags", "releases"}
-)
+_WITH_REF: Final = frozenset({"tree", "blob", "raw", "edit", "blame", "commits", "commit", "tags", "releases"})
 
 
 @frozen
@@ -105,9 +103,7 @@ class GitLabProvider(Hosted[GitLabOptions]):
         if parts is None:
             return None
         # Pages of a project stand behind "-"; older addresses lack it, but no project may have such a name.
-        end = next(
-            (i for i, part in enumerate(parts) if i > 1 and (part == "-" or part in _WITH_REF)), len(parts)
-        )
+        end = next((i for i, part in enumerate(parts) if i > 1 and (part == "-" or part in _WITH_REF)), len(parts))
         namespace = [*parts[: end - 1], parts[end - 1].removesuffix(".git")] if end else []
         if len(namespace) < 2 or not all(_NAME.fullmatch(name) for name in namespace):
             return None
@@ -189,9 +185,7 @@ class GitLabProvider(Hosted[GitLabOptions]):
             await self._get("/user" if with_token else "/projects?per_page=1&simple=true")
         except TransientError as trouble:
             return [self.finding(self.title, trouble)]
-        message = (
-            "and accepts the access token" if with_token else "without an access token: public projects only"
-        )
+        message = "and accepts the access token" if with_token else "without an access token: public projects only"
         return [Finding("ok", f"{self.title} is reachable {message}")]
 
 

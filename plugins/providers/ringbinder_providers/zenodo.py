@@ -199,9 +199,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
             links = entry["links"]
             # Older answers have a `download` beside a `self` that is no content.
             url = links.get("download") or links["self"]
-            file = RecordFile(
-                str(entry["key"]), int(entry["size"]), str(url), str(entry.get("checksum") or "")
-            )
+            file = RecordFile(str(entry["key"]), int(entry["size"]), str(url), str(entry.get("checksum") or ""))
             host = host_of(file.url)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             host, file = "", RecordFile("", -1, "")

@@ -63,9 +63,7 @@ def parse(text: bytes, file: str) -> CondaPackages:
     for spec in specs:
         match = _NAME.match(spec)
         if match is None:
-            raise _bad(
-                file, f"'{excerpt(spec)}' under 'dependencies' does not begin with the name of a package"
-            )
+            raise _bad(file, f"'{excerpt(spec)}' under 'dependencies' does not begin with the name of a package")
         if match[1].lower() == "python" and _PYTHON_2.match(spec[match.end() :]):
             raise UserError(
                 "unsupported-file",

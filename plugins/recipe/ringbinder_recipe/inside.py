@@ -122,9 +122,7 @@ class Inside:
         elif self.tree.is_folder(start):
             for name in self._names_in(start):
                 inner = f"{start}/{name}"
-                if files.kind(self.tree, inner) == "folder" and files.kind(
-                    self.tree, f"{inner}/pyproject.toml"
-                ):
+                if files.kind(self.tree, inner) == "folder" and files.kind(self.tree, f"{inner}/pyproject.toml"):
                     self.project(self.tree.resolve(inner))
 
     def _names_in(self, folder: str) -> list[str]:

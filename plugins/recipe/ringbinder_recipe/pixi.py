@@ -42,9 +42,7 @@ def parse(text: bytes, file: str, platform: str) -> CondaPackages:
         if not all(line.isprintable() for line in (*specs.values(), *pip.values(), *channels)):
             raise ValueError("an entry goes over several lines")  # noqa: TRY301 - as the others
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            "bad-file", f"{file} has not the form of a pixi.toml ({excerpt(str(error))})."
-        ) from None
+        raise UserError("bad-file", f"{file} has not the form of a pixi.toml ({excerpt(str(error))}).") from None
     if not fits:
         named = excerpt(", ".join(map(str, platforms)))
         raise UserError("unsupported-file", f"{file} is for {named}; this machine is {platform}.")

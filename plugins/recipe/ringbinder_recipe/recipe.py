@@ -142,12 +142,8 @@ def _runtime(tree: UntrustedTree, folder: str) -> tuple[str, str]:
         return "r", ""
     if name != "python" or not _PYTHON_3.fullmatch(rest):
         if _PYTHON_2.fullmatch(text):
-            raise UserError(
-                "unsupported-file", f"{file} asks for {text}: this builder makes Python 3 environments."
-            )
-        raise UserError(
-            "bad-file", f"{file} says '{excerpt(text)}'; expected a Python version such as python-3.12."
-        )
+            raise UserError("unsupported-file", f"{file} asks for {text}: this builder makes Python 3 environments.")
+        raise UserError("bad-file", f"{file} says '{excerpt(text)}'; expected a Python version such as python-3.12.")
     return name, "" if rest == "3" else rest
 
 
@@ -172,9 +168,7 @@ def _requires_python(pyproject: dict[str, Any]) -> str:
             return str(SpecifierSet(value))
     except InvalidSpecifier:
         pass
-    raise UserError(
-        "bad-file", f"pyproject.toml: requires-python is '{excerpt(value)}'; expected such as '>=3.11'."
-    )
+    raise UserError("bad-file", f"pyproject.toml: requires-python is '{excerpt(value)}'; expected such as '>=3.11'.")
 
 
 def _project(tree: UntrustedTree, pyproject: dict[str, Any], requirements: bool) -> Project:

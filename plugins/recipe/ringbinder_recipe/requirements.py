@@ -173,9 +173,7 @@ class Requirements:
                 f"({excerpt(str(error))}). Take it out.",
             ) from None
         if rest:
-            raise UserError(
-                "bad-file", f"{where}: '{excerpt(words)}' is no requirement and no option of one."
-            )
+            raise UserError("bad-file", f"{where}: '{excerpt(words)}' is no requirement and no option of one.")
         for name in _LISTS.keys() - _FREE:
             for value in getattr(options, name):
                 _require_one_word(value, where, "$" if name in _NAMES else "")
@@ -243,9 +241,7 @@ def _parsed(text: str, where: str) -> Requirement:
         advice = "This is a line of conda's: put its packages into environment.yml."
     elif _ONE_SIGN.match(text):
         advice = "A version stands after two equals signs, such as six==1.17.0."
-    raise UserError(
-        "bad-file", f"{where}: '{excerpt(text)}' is no requirement ({excerpt(reason, 100)}). {advice}"
-    )
+    raise UserError("bad-file", f"{where}: '{excerpt(text)}' is no requirement ({excerpt(reason, 100)}). {advice}")
 
 
 def _marker(text: str, where: str) -> str:

@@ -66,9 +66,7 @@ _REMEDIES: Final[Mapping[_Standing, tuple[str, str]]] = {
 _MAKES_NONE: Final = (
     "it makes no repository when one is pushed to, as Amazon's ECR: make it, or choose the registry helper"
 )
-_OPTION: Final = (
-    ". If this registry answers so for an image that is not there, set DockerRegistry.not_found_401: true"
-)
+_OPTION: Final = ". If this registry answers so for an image that is not there, set DockerRegistry.not_found_401: true"
 
 FindCredentials = Callable[[bool], Awaitable[Credentials | None]]
 Scope = tuple[str, ...]
@@ -139,9 +137,7 @@ class RegistryClient:
         kind = answer.headers.get("content-type", "")
         digest = answer.headers.get("docker-content-digest", "")
         if not digest and not kind.startswith(_MANIFEST):
-            message = (
-                f"answers with {kind or 'something'} where a manifest is asked for, so it is no registry"
-            )
+            message = f"answers with {kind or 'something'} where a manifest is asked for, so it is no registry"
             raise self.wrong("DockerRegistry.url", message)
         return Manifest(digest, answer.headers)
 
@@ -216,17 +212,13 @@ class RegistryClient:
         if answer.status in _REFUSED:
             at, remedy = _REMEDIES[standing]
             return self.wrong(at, f"{message}; {remedy}{option if standing != 'unknown' else ''}")
-        return self.wrong(
-            "DockerRegistry.url", f"{message}; {_MAKES_NONE}" if answer.status == 404 else message
-        )
+        return self.wrong("DockerRegistry.url", f"{message}; {_MAKES_NONE}" if answer.status == 404 else message)
 
     def wrong(self, option: str, what: str) -> ConfigError:
         """An error that is to be fixed at `option`."""
         return ConfigError([f"{option}: the registry {host_of(self.url)} {what}"])
 
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], authorization: str | None
-    ) -> Answer:
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], authorization: str | None) -> Answer:
         if authorization:
             headers = {**headers, "Authorization": authorization}
         return await self.send(method, url, headers, of=self.title)
@@ -315,9 +307,7 @@ class RegistryClient:
         named, own = urlsplit(realm).hostname, urlsplit(self.url).hostname
         return named is not None and named in (own, _TOKEN_SERVERS.get(host_of(self.url)))
 
-    async def _ask_for_token(
-        self, realm: str, service: str, scope: Scope, credentials: Credentials | None
-    ) -> Answer:
+    async def _ask_for_token(self, realm: str, service: str, scope: Scope, credentials: Credentials | None) -> Answer:
         import httpx
 
         of = f"The token server {host_of(realm)} of {host_of(self.url)}"
@@ -343,14 +333,9 @@ class RegistryClient:
         """The error for a token that was refused: a 403 may be the password or the right."""
         server, why = f"the token server {host_of(realm)}", f"HTTP status {answer.status}{_in_words(answer)}"
         if credentials is None:
-            message = (
-                f"wants a user name and a password: {server} gives no token without them{_in_words(answer)}"
-            )
+            message = f"wants a user name and a password: {server} gives no token without them{_in_words(answer)}"
             return self.wrong("DockerRegistry.username", message)
-        if (
-            answer.status == 403
-            and (await self._ask_for_token(realm, service, (), credentials)).status == 200
-        ):
+        if answer.status == 403 and (await self._ask_for_token(realm, service, (), credentials)).status == 200:
             message = (
                 f"accepts the password of {credentials.username}, but {server} gives no token for what is asked "
                 f"({why}); {_REMEDIES['known'][1]}{_OPTION}"

@@ -67,7 +67,5 @@ async def _quota(client: RegistryClient, probe: tuple[str, str]) -> Sequence[Fin
     return [
         Finding("ok", message)
         if int(number)
-        else Finding(
-            "warning", message, "nodes will not get images until then; log in, or take a larger plan"
-        )
+        else Finding("warning", message, "nodes will not get images until then; log in, or take a larger plan")
     ]

@@ -84,9 +84,7 @@ class Requests:
         import httpx
 
         try:
-            request = self.http.build_request(
-                method, url, headers=dict(headers), data=form, timeout=self.limit
-            )
+            request = self.http.build_request(method, url, headers=dict(headers), data=form, timeout=self.limit)
             # What is posted may hold a password, and would be posted again wherever a redirect leads.
             follow = method in ("GET", "HEAD")
             async with asyncio.timeout(self.limit or None):
@@ -104,9 +102,7 @@ class Requests:
         except httpx.HTTPError as error:
             if _untrusted(error):
                 raise ConfigError([f"{of}: {_UNTRUSTED} ({redact(str(error))})"]) from None
-            raise TransientError(
-                f"{of} did not answer: {redact(str(error)) or type(error).__name__}"
-            ) from None
+            raise TransientError(f"{of} did not answer: {redact(str(error)) or type(error).__name__}") from None
         headers = {name.lower(): value for name, value in response.headers.items()}
         if _passing(status := response.status_code):
             asked = retry_after(headers.get("retry-after"), self.retry.clock.time())

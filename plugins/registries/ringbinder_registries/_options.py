@@ -103,9 +103,7 @@ class DockerRegistryOptions:
         help="`BinderHub.image_prefix`: says which registry is meant where `url` is not set.",
     )
     remember_found: Duration = option(60.0, help="How long an image that was found is not looked for again.")
-    build_if_unreachable: bool = option(
-        False, help="Build when the registry does not answer, instead of failing."
-    )
+    build_if_unreachable: bool = option(False, help="Build when the registry does not answer, instead of failing.")
     retries: int = option(
         2,
         validator=validators.ge(0),

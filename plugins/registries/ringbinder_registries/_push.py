@@ -89,9 +89,7 @@ class Engine:
         where = self.address or "its usual place"
         try:
             async with aiodocker.Docker(self.address or None) as docker:
-                stream = docker.images.push(
-                    name, tag=reference.tag, auth=_auth(reference, credentials), stream=True
-                )
+                stream = docker.images.push(name, tag=reference.tag, auth=_auth(reference, credentials), stream=True)
                 async for message in stream:
                     progress.receive(message)
         except aiodocker.exceptions.DockerStreamError as error:
@@ -112,9 +110,7 @@ class Engine:
     def _failure(self, reference: Reference, message: str) -> ConfigError | TransientError | PluginError:
         reason = redact(str(message).strip())
         if _MISSING in reason:
-            return PluginError(
-                self.plugin, f"the container engine has no image {reference}: {reason}", "push"
-            )
+            return PluginError(self.plugin, f"the container engine has no image {reference}: {reason}", "push")
         host = reference.domain or "docker.io"
         if any(word in reason.lower() for word in _REFUSED):
             problem = f"the registry {host} does not let us push {reference.name}: {reason}"

@@ -12,9 +12,7 @@ from ._credentials import Credentials, host_of, login_name
 from ._options import DockerRegistryOptions, base_url
 from .oci import OciRegistry
 
-_METADATA: Final = (
-    "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
-)
+_METADATA: Final = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
 _NO_CREDENTIALS: Final = (
     "Google's registry needs credentials: give registry.password the JSON key of a service account, or run "
     "where Google's metadata server answers"
@@ -72,9 +70,7 @@ class GcrRegistry(OciRegistry[GoogleOptions]):
         """
         of = "Google's metadata server"
         try:
-            answer = await self.requests(
-                "GET", self.config.metadata_url, {"Metadata-Flavor": "Google"}, of=of
-            )
+            answer = await self.requests("GET", self.config.metadata_url, {"Metadata-Flavor": "Google"}, of=of)
         except TransientError as error:
             raise TransientError(f"{error}. {_NO_CREDENTIALS}") from None
         token = answer.json().get("access_token")

@@ -25,9 +25,7 @@ _TRIAL: Final = "ringbinder-doctor"
 class HelperOptions(DockerRegistryOptions):
     """Sections `DockerRegistry` and `ExternalRegistryHelper`."""
 
-    service_url: str = option(
-        "http://binderhub-container-registry-helper:8080", help="Address of the registry helper."
-    )
+    service_url: str = option("http://binderhub-container-registry-helper:8080", help="Address of the registry helper.")
     auth_token: Secret = option(
         factory=lambda: Secret(""),
         env="BINDERHUB_CONTAINER_REGISTRY_HELPER_AUTH_TOKEN",
@@ -74,9 +72,7 @@ class HelperRegistry(OciRegistry[HelperOptions]):
         except (TransientError, ConfigError) as error:
             fix = "check ExternalRegistryHelper.service_url and auth_token, and that the helper runs"
             return [Finding("error", str(error), fix)]
-        return [
-            Finding("ok", f"{_OF} at {address} is reachable and accepts us; whether we may push, it knows")
-        ]
+        return [Finding("ok", f"{_OF} at {address} is reachable and accepts us; whether we may push, it knows")]
 
     async def _ask(self, method: str, path: str) -> Any:
         """What the helper says; None for a 404."""
@@ -104,6 +100,4 @@ class HelperRegistry(OciRegistry[HelperOptions]):
 def _refusal(answer: Answer) -> ConfigError:
     option = "auth_token" if answer.status in (401, 403) else "service_url"
     reason = f" ({answer.message})" if answer.message else ""
-    return ConfigError(
-        [f"ExternalRegistryHelper.{option}: {_OF} answers with HTTP status {answer.status}{reason}"]
-    )
+    return ConfigError([f"ExternalRegistryHelper.{option}: {_OF} answers with HTTP status {answer.status}{reason}"])

@@ -46,9 +46,7 @@ CREATE INDEX IF NOT EXISTS events_by_time ON events (timestamp);
 @frozen
 class SqliteOptions:
     path: str = option("events.sqlite", help="The file; a relative path is in the state folder.")
-    keep: Duration = option(
-        0.0, help="How long events are kept, such as `365d`; 0: for ever. Older ones are deleted."
-    )
+    keep: Duration = option(0.0, help="How long events are kept, such as `365d`; 0: for ever. Older ones are deleted.")
 
 
 class SqliteSink(Sink[SqliteOptions]):
@@ -147,9 +145,7 @@ class SqliteSink(Sink[SqliteOptions]):
         finally:
             db.close()
         return [
-            EventRow(tuple("" if key is None else str(key) for key in row[:-4]), *row[-4:])
-            for row in rows
-            if row[-4]
+            EventRow(tuple("" if key is None else str(key) for key in row[:-4]), *row[-4:]) for row in rows if row[-4]
         ]
 
 

@@ -138,18 +138,14 @@ def resolve(link: str, setup: Setup, as_json: bool) -> None:
 )
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @configured
-def serve(
-    setup: Setup, host: str | None, port: int | None, public: bool, no_token: bool, no_browser: bool
-) -> None:
+def serve(setup: Setup, host: str | None, port: int | None, public: bool, no_token: bool, no_browser: bool) -> None:
     """Run the web server."""
 
     async def work(invocation: Invocation) -> int:
         from .serve import serve_pages
 
         listen = host or ("0.0.0.0" if public else "127.0.0.1")  # noqa: S104
-        return await serve_pages(
-            invocation, listen, port, public=public, token=not no_token, browser=not no_browser
-        )
+        return await serve_pages(invocation, listen, port, public=public, token=not no_token, browser=not no_browser)
 
     run(setup, work, quietest="info", own_signals=False)
 
@@ -192,9 +188,7 @@ def _duration(_: click.Context, parameter: click.Parameter, value: str) -> float
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Rows at most.")
 @json_output
 @configured
-def query_events(
-    setup: Setup, since: float, by: tuple[str, ...], schema: str, limit: int, as_json: bool
-) -> None:
+def query_events(setup: Setup, since: float, by: tuple[str, ...], schema: str, limit: int, as_json: bool) -> None:
     """Count events, such as the launches of each repository, that the sink `sqlite` has kept."""
 
     async def work(invocation: Invocation) -> int:

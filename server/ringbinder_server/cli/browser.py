@@ -59,9 +59,7 @@ def tunnel_to(url: str) -> str:
     if len(ends) != 4 or port is None:
         return ""
     own_port = [] if ends[3] == "22" else ["-p", ends[3]]
-    return shlex.join(
-        ["ssh", "-N", "-L", f"{port}:127.0.0.1:{port}", *own_port, f"{getpass.getuser()}@{ends[2]}"]
-    )
+    return shlex.join(["ssh", "-N", "-L", f"{port}:127.0.0.1:{port}", *own_port, f"{getpass.getuser()}@{ends[2]}"])
 
 
 @define

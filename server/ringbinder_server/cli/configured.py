@@ -53,6 +53,4 @@ json_output = click.option(
     is_flag=True,
     help="Write JSON to stdout, and nothing else; an error is an object with phase, message and code.",
 )
-yes = click.option(
-    "--yes", "-y", is_flag=True, help="Do not ask whether code of LINK may run on this computer."
-)
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask whether code of LINK may run on this computer.")

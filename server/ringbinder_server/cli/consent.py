@@ -81,9 +81,7 @@ async def forget_consents(invocation: Invocation, repository: str, *, everything
     finally:
         await services.close()
     if not gone and not everything:
-        raise UserError(
-            "consent-unknown", f"{repository!r} was not allowed here; see `ringbinder consent list`."
-        )
+        raise UserError("consent-unknown", f"{repository!r} was not allowed here; see `ringbinder consent list`.")
     for name in gone:
         echo(f"Forgotten: {name}")
     return ExitCode.OK

@@ -64,9 +64,7 @@ async def prune_by_builder(invocation: Invocation, *, dry_run: bool, as_json: bo
     """Has the builder remove what it keeps, by its own limits."""
     async with invocation.app() as app:
         chosen = app.config.settings.chosen["builder"]
-        pruned: PruneResult | None = await app.plugins.hooks.first(
-            "prune_images", chosen=chosen, dry_run=dry_run
-        )
+        pruned: PruneResult | None = await app.plugins.hooks.first("prune_images", chosen=chosen, dry_run=dry_run)
     if pruned is None:
         message = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
         echo(f"ringbinder: {message}", err=True)

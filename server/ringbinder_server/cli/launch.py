@@ -84,9 +84,7 @@ class _Journey:
             opened = evolve(link, urlpath="") if build_only else link
             await ask_for_consent(app, opened, yes=self.yes, may_ask=not self.as_json)
             with self.display:
-                request = LaunchRequest(
-                    link.provider, link.spec, link.urlpath, build_only=build_only, local=True
-                )
+                request = LaunchRequest(link.provider, link.spec, link.urlpath, build_only=build_only, local=True)
                 session = app.launch(request)
                 end = await self._watch(app, session)
             if session.server is not None and end.phase == "ready":
@@ -156,9 +154,7 @@ class _Journey:
         folder = self.server.extra.get("work_folder") if self.server else None
         if isinstance(folder, str) and os.path.isdir(folder):  # noqa: PTH112
             self.display.print(f"Files that you changed are kept in {folder}")
-            self.display.print(
-                "`ringbinder sessions` opens them again, saves them as a patch, or removes them."
-            )
+            self.display.print("`ringbinder sessions` opens them again, saves them as a patch, or removes them.")
 
 
 async def _ended_alone(

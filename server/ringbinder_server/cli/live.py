@@ -97,9 +97,7 @@ class Live(Plain):
         self._console = console
         self._screen = _Screen(" ".join(lines(title)))
         # rich puts itself into `sys.stderr`, so that a log line appears above the display, not through it.
-        self._live = rich.live.Live(
-            self._screen, console=console, refresh_per_second=8, redirect_stdout=False
-        )
+        self._live = rich.live.Live(self._screen, console=console, refresh_per_second=8, redirect_stdout=False)
 
     def __enter__(self) -> Live:
         self._live.start()

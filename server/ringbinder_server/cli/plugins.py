@@ -107,9 +107,7 @@ async def check_plugins(what: str | None, limit: float) -> int:
 
 def _none_of(name: str) -> ConfigError:
     hint = did_you_mean(name, {row.found.name for row in installed()})
-    return ConfigError(
-        [f"no plugin {name!r} is installed, and no folder of this name has a pyproject.toml.{hint}"]
-    )
+    return ConfigError([f"no plugin {name!r} is installed, and no folder of this name has a pyproject.toml.{hint}"])
 
 
 def _shown(found: Found) -> dict[str, Any]:
@@ -136,10 +134,7 @@ def _shown(found: Found) -> dict[str, Any]:
 
 def _show(record: dict[str, Any]) -> None:
     echo(f"{record['kind']} {record['name']}, of {record['distribution']} {record['version']}".rstrip())
-    echo(
-        f"  state:    {record['state']}"
-        + (f": {' '.join(record['reason'].split())}" if record["reason"] else "")
-    )
+    echo(f"  state:    {record['state']}" + (f": {' '.join(record['reason'].split())}" if record["reason"] else ""))
     echo(f"  class:    {record['target']}")
     echo(f"  hooks:    {', '.join(record['hooks']) or 'none'}")
     echo(f"  sections: {', '.join(record['sections']) or 'none'}")

@@ -63,9 +63,7 @@ async def remove_sessions(invocation: Invocation, ids: tuple[str, ...]) -> int:
         works = [await _found(app, id) for id in ids]
         for work in works:
             if work.ended is None:
-                raise UserError(
-                    "session-runs", f"{work.id} runs; stop its notebook first. Nothing was removed."
-                )
+                raise UserError("session-runs", f"{work.id} runs; stop its notebook first. Nothing was removed.")
         for work in works:
             await app.discard_work(work.id)
             echo(f"Removed: {work.id}")

@@ -32,9 +32,7 @@ def rows_of(what: str | None) -> list[Row]:
     return [row for row in installed() if what in (None, row.found.name)]
 
 
-async def tried(
-    what: str | None, rows: Sequence[Row], limit: float
-) -> AsyncIterator[tuple[Row, list[Finding]]]:
+async def tried(what: str | None, rows: Sequence[Row], limit: float) -> AsyncIterator[tuple[Row, list[Finding]]]:
     """Each of `rows`, which are `rows_of(what)`, with its findings; `limit` is in seconds for each one.
 
     One process imports them one after another. Where it hangs or ends, another one goes on behind that plugin.
@@ -85,9 +83,7 @@ class _Trial:
         module = row.found.target.partition(":")[0]
         if self._code is None:
             message = f"{module} is not imported within {self.limit:g} seconds, and every command would hang with it"
-            return Finding(
-                "error", message, "let a module wait for nothing: what takes time belongs into `lifespan`"
-            )
+            return Finding("error", message, "let a module wait for nothing: what takes time belongs into `lifespan`")
         how = f"signal {Signals(-self._code).name}" if self._code < 0 else f"exit code {self._code}"
         message = f"importing {module} ends the whole process ({how}), and would end every command"
         return Finding("error", message, "raise an exception instead")

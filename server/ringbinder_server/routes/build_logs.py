@@ -52,9 +52,7 @@ def _only_for(site: Site, users: Collection[str]) -> None:
 def _form() -> str:
     asked = request.args.get("format")
     if asked is None:
-        best = request.accept_mimetypes.best_match(
-            ["text/plain", "application/jsonl", "application/x-ndjson"]
-        )
+        best = request.accept_mimetypes.best_match(["text/plain", "application/jsonl", "application/x-ndjson"])
         return "text" if best in (None, "text/plain") else "jsonl"
     if asked not in _KINDS:
         abort(400, f"format is one of {', '.join(_KINDS)}")

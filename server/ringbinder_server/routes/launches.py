@@ -173,9 +173,7 @@ def _response(site: Site, session: Session, status: int, headers: dict[str, str]
         "state": newest.phase if newest else "waiting",
         "message": newest.message if newest else "",
         "ended": terminal is not None,
-        "result": {"phase": terminal.phase, "message": terminal.message, **terminal.data}
-        if terminal
-        else None,
+        "result": {"phase": terminal.phase, "message": terminal.message, **terminal.data} if terminal else None,
         "url": f"{path}/launches/{session.id}",
         "events_url": f"{path}/launches/{session.id}/events",
         "log_url": f"{site.settings.base_url}{BUILD_LOG.format(id=session.run.id)}" if session.run else None,

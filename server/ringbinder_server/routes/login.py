@@ -107,9 +107,7 @@ def routes(site: Site) -> Blueprint:
 
 def _check(binder: Ringbinder) -> None:
     if not binder.plugins.hooks.answered("authenticate"):
-        message = (
-            "no active plugin can say who somebody is: the launcher jupyterhub can, or a plugin of your own"
-        )
+        message = "no active plugin can say who somebody is: the launcher jupyterhub can, or a plugin of your own"
         raise ConfigError([f"BinderHub.auth_enabled: {message} with the hook authenticate"])
     if binder.config.settings.access_token is not None:
         message = "people log in, so that there is no one token for all: leave one of the two out"

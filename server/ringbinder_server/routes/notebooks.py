@@ -66,10 +66,7 @@ def routes(site: Site) -> Blueprint:
             text = await render_template("notebooks.html", rows=None, problem=problem)
             return Response(text, status, headers=_PRIVATE)
         servers = {server.id: server for server in await binder.servers.running()}
-        rows = [
-            _Row(work, servers.get(work.id))
-            for work in sorted(await binder.work(), key=_latest, reverse=True)
-        ]
+        rows = [_Row(work, servers.get(work.id)) for work in sorted(await binder.work(), key=_latest, reverse=True)]
         text = await render_template("notebooks.html", rows=rows, problem=problem, clock=_clock)
         return Response(text, status, headers=_PRIVATE)
 

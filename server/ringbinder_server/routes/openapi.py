@@ -47,9 +47,7 @@ _SEGMENT: Final[Json] = {"type": "string", "minLength": 1}
 _LAST_EVENT = _parameter("Last-Event-ID", "header", "Go on after this event.")
 _LINK = [
     _parameter("provider", "path", "Prefix of the provider, such as gh.", _SEGMENT),
-    _parameter(
-        "spec", "path", "As in a link: percent-encoded where it stands so there; may have slashes.", _SEGMENT
-    ),
+    _parameter("spec", "path", "As in a link: percent-encoded where it stands so there; may have slashes.", _SEGMENT),
 ]
 _LAUNCH_ID = _parameter("id", "path", "Id of the launch; a secret.", _SEGMENT)
 _NO_LAUNCH = _error("There is no such launch, or it was too long ago")

@@ -51,9 +51,7 @@ class Access:
     token: Secret
     clock: Clock
     base_url: str
-    _key: bytes = field(
-        init=False, repr=False, default=Factory(lambda self: self._make_key(), takes_self=True)
-    )
+    _key: bytes = field(init=False, repr=False, default=Factory(lambda self: self._make_key(), takes_self=True))
 
     def _make_key(self) -> bytes:
         # Who gets to see a pass, as notebooks do, must not find a short token by trying.
@@ -104,9 +102,7 @@ def token_of(binder: Ringbinder, *, demanded: bool) -> Secret | None:
     """
     if (token := binder.config.settings.access_token) is not None:
         if not demanded:
-            raise ConfigError(
-                ["Ringbinder.access_token is set, and --no-token is given: leave one of them out"]
-            )
+            raise ConfigError(["Ringbinder.access_token is set, and --no-token is given: leave one of them out"])
         return token
     return Secret(secrets.token_urlsafe(32)) if demanded and is_own_machine(binder) else None
 

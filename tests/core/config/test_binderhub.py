@@ -160,9 +160,7 @@ HUB, WHO = "https://index.docker.io/v1", {"username": "me", "password": "pw"}
         ),
     ],
 )
-def test_the_registry_block(
-    registry: dict[str, Any], sections: dict[str, Any], given: dict[str, Any]
-) -> None:
+def test_the_registry_block(registry: dict[str, Any], sections: dict[str, Any], given: dict[str, Any]) -> None:
     assert compat.registry_defaults(registry, sections) == given
     stranded = compat.stranded_credentials(registry, sections)
     assert bool(stranded) == (bool(registry.get("password")) and "password" not in given)
@@ -240,8 +238,7 @@ def test_values_that_the_chart_has_dropped(gone: tuple[str, ...], tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         load([file], environ={})
     assert caught.value.problems == (
-        f"{file}, line {len(gone)}: {'.'.join(gone)}: no longer a value of the chart; "
-        f"{compat.GONE_VALUES[gone]}",
+        f"{file}, line {len(gone)}: {'.'.join(gone)}: no longer a value of the chart; {compat.GONE_VALUES[gone]}",
     )
 
 

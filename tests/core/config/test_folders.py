@@ -35,9 +35,7 @@ def bound(ringbinder: Program) -> Start:
     return run
 
 
-@pytest.fixture(
-    params=["file", "below a file", "link to nowhere", "not writable", "below not writable", "child"]
-)
+@pytest.fixture(params=["file", "below a file", "link to nowhere", "not writable", "below not writable", "child"])
 def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / "place"
     match request.param:
@@ -76,9 +74,7 @@ def test_folder_unusable_ends_each_command_that_writes(
     bound: Start, fakes: Sets, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "file").touch()
-    refused(
-        bound(*command, *fakes(), RINGBINDER_STATE=str(tmp_path / "file")), "state_folder", tmp_path / "file"
-    )
+    refused(bound(*command, *fakes(), RINGBINDER_STATE=str(tmp_path / "file")), "state_folder", tmp_path / "file")
     refused(bound(*command, RINGBINDER_CACHE=str(tmp_path / "file")), "cache_folder", tmp_path / "file")
 
 
@@ -127,9 +123,7 @@ def mounted(tmp_path: Path, require_real: Callable[..., None]) -> Iterator[Path]
 
 @pytest.mark.real("tmpfs")
 @pytest.mark.parametrize("full", [False, True])
-def test_state_folder_without_room_ends_the_start(
-    bound: Start, fakes: Sets, mounted: Path, full: bool
-) -> None:
+def test_state_folder_without_room_ends_the_start(bound: Start, fakes: Sets, mounted: Path, full: bool) -> None:
     if full:
         (mounted / "filler").write_bytes(b"\0" * 90_000)
         expected = f"there is no room left for {mounted}/state"

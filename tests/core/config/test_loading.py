@@ -58,15 +58,10 @@ def write(tmp_path: Path) -> Any:
 def problems(*files: Path, environ: dict[str, str] | None = None, sets: list[str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(files, environ=environ or {}, sets=sets or [])
-    return [
-        problem.replace(str(files[0].parent) + "/", "") if files else problem
-        for problem in caught.value.problems
-    ]
+    return [problem.replace(str(files[0].parent) + "/", "") if files else problem for problem in caught.value.problems]
 
 
-def filled(
-    text: str = "", *, environ: dict[str, str] | None = None, sets: list[str] | None = None
-) -> Options:
+def filled(text: str = "", *, environ: dict[str, str] | None = None, sets: list[str] | None = None) -> Options:
     return config_of(text, environ=environ, sets=sets).sections.fill(Options, ["Base", "Example"])
 
 
@@ -92,14 +87,12 @@ def test_nothing_at_all() -> None:
 
 
 def test_later_sources_win_and_mappings_merge(write: Any) -> None:
-    one = write(
-        "Example:\n  name: one\n  count: 1\n  labels: {a: one, b: one}\n  origins: [x, y, z]\n", "one.yaml"
-    )
+    one = write("Example:\n  name: one\n  count: 1\n  labels: {a: one, b: one}\n  origins: [x, y, z]\n", "one.yaml")
     two = write("Example:\n  count: 2\n  labels: {b: two}\n  origins: [w]\n  ratio: 2\n", "two.yaml")
     environ = {"RINGBINDER__Example__count": "3", "RINGBINDER__Example__labels__c": "env", "OTHER": "x"}
-    options = load(
-        [one, two], environ=environ, sets=["Example.count=4", "Example.labels.d=set"]
-    ).sections.fill(Options, ["Example"])
+    options = load([one, two], environ=environ, sets=["Example.count=4", "Example.labels.d=set"]).sections.fill(
+        Options, ["Example"]
+    )
     assert options.name == "one"
     assert options.count == 4
     assert options.labels == {"a": "one", "b": "two", "c": "env", "d": "set"}
@@ -113,9 +106,7 @@ def test_general_sections_first_then_extra() -> None:
     assert config.sections.fill(Options, ["Base", "Example"]).name == "base"
     assert config.sections.fill(Options, ["Base", "Example"]).count == 6
     assert (
-        config.sections.fill(
-            Options, ["Base", "Example"], extra={"count": 7}, where="Ringbinder.instances.x"
-        ).count
+        config.sections.fill(Options, ["Base", "Example"], extra={"count": 7}, where="Ringbinder.instances.x").count
         == 7
     )
     assert config.sections.fill(Options, ["Example"]).name == "x"
@@ -281,9 +272,7 @@ def test_federation_whose_members_refuse_each_other(more: list[str], told: str) 
     assert load(environ=shared, sets=[members]).settings.federation_members == ("https://two.example",)
 
 
-@pytest.mark.parametrize(
-    "member", ["two.example", "https://two.example/", "https://*.example", "https://a; x"]
-)
+@pytest.mark.parametrize("member", ["two.example", "https://two.example/", "https://*.example", "https://a; x"])
 def test_federation_member_is_an_origin(member: str) -> None:
     with pytest.raises(ConfigError, match="federation_members"):
         load(environ={}, sets=[f"Ringbinder.federation_members=['{member}']"])
@@ -354,13 +343,9 @@ def test_own_environment_variable_fills_what_nothing_else_fills() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["0123", "1e5", "yes", "null", "*", "@x", "a: b", "[1", "x #y", "", " x ", "it's"]
-)
+@pytest.mark.parametrize("text", ["0123", "1e5", "yes", "null", "*", "@x", "a: b", "[1", "x #y", "", " x ", "it's"])
 def test_text_from_outside_is_taken_as_it_is(text: str) -> None:
-    assert load(environ={"RINGBINDER__Example__token": text}).sections.fill(
-        Options, ["Example"]
-    ).token == Secret(text)
+    assert load(environ={"RINGBINDER__Example__token": text}).sections.fill(Options, ["Example"]).token == Secret(text)
     assert load(environ={}, sets=[f"Example.name={text}"]).sections.fill(Options, ["Example"]).name == text
     deep = load(environ={}, sets=[f"Ringbinder.instances.lab.name={text}"])
     extra = deep.settings.instances["lab"]
@@ -368,9 +353,7 @@ def test_text_from_outside_is_taken_as_it_is(text: str) -> None:
 
 
 def test_yaml_from_outside() -> None:
-    options = filled(
-        sets=["Example.name='5'", "Example.active=true", "Example.origins=[a, b]", "Example.wait=2h"]
-    )
+    options = filled(sets=["Example.name='5'", "Example.active=true", "Example.origins=[a, b]", "Example.wait=2h"])
     assert (options.name, options.active, options.origins, options.wait) == ("5", True, ("a", "b"), 7200.0)
     assert load(environ={}, sets=["BinderHub.cors_allow_origin=*"]).binderhub.allowed_origins == ("*",)
 
@@ -462,9 +445,7 @@ def test_binderhub_settings_are_normal() -> None:
 
 def test_null_means_that_no_value_is_given(tmp_path: Path) -> None:
     defaults, file = tmp_path / "defaults.yaml", tmp_path / "own.yaml"
-    defaults.write_text(
-        "config: {BinderHub: {port: 80, ban_networks: {10.0.0.0/8: ours, 127.0.0.0/8: here}}}"
-    )
+    defaults.write_text("config: {BinderHub: {port: 80, ban_networks: {10.0.0.0/8: ours, 127.0.0.0/8: here}}}")
     file.write_text("config: {BinderHub: {port: null, hub_url: null, ban_networks: {10.0.0.0/8: null}}}")
     config = load([defaults, file], environ={})
     assert config.binderhub.port == 8585

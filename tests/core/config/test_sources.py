@@ -118,9 +118,7 @@ def test_refused(text: str | bytes, told: str, tmp_path: Path) -> None:
     assert problem.startswith(told)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# nothing\n", "---\n", "{}", "\ufeffBinderHub:\n", "config:\n", "binderhub: {}"]
-)
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "\ufeffBinderHub:\n", "config:\n", "binderhub: {}"])
 def test_empty_files(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
@@ -213,23 +211,15 @@ TREES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=30,
 )
 SNIPPETS = st.lists(
-    st.sampled_from(
-        ["BinderHub:", "config:", "registry:", "port:", "1", "2020-13-01", "1:2", ".inf", "0b", "_"]
-    )
-    | st.sampled_from(
-        ["*a", "&a", "-", "?", "{", "}", "[", "]", ",", "<<:", "'", '"', "|", ">", "%", "@", "#"]
-    )
-    | st.sampled_from(
-        ["!!int", "!!binary", "!!set", "!!timestamp", "!x", "---", "...", "=", "~", "\\", "\x85"]
-    )
+    st.sampled_from(["BinderHub:", "config:", "registry:", "port:", "1", "2020-13-01", "1:2", ".inf", "0b", "_"])
+    | st.sampled_from(["*a", "&a", "-", "?", "{", "}", "[", "]", ",", "<<:", "'", '"', "|", ">", "%", "@", "#"])
+    | st.sampled_from(["!!int", "!!binary", "!!set", "!!timestamp", "!x", "---", "...", "=", "~", "\\", "\x85"])
     | st.sampled_from(["\n", "\n  ", " ", "\t", "\ufeff"]),
     max_size=40,
 ).map("".join)
 
 
-def problems_of(
-    *files: Path, environ: dict[str, str] | None = None, sets: list[str] | None = None
-) -> list[str]:
+def problems_of(*files: Path, environ: dict[str, str] | None = None, sets: list[str] | None = None) -> list[str]:
     """What is wrong, if anything; whatever else is raised fails the test."""
     try:
         config = load(files, environ=environ or {}, sets=sets or [])
@@ -272,9 +262,7 @@ def test_any_bytes(content: bytes) -> None:
         | st.sampled_from(["RINGBINDER__BinderHub__port", "RINGBINDER__Ringbinder__instances__a__b"]),
         st.text(max_size=20) | SNIPPETS,
     ),
-    st.lists(
-        st.text(max_size=10) | st.builds("BinderHub.{}={}".format, st.sampled_from(["port", "x"]), SNIPPETS)
-    ),
+    st.lists(st.text(max_size=10) | st.builds("BinderHub.{}={}".format, st.sampled_from(["port", "x"]), SNIPPETS)),
 )
 def test_any_environment_and_sets(environ: dict[str, str], sets: list[str]) -> None:
     for problem in problems_of(environ=environ, sets=sets):
@@ -295,7 +283,5 @@ def test_parse_gives_what_was_dumped(tree: Any) -> None:
 def test_image_of_binderhub_in_helm_values_is_a_problem(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text("config: {}\nimage:\n  name: quay.io/jupyterhub/k8s-binderhub\n")
-    with pytest.raises(
-        ConfigError, match=r"line 3: image\.name: quay\.io/jupyterhub/k8s-binderhub holds BinderHub"
-    ):
+    with pytest.raises(ConfigError, match=r"line 3: image\.name: quay\.io/jupyterhub/k8s-binderhub holds BinderHub"):
         load([file], environ={})

@@ -178,9 +178,7 @@ def test_the_settings_of_a_spec_are_those_of_what_it_means() -> None:
         ("^good/.*", {"quota": 99, "other": 1}),
         ("^good/x/", {"quota": 5}),
     ]
-    options = SpecOptions(
-        spec_config=tuple(SpecConfig(Pattern(pattern), config) for pattern, config in entries)
-    )
+    options = SpecOptions(spec_config=tuple(SpecConfig(Pattern(pattern), config) for pattern, config in entries))
     for spec, settings in (
         ("%65vil/r/HEAD", {"quota": 1}), ("good/../evil/r/HEAD", {"quota": 1}),
         ("good/r/HEAD", {"quota": 99, "other": 1}), ("good/x.git/HEAD", {"quota": 5, "other": 1}),
@@ -232,9 +230,7 @@ class _Shelf(Provider[Any]):
         ({"Shelf": {"banned_specs": ["^evil/.*"]}}, "evil/book"),
     ],
 )  # fmt: skip
-async def test_a_strangers_provider_is_under_the_lists(
-    tmp_path: Path, sections: dict[str, Any], spec: str
-) -> None:
+async def test_a_strangers_provider_is_under_the_lists(tmp_path: Path, sections: dict[str, Any], spec: str) -> None:
     async with memory_app(tmp_path, {"provider:shelf": _Shelf}, **sections) as memory:
         with pytest.raises(Refused) as caught:
             await memory.app.resolve(LaunchRequest("shelf", spec))
@@ -258,9 +254,7 @@ async def test_a_misspelt_list_takes_its_provider_out(tmp_path: Path) -> None:
 
 async def test_spellings_of_a_repository_share_its_quota(tmp_path: Path) -> None:
     plugins = {"provider:shelf": _Shelf}
-    async with memory_app(
-        tmp_path, plugins, LaunchQuota={"per_repo_quota": 1, "when_full": "refuse"}
-    ) as memory:
+    async with memory_app(tmp_path, plugins, LaunchQuota={"per_repo_quota": 1, "when_full": "refuse"}) as memory:
         assert (await memory.launch("shelf/book"))[-1].phase == "ready"
         last = (await memory.launch("shelf/other-spelling"))[-1]
     assert (last.phase, "Too many users" in last.message) == ("failed", True)
@@ -290,9 +284,7 @@ def test_host_without_an_end_in_a_pattern_is_found(pattern: str, host: str) -> N
     assert unended_host(pattern) == host
     for list_name in ("allowed_specs", "high_quota_specs"):
         config = load((), environ={}, sets=[f"GitRepoProvider.{list_name}=['{pattern}']"])
-        assert [f"hosts such as {host}.evil.example" in risk for risk in config.risks] == (
-            [True] if host else []
-        )
+        assert [f"hosts such as {host}.evil.example" in risk for risk in config.risks] == ([True] if host else [])
         if host:
             assert f"GitRepoProvider.{list_name}" in config.risks[0]
 

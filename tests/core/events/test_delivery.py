@@ -50,9 +50,7 @@ def one(**settings: Any) -> dict[str, DeliverySettings]:
     return {"s": DeliverySettings(**settings)}
 
 
-def delivering(
-    sinks: Mapping[str, DeliverySettings], send: Send, services: Services, **settings: Any
-) -> Delivery:
+def delivering(sinks: Mapping[str, DeliverySettings], send: Send, services: Services, **settings: Any) -> Delivery:
     rates = EmitRates(services.log, services.metrics)
     delivery = Delivery(send, services, rates, **settings)
     for name, its in sinks.items():
@@ -103,9 +101,7 @@ class Model:
     limit=st.integers(1, 8),
     batch_limit=st.integers(1, 5),
     script=st.lists(st.sampled_from(["take", "wait", "raise", "cancel"]), max_size=12),
-    steps=st.lists(
-        st.tuples(st.sampled_from(["emit", "turn", "open", "shut"]), st.integers(1, 7)), max_size=25
-    ),
+    steps=st.lists(st.tuples(st.sampled_from(["emit", "turn", "open", "shut"]), st.integers(1, 7)), max_size=25),
     early=st.integers(0, 10),
 )
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -417,9 +413,7 @@ async def test_no_sinks_and_no_events() -> None:
 
     async with delivering({}, send, services).running():
         pass
-    async with (
-        delivery := delivering({"a": DeliverySettings(), "b": DeliverySettings()}, send, services)
-    ).running():
+    async with (delivery := delivering({"a": DeliverySettings(), "b": DeliverySettings()}, send, services)).running():
         await asyncio.sleep(0)
     assert counts(services, "a") == {"sent": 0, "dropped": 0, "failed": 0}
     shown: Any = services.metrics.registry.get_sample_value

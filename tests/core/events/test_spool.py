@@ -259,9 +259,7 @@ def test_what_was_taken_gives_its_room_back_when_there_is_none(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("policy", ["always", "interval", "never"])
-def test_how_often_the_disk_is_asked_to_keep_it(
-    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_often_the_disk_is_asked_to_keep_it(tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr("ringbinder.events.spool.os.fsync", asked.append)
     spool = Spool(tmp_path, LIMIT, policy)  # type: ignore[arg-type]
@@ -294,9 +292,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 
-@pytest.mark.parametrize(
-    "payload", [b"[]", b"null", b"{}", b'{"schema": 1, "more": 2}', b"{", b"[" * 100_000, b"\xff"]
-)
+@pytest.mark.parametrize("payload", [b"[]", b"null", b"{}", b'{"schema": 1, "more": 2}', b"{", b"[" * 100_000, b"\xff"])
 def test_whole_line_of_another_hand_counts_as_damaged(tmp_path: Path, payload: bytes) -> None:
     spool = opened(tmp_path)
     spool.append([event(1)])

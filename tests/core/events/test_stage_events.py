@@ -63,9 +63,7 @@ async def test_a_launch_with_a_build_and_its_servers_end(hear: Hear) -> None:
     assert (stopped["reason"], stopped["session"]) == ("stopped", session.name)
     assert stopped["seconds"] >= 0
     assert "192.0.2.55" not in str(received.events)
-    assert {event.repo for event in received.events if event.schema.endswith("/launch")} == {
-        "https://fake.invalid/a/b"
-    }
+    assert {event.repo for event in received.events if event.schema.endswith("/launch")} == {"https://fake.invalid/a/b"}
 
 
 async def test_a_second_launch_builds_nothing(hear: Hear) -> None:

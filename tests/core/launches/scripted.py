@@ -29,9 +29,7 @@ from ringbinder.app import Ringbinder, running
 from ringbinder.config.loading import load
 
 TOKEN = "0123456789abcdef-token"
-REPO = Repo(
-    "https://h/u/r", GitSource("https://h/u/r", "c0ffee"), "c0ffee", "u/r/c0ffee", "https://h/c0ffee", "u-r"
-)
+REPO = Repo("https://h/u/r", GitSource("https://h/u/r", "c0ffee"), "c0ffee", "u/r/c0ffee", "https://h/c0ffee", "u-r")
 REQUEST = LaunchRequest("t", "u/r/main", launch_host="https://binder.example/")
 SERVER = Server("one", "http://127.0.0.1:1/", Secret(TOKEN), extra={"work_folder": "/w", "url": "no"})
 Act = Callable[..., Awaitable[Any]]

@@ -48,9 +48,7 @@ def test_bounds_keep_the_newest_events(sizes: list[int], max_events: int, max_by
     length=st.integers(0, 310),
     limit=st.integers(1, 20),
 )
-def test_what_is_gone_is_one_gap_in_its_place(
-    total: int, max_events: int, start: int, length: int, limit: int
-) -> None:
+def test_what_is_gone_is_one_gap_in_its_place(total: int, max_events: int, start: int, length: int, limit: int) -> None:
     log = EventLog(max_events)
     events = [line(str(number)) for number in range(total)]
     for event in events:

@@ -78,9 +78,7 @@ async def told(error: Exception, answer: Any = None, **data: Any) -> tuple[str, 
         ),
     ],
 )
-async def test_errors_with_a_message_for_the_reader(
-    error: Exception, message: str, data: dict[str, Any]
-) -> None:
+async def test_errors_with_a_message_for_the_reader(error: Exception, message: str, data: dict[str, Any]) -> None:
     assert await told(error) == (message, data)
     assert await told(error, log="api/x") == (message, {**data, "log": "api/x"})
 

@@ -27,9 +27,7 @@ def test_binderhub_vectors() -> None:
 def test_slug_of_a_git_url() -> None:
     url = "https://git.example.org/Räume/a_b.git"
     digest = sha256(url.encode()).hexdigest()[:6]
-    assert image_name("", url, "abc") == (
-        f"https-3a-2f-2fgit-2eexample-2eorg-2fr-c3-a4ume-2fa-5fb-2egit-{digest}:abc"
-    )
+    assert image_name("", url, "abc") == (f"https-3a-2f-2fgit-2eexample-2eorg-2fr-c3-a4ume-2fa-5fb-2egit-{digest}:abc")
 
 
 def test_bytes_below_sixteen_have_one_digit() -> None:

@@ -235,9 +235,7 @@ def test_no_path_leads_away_from_the_server(urlpath: str) -> None:
 PIECES = st.lists(
     st.text(max_size=20)
     | st.sampled_from(["gh", "git", "/", "//", "v2/", "https://", "mybinder.org", "%2F", "%", "..", "user"])
-    | st.sampled_from(
-        ["?", "urlpath=", "labpath=", "&", "#", "@", ":", "](", ")", "[", "\\", "\ud800", "\0"]
-    ),
+    | st.sampled_from(["?", "urlpath=", "labpath=", "&", "#", "@", ":", "](", ")", "[", "\\", "\ud800", "\0"]),
     max_size=12,
 ).map("".join)
 

@@ -20,9 +20,7 @@ def script() -> Script:
     return Script()
 
 
-async def test_the_stages_in_order_and_ready_with_all_that_clients_read(
-    script: Script, tmp_path: Path
-) -> None:
+async def test_the_stages_in_order_and_ready_with_all_that_clients_read(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
         reported = await events(app)
     stages = [call for call in script.calls if call not in ("admit", "diagnose")]
@@ -90,9 +88,7 @@ async def test_build_only_ends_with_the_image_and_launches_nothing(script: Scrip
     assert list(reported[-1].data) == ["imageName"]
     assert again[-1].message == "Done! Found built image\n"
     # Nothing tells of a launch.
-    assert not [
-        event for event in [*reported, *again] if event.phase == "built" or "launching" in event.message
-    ]
+    assert not [event for event in [*reported, *again] if event.phase == "built" or "launching" in event.message]
     assert "launch" not in script.calls
     assert not script.told("binderhub.jupyter.org/launch")
 

@@ -307,9 +307,7 @@ async def test_threads_write_in_their_order() -> None:
     await asyncio.gather(*(asyncio.to_thread(work, name) for name in range(4)))
     lines = [event.message.split() for _, event in log.read(0, log.end)]
     for name in range(4):
-        assert [int(number) for by, number in lines if by == str(name)] == list(range(500)), (
-            "all is there by now"
-        )
+        assert [int(number) for by, number in lines if by == str(name)] == list(range(500)), "all is there by now"
 
 
 def test_a_thread_that_outlives_the_loop_is_no_harm() -> None:

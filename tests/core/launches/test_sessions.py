@@ -46,9 +46,7 @@ class Hall:
 
     def open(self) -> Session:
         opened: list[Session] = []
-        self.loop.step(
-            lambda: opened.append(self.sessions.open(lambda n: LaunchRequest("t", "s", session=n)))
-        )
+        self.loop.step(lambda: opened.append(self.sessions.open(lambda n: LaunchRequest("t", "s", session=n))))
         return opened[0]
 
     def read(self, session: Session, after: int = -1) -> Reader:
@@ -213,9 +211,7 @@ def test_a_take_down_that_fails_is_logged(hall: Hall) -> None:
     assert hall.trouble == ["a server that no client knows of could not be stopped"]
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("x"), BaseException("x"), None], ids=["bug", "crash", "no end"]
-)
+@pytest.mark.parametrize("error", [RuntimeError("x"), BaseException("x"), None], ids=["bug", "crash", "no end"])
 def test_work_that_ends_without_a_word_ends_the_session(hall: Hall, error: BaseException | None) -> None:
     async def work(session: Session) -> None:
         if error is not None:

@@ -75,9 +75,7 @@ class Interleaved(RuleBasedStateMachine):
         hooks.register(Workshop(self.world), "builder:t")
         hooks.register(Ramp(self.world), "launcher:t")
         hooks.register(Doorkeeper(self.world), "plugin:t", general=True)
-        plugins = cast(
-            Plugins, SimpleNamespace(providers=("t",), spec_options=lambda provider: SpecOptions())
-        )
+        plugins = cast(Plugins, SimpleNamespace(providers=("t",), spec_options=lambda provider: SpecOptions()))
         chosen = RingbinderSettings(builder="t", registry="t", launcher="t")
         services = Services(log, PATHS)
         stages = Stages(hooks, chosen, services.metrics, log)

@@ -52,9 +52,7 @@ def test_a_plugin_that_uses_neither_is_not_warned(
     assert not [warning for warning in recwarn if warning.category is PluginDeprecationWarning]
 
 
-def test_a_name_that_goes_away_names_the_plugin_that_imports_it(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_goes_away_names_the_plugin_that_imports_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(promise.NAMES, "OldError", (GOES, ValueError))
     site.provider("rb-old", "old", "from ringbinder import OldError")
     with pytest.warns(PluginDeprecationWarning, match=r"'provider:old' uses ringbinder\.OldError"):
@@ -70,9 +68,7 @@ def test_a_name_that_never_was() -> None:
     ("number", "words"),
     [(PLUGIN_API + 1, "upgrade ringbinder"), (0, "upgrade the plugin"), ("1", "is a number, such as 1")],
 )
-def test_a_plugin_of_another_time_is_left_out_and_told_what_to_do(
-    site: Site, number: object, words: str
-) -> None:
+def test_a_plugin_of_another_time_is_left_out_and_told_what_to_do(site: Site, number: object, words: str) -> None:
     site.provider("rb-other", "other", f"plugin_api = {number!r}")
     plugins = site.loaded()
     other = site.row(plugins, "provider", "other")

@@ -69,9 +69,7 @@ async def test_one_that_does_not_start_is_left_out_if_nothing_needs_it(site: Sit
 
 
 @pytest.mark.parametrize("case", START_FAILS)
-async def test_one_that_does_not_start_is_an_error_if_the_configuration_names_it(
-    site: Site, case: str
-) -> None:
+async def test_one_that_does_not_start_is_an_error_if_the_configuration_names_it(site: Site, case: str) -> None:
     statement, words = START_FAILS[case]
     site.provider("rb-x", "x", starting_with(statement))
     plugins = site.loaded(lifespan_timeout=0.05, extra_plugins=["x"])
@@ -137,9 +135,7 @@ async def test_work_that_fails_in_a_life_span_cancels_nobody_else(site: Site) ->
             async with asyncio.timeout(10):
                 while not logs:
                     await asyncio.sleep(0)
-    assert [(entry["plugin"], entry["event"]) for entry in logs] == [
-        ("provider:x", "a plugin failed while running")
-    ]
+    assert [(entry["plugin"], entry["event"]) for entry in logs] == [("provider:x", "a plugin failed while running")]
     assert site.trace[-1] == "policy out"
 
 

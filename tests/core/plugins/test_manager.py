@@ -58,9 +58,7 @@ def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_pa
     site.uninstall("ringbinder-osf")
     assert "provider:osf" not in found()
     site.uninstall("stock")
-    ours = {
-        point for point in distribution("ringbinder").entry_points if point.group.startswith("ringbinder.")
-    }
+    ours = {point for point in distribution("ringbinder").entry_points if point.group.startswith("ringbinder.")}
     assert sorted(found().values()) == sorted(f"ringbinder {point.value}" for point in ours)
 
 
@@ -261,9 +259,7 @@ def test_two_providers_of_one_name_are_both_left_out(site: Site) -> None:
     assert "rb_x" not in sys.modules
 
 
-@pytest.mark.parametrize(
-    ("entry", "left"), [("rb-x:gh", "stock"), ("RB_X:gh", "stock"), ("stock:gh", "rb-x")]
-)
+@pytest.mark.parametrize(("entry", "left"), [("rb-x:gh", "stock"), ("RB_X:gh", "stock"), ("stock:gh", "rb-x")])
 def test_one_of_them_can_be_turned_off(site: Site, entry: str, left: str) -> None:
     site.provider("rb-x", "gh", "pass")
     plugins = site.loaded(disabled_plugins=[entry])
@@ -391,10 +387,7 @@ async def test_one_class_serves_under_several_names(site: Site) -> None:
     assert lab.context.name == "lab"
     assert lab.config.token.reveal() == "t0ken-of-all"
     request = LaunchRequest("lab", "a/b/main")
-    hosts = [
-        await plugins.hooks.first("resolve", chosen=f"provider:{name}", request=request)
-        for name in ("gh", "lab")
-    ]
+    hosts = [await plugins.hooks.first("resolve", chosen=f"provider:{name}", request=request) for name in ("gh", "lab")]
     assert hosts == ["github.example", "lab.example"]
 
 

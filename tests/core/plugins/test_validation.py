@@ -346,9 +346,7 @@ class CoroutineLifespan:
         (CoroutineLifespan, "lifespan", "has no `yield`"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    hooks: HookCaller, plugin: Callable[[], object], hook: str, words: str
-) -> None:
+def test_what_does_not_fit_is_refused(hooks: HookCaller, plugin: Callable[[], object], hook: str, words: str) -> None:
     with pytest.raises(PluginError, match=rf"^plugin 'provider:x', hook '{hook}': .*{words}") as caught:
         hooks.register(plugin(), "provider:x")
     assert caught.value.hook == hook

@@ -123,9 +123,7 @@ def test_limits_are_the_callers() -> None:
 
 
 @pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS)
-@given(
-    content=st.binary(max_size=200) | st.text("[]{}\"':,.=&*!?-#|> \n\t\x1ba1", max_size=200).map(str.encode)
-)
+@given(content=st.binary(max_size=200) | st.text("[]{}\"':,.=&*!?-#|> \n\t\x1ba1", max_size=200).map(str.encode))
 def test_any_bytes_are_read_or_refused_in_a_line(parse: Parser, content: bytes) -> None:
     message = ""
     try:

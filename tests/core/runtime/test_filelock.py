@@ -47,9 +47,7 @@ def test_file_locked_while_held_raises(tmp_path: Path) -> None:
         pass
 
 
-def test_lock_without_support_is_skipped_unless_needed(
-    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_without_support_is_skipped_unless_needed(pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(file: int, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -53,9 +53,7 @@ async def test_who_needs_no_proxy_is_asked_directly(monkeypatch: pytest.MonkeyPa
     assert heads[0].startswith(b"GET /page HTTP/1.1")
 
 
-async def test_a_password_in_netrc_is_not_sent_beside_a_token(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_password_in_netrc_is_not_sent_beside_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password from-netrc\n")
     async with listening() as (host, heads):

@@ -22,9 +22,7 @@ def test_an_address_never_has(scheme: str, host: str) -> None:
     assert not is_named(f"{scheme}://{host}")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "json", ":dumps", "json:", "a..b:c", "1a:b", "a:b:c", "a:b ", "b.example:80"]
-)
+@pytest.mark.parametrize("text", ["", "json", ":dumps", "json:", "a..b:c", "1a:b", "a:b:c", "a:b ", "b.example:80"])
 def test_what_has_it_not(text: str) -> None:
     assert not is_named(text)
     with pytest.raises(ConfigError, match=r"Some\.option: .* must be written as module:name"):
@@ -35,9 +33,7 @@ def test_what_it_names() -> None:
     assert load_named("Some.option", "json:dumps") is json.dumps
 
 
-@pytest.mark.parametrize(
-    ("text", "told"), [("no_such.module_:x", "No module named"), ("json:no_such", "no_such")]
-)
+@pytest.mark.parametrize(("text", "told"), [("no_such.module_:x", "No module named"), ("json:no_such", "no_such")])
 def test_what_cannot_be_loaded_is_told(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=rf"Some\.option: '{text}' cannot be loaded: .*{told}"):
         load_named("Some.option", text)

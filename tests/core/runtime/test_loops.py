@@ -118,6 +118,4 @@ def test_value_of_another_shape_is_refused(value: object, words: str) -> None:
 
 
 def test_value_of_the_shape_passes() -> None:
-    check_shape(
-        {"name": "x", "pets": [{"kind": None}, {}], "age": None, "of": {"a": {"n": 1}}, "more": 1}, SHAPE
-    )
+    check_shape({"name": "x", "pets": [{"kind": None}, {}], "age": None, "of": {"a": {"n": 1}}, "more": 1}, SHAPE)

@@ -91,9 +91,7 @@ def test_wal_and_schema_version(store: Store, path: Path) -> None:
     max_logs=st.integers(0, 5),
     max_bytes=st.integers(0, 60),
     writes=st.lists(
-        st.tuples(
-            st.sampled_from("abcdefgh"), st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")))
-        ),
+        st.tuples(st.sampled_from("abcdefgh"), st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")))),
         max_size=20,
     ),
 )
@@ -168,9 +166,7 @@ def test_rubbish_is_moved_aside(path: Path) -> None:
 
 @pytest.mark.slow
 @given(
-    damages=st.lists(
-        st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=300)), max_size=4
-    ),
+    damages=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=300)), max_size=4),
     keep=st.floats(0.0, 1.0),
 )
 @settings(deadline=None, max_examples=200)
@@ -186,9 +182,7 @@ def test_any_damage_is_survived(damages: list[tuple[float, bytes]], keep: float)
         for place, rubbish in damages:
             start = int(len(content) * place)
             content[start : start + len(rubbish)] = rubbish
-        assume(
-            content[60:64] in (b"", bytes([0, 0, 0, 0]), bytes([0, 0, 0, 1]))
-        )  # else it is a later version's
+        assume(content[60:64] in (b"", bytes([0, 0, 0, 0]), bytes([0, 0, 0, 1])))  # else it is a later version's
         path.write_bytes(content)
         store = Store(path)
         for number in range(6):

@@ -64,9 +64,7 @@ async def web(answer: Callable[[str], str | None]) -> AsyncIterator[tuple[str, l
                 asked.append(path)
             page = answer(path)
             status, body = ("204 No Content", b"") if page is None else ("200 OK", page.encode())
-            writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n".encode() + body
-            )
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n".encode() + body)
             await writer.drain()
         writer.close()
 

@@ -49,9 +49,7 @@ class CondaChannel:
         (self.folder / "noarch").mkdir(parents=True, exist_ok=True)
         await index_fs(self.folder)
 
-    def add_module(
-        self, name: str, version: str, *, content: str = "", depends: Sequence[str] = ("python",)
-    ) -> None:
+    def add_module(self, name: str, version: str, *, content: str = "", depends: Sequence[str] = ("python",)) -> None:
         """A pure Python package, with the metadata that pip and uv look for."""
         packages = "site-packages"
         code = content or f"__version__ = {version!r}\n"
@@ -116,9 +114,7 @@ class CondaChannel:
         contents = {path: data.encode() if isinstance(data, str) else data for path, data in files.items()}
         for path, data in contents.items():
             digest = hashlib.sha256(data).hexdigest()
-            paths.append(
-                {"_path": path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": len(data)}
-            )
+            paths.append({"_path": path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": len(data)})
         for path in links or {}:
             paths.append({"_path": path, "path_type": "softlink"})
         extra: dict[str, object] = {"info/index.json": index | ({"noarch": noarch} if noarch else {})}

@@ -30,9 +30,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     certificate = builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
     pem = folder / "federation.pem"
     pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -32,9 +32,7 @@ def open_registry(tmp_path_factory: pytest.TempPathFactory, require_real: Requir
 
 
 @pytest.fixture(scope="session")
-def password_registry(
-    tmp_path_factory: pytest.TempPathFactory, require_real: Require
-) -> Iterator[RealRegistry]:
+def password_registry(tmp_path_factory: pytest.TempPathFactory, require_real: Require) -> Iterator[RealRegistry]:
     """A registry for the user ``builder`` with `parts.PASSWORD`."""
     require_real("docker-registry")
     with registry_of_users(tmp_path_factory.mktemp("registry") / "of-users", HTPASSWD) as running:
@@ -69,9 +67,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory, require_real: Require) -> Ch
     require_real("helm")
     folder = tmp_path_factory.mktemp("charts") / "ringbinder"
     shutil.copytree(_ROOT / "charts" / "ringbinder", folder)
-    shutil.copytree(
-        _ROOT / "tests" / "chart" / "stand-in", folder / "charts" / "jupyterhub", dirs_exist_ok=True
-    )
+    shutil.copytree(_ROOT / "tests" / "chart" / "stand-in", folder / "charts" / "jupyterhub", dirs_exist_ok=True)
     return Chart(folder)
 
 
@@ -125,12 +121,8 @@ def repo2docker_2024(
     program = folder / "bin" / "jupyter-repo2docker"
     if not program.exists():
         command = uv.find_uv_bin()
-        subprocess.run(
-            [command, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True
-        )
-        subprocess.run(
-            [command, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *_OLD], check=True
-        )
+        subprocess.run([command, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+        subprocess.run([command, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *_OLD], check=True)
     return _ready(program, tmp_path_factory.mktemp("docker-config"))
 
 

@@ -31,16 +31,10 @@ class Chart:
             raise HelmError(done.stderr or done.stdout)
         return done.stdout
 
-    def render(
-        self, *files: Path, sets: Sequence[str] = (), kube: str = "1.30", more: Sequence[str] = ()
-    ) -> Rendered:
+    def render(self, *files: Path, sets: Sequence[str] = (), kube: str = "1.30", more: Sequence[str] = ()) -> Rendered:
         """The manifests that `files` and ``--set`` make."""
         given = [word for file in files for word in ("--values", str(file))]
-        given += [
-            word
-            for text in sets
-            for word in ("--set-json" if "={" in text or "=[" in text else "--set", text)
-        ]
+        given += [word for text in sets for word in ("--set-json" if "={" in text or "=[" in text else "--set", text)]
         text = self.run(
             "template",
             "binder",
@@ -68,9 +62,7 @@ class Rendered:
 
     def get(self, kind: str, name: str) -> Manifest:
         """The one object of this kind and name."""
-        [found] = [
-            made for made in self.manifests if (made["kind"], made["metadata"]["name"]) == (kind, name)
-        ]
+        [found] = [made for made in self.manifests if (made["kind"], made["metadata"]["name"]) == (kind, name)]
         return found
 
     def names(self) -> set[tuple[str, str]]:

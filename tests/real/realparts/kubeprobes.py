@@ -290,9 +290,7 @@ async def what_a_pod_owns_goes_with_it(prober: Prober) -> None:
     secrets = f"/api/v1/namespaces/{prober.namespace}/secrets"
     owner = {"apiVersion": "v1", "kind": "Pod", "name": name_of(pod), "uid": pod["metadata"]["uid"]}
     metadata = {"name": name_of(pod), "ownerReferences": [owner]}
-    await prober.cluster.ask(
-        "POST", secrets, body={"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
-    )
+    await prober.cluster.ask("POST", secrets, body={"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
     await prober.cluster.ask("DELETE", f"{prober.pods}/{name_of(pod)}", body={"gracePeriodSeconds": 0})
     async with asyncio.timeout(_PATIENCE):
         while True:

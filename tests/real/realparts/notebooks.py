@@ -14,9 +14,7 @@ def notebook(source: str) -> str:
         "id": "only", "cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source,
     }  # fmt: skip
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return json.dumps(
-        {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]}
-    )
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]})
 
 
 async def run_first_cell(page: Page, answer: str) -> None:

@@ -42,9 +42,7 @@ class RealRegistry:
 
 
 @contextmanager
-def registry(
-    folder: Path, auth: Mapping[str, Any] | None = None, *, read_only: bool = False
-) -> Iterator[RealRegistry]:
+def registry(folder: Path, auth: Mapping[str, Any] | None = None, *, read_only: bool = False) -> Iterator[RealRegistry]:
     """The CNCF distribution registry on a free port, with its data in `folder`."""
     folder.mkdir(parents=True)
     with socket.socket() as probe:

@@ -176,9 +176,7 @@ def serve(tmp_path: Path) -> Serve:
         }
         config = load((), environ={}, sets=[f"{name}={value}" for name, value in given.items()])
         logged = structlog.testing.LogCapture()
-        log = structlog.wrap_logger(
-            None, processors=[logged], wrapper_class=structlog.make_filtering_bound_logger(0)
-        )
+        log = structlog.wrap_logger(None, processors=[logged], wrapper_class=structlog.make_filtering_bound_logger(0))
         # The client outlives the server, so that a test sees what the end of the server brings.
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))

@@ -202,9 +202,7 @@ async def test_a_build_without_a_launch_is_for_the_api_only_mode(serve: Serve) -
 
 async def test_who_asks_is_noted(serve: Serve) -> None:
     async with serve({**CACHED, "BinderHub.badge_base_url": "https://hub.example/b"}, gate=True) as live:
-        await live.events(
-            LINK, {"User-Agent": "tester", "Sec-Fetch-Site": "none", "X-Forwarded-For": "1.2.3.4"}
-        )
+        await live.events(LINK, {"User-Agent": "tester", "Sec-Fetch-Site": "none", "X-Forwarded-For": "1.2.3.4"})
         [request] = live.gate.requests
         assert (request.client.ip, request.client.user_agent) == ("127.0.0.1", "tester")
         assert (request.client.origin, request.client.host) == ("none", "127.0.0.1")
@@ -257,9 +255,7 @@ async def test_a_refused_browser_does_not_come_back_for_ever(serve: Serve) -> No
     async with serve() as live:
         async with live.stream(LINK, FOREIGN) as stream:
             await stream.rest()
-        response = await live.client.get(
-            live.address + LINK, headers={**FOREIGN, "Last-Event-ID": stream.ids[-1]}
-        )
+        response = await live.client.get(live.address + LINK, headers={**FOREIGN, "Last-Event-ID": stream.ids[-1]})
         assert response.status_code == 204
 
 

@@ -49,9 +49,7 @@ def is_whole(told: list[list[Any]], end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["ready", "failed"])
-async def test_one_that_is_never_closed_gives_up_after_the_end(
-    serve: Serve, browser: Browser, end: str
-) -> None:
+async def test_one_that_is_never_closed_gives_up_after_the_end(serve: Serve, browser: Browser, end: str) -> None:
     faults = {"FakeBuilder.fail_at": "build"} if end == "failed" else {}
     async with serve(faults, gate=end == "ready") as live, opened(browser) as page:
         await listen(page, live.address)

@@ -22,9 +22,7 @@ async def test_ids_in_frames_are_those_that_a_client_comes_back_with() -> None:
     for session in (first, second):
         session.notify(READY)
         frames = [
-            span.rendered(_frames).replace(_READER, session.id.encode())
-            async for span in session.spans()
-            if span
+            span.rendered(_frames).replace(_READER, session.id.encode()) async for span in session.spans() if span
         ]
         assert len(frames) == 4, "own, two batches of the build, own"
         reported = b"".join(frames).split(b"\n\n")[:-1]
@@ -36,6 +34,4 @@ async def test_ids_in_frames_are_those_that_a_client_comes_back_with() -> None:
         assert [frame.split(b"data: ")[1] for frame in reported] == [
             event.json async for batch in session.read() for _, event in batch
         ]
-    assert log.rendered(0, LARGE_BATCH, 1, _frames) is log.rendered(0, LARGE_BATCH, 1, _frames), (
-        "made once for all"
-    )
+    assert log.rendered(0, LARGE_BATCH, 1, _frames) is log.rendered(0, LARGE_BATCH, 1, _frames), "made once for all"

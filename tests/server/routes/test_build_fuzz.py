@@ -31,9 +31,7 @@ async def exchange(live: Live, target: bytes, headers: bytes = b"Host: localhost
 PATH = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="?"), min_size=1)
 ENCODED = st.one_of(
     PATH,
-    st.lists(st.sampled_from(["%2F", "%2f", "/", "a", "..", ".", "%", "%0A", "%00", "#"]), min_size=1).map(
-        "".join
-    ),
+    st.lists(st.sampled_from(["%2F", "%2f", "/", "a", "..", ".", "%", "%0A", "%00", "#"]), min_size=1).map("".join),
 )
 
 

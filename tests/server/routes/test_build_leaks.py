@@ -113,9 +113,7 @@ async def deaf(live: Live, path: str) -> socket.socket:
     return client
 
 
-async def test_client_that_closes_unread_gets_no_more_written(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_client_that_closes_unread_gets_no_more_written(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
     def rendered(log: EventLog, start: int, stop: int, offset: int, render: Render) -> bytes:

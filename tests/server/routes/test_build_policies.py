@@ -52,9 +52,7 @@ async def test_all_hosts_of_a_site_may_be_told_as_one(serve: Serve, given: str, 
         ("nonsense", False),
     ],
 )
-async def test_a_build_token_is_for_one_link_one_host_and_a_while(
-    serve: Serve, sent: str, good: bool
-) -> None:
+async def test_a_build_token_is_for_one_link_one_host_and_a_while(serve: Serve, sent: str, good: bool) -> None:
     sets = {"BinderHub.build_token_secret": KEY, "Ringbinder.allowed_hosts": "['*']", **CACHED}
     async with serve(sets, gate=True) as live:
         events = await live.events(f"{LINK}?build_token={sent}", {"Host": "hub.example"})
@@ -78,9 +76,7 @@ async def test_a_token_belongs_to_the_raw_spec_and_replicas_share_a_key(serve: S
             "status_code"
         ] == 403
         origin = {"Host": "hub.example", "Origin": "http://hub.example"}
-        assert (await live.events(f"build/fake/a%2Fb/c/d/?build_token={sent}", origin))[-1][
-            "phase"
-        ] == "ready"
+        assert (await live.events(f"build/fake/a%2Fb/c/d/?build_token={sent}", origin))[-1]["phase"] == "ready"
 
 
 async def test_a_key_that_is_too_short_is_refused(serve: Serve) -> None:
@@ -100,9 +96,7 @@ async def test_builds_are_limited_by_client_and_launches_of_what_is_built_are_no
 
         async def ask(name: str, ip: str) -> tuple[dict[str, Any], dict[str, str]]:
             async with live.stream(f"build/fake/owner/{name}/main", by(ip)) as stream:
-                headers = {
-                    name: value for name, value in stream.response.headers.items() if "ratelimit" in name
-                }
+                headers = {name: value for name, value in stream.response.headers.items() if "ratelimit" in name}
                 return (await stream.rest())[-1], headers
 
         for left, name in ((2, "a"), (1, "b")):
@@ -200,9 +194,7 @@ async def test_crawlers_start_no_builds(serve: Serve, agent: str, blocked: bool)
         ({"X-Forwarded-Proto": "javascript"}, "127.0.0.1", "http"),
     ],
 )
-async def test_a_trusted_proxy_is_believed(
-    serve: Serve, headers: dict[str, str], ip: str, scheme: str
-) -> None:
+async def test_a_trusted_proxy_is_believed(serve: Serve, headers: dict[str, str], ip: str, scheme: str) -> None:
     async with serve({**PROXIED, **CACHED}, gate=True) as live:
         await live.events(LINK, headers)
         [request] = live.gate.requests
@@ -230,9 +222,7 @@ async def test_a_network_that_is_none_is_a_configuration_error(serve: Serve, net
             pass
 
 
-@pytest.mark.parametrize(
-    ("accept", "served"), [("*/*", False), ("", False), ("text/event-stream, */*", True)]
-)
+@pytest.mark.parametrize(("accept", "served"), [("*/*", False), ("", False), ("text/event-stream, */*", True)])
 async def test_the_strict_switch_wants_the_type_by_name(serve: Serve, accept: str, served: bool) -> None:
     async with serve({**CACHED, "Ringbinder.strict_accept": "true"}) as live:
         last = (await live.events(LINK, {"Accept": accept}))[-1]

@@ -57,9 +57,7 @@ async def test_a_launch_is_started_watched_asked_for_and_stopped(serve: Serve) -
         assert not [entry for entry in live.logged if launch["id"] in str(entry)]
 
 
-async def test_a_launch_that_is_only_asked_for_lives(
-    serve: Serve, turn_timers: Callable[[float], None]
-) -> None:
+async def test_a_launch_that_is_only_asked_for_lives(serve: Serve, turn_timers: Callable[[float], None]) -> None:
     async with serve({**CACHED, "Ringbinder.session_grace": "60"}, gate=True) as live:
         live.gate.shut()
         _, launch = await post(live)

@@ -59,10 +59,7 @@ async def test_a_browser_is_sent_to_a_login_and_back(serve: Serve) -> None:
     async with serve(SETS | {"BinderHub.base_url": "/b/"}, plugin=Desk()) as live:
         sent = await live.client.get(f"{live.address}v2/fake/a%2Fb/c?urlpath=lab%3Fx")
         assert sent.status_code == 302
-        assert (
-            sent.headers["location"]
-            == f"https://desk.example/?to={quote('/b/v2/fake/a%2Fb/c?urlpath=lab%3Fx')}"
-        )
+        assert sent.headers["location"] == f"https://desk.example/?to={quote('/b/v2/fake/a%2Fb/c?urlpath=lab%3Fx')}"
         assert sent.headers["cache-control"] == "no-store"
         trip, old = sorted(sent.headers.get_list("set-cookie"), reverse=True)
         assert set(trip.split("; ")) == {"trip=1", "HttpOnly", "Path=/b/", "SameSite=Lax"}
@@ -170,9 +167,7 @@ async def test_what_a_plugin_refuses_is_told(serve: Serve) -> None:
     ],
     ids=str,
 )
-async def test_another_page_starts_nothing_by_a_cookie(
-    serve: Serve, headers: dict[str, str], good: bool
-) -> None:
+async def test_another_page_starts_nothing_by_a_cookie(serve: Serve, headers: dict[str, str], good: bool) -> None:
     sets = SETS | {"BinderHub.cors_allow_origin": "*"}
     async with serve(sets, plugin=Desk(), gate=True) as live:
         reported = await live.events(LINK, COOKIE | headers)

@@ -61,9 +61,7 @@ async def saved(page: Page, name: str, folder: Path) -> Path:
 
 @pytest.mark.real("git", "uv", "jupyterlab", "chromium")
 @pytest.mark.timeout(600)
-async def test_kept_opened_stopped_and_taken_away(
-    launched: Launched, browser: Browser, tmp_path: Path
-) -> None:
+async def test_kept_opened_stopped_and_taken_away(launched: Launched, browser: Browser, tmp_path: Path) -> None:
     # Half of the idle time passes before the page counts down.
     async with launched(**{"LocalLauncher.idle_timeout": "60"}) as live, opened(browser) as page:
         page.set_default_timeout(PATIENCE)

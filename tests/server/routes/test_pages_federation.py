@@ -122,9 +122,7 @@ async def test_members_own_page_launches_there(serve: Serve, browser: Browser, t
 
 
 @pytest.mark.parametrize("look", LOOKS)
-async def test_members_not_named_page_shows_why(
-    serve: Serve, browser: Browser, tmp_path: Path, look: str
-) -> None:
+async def test_members_not_named_page_shows_why(serve: Serve, browser: Browser, tmp_path: Path, look: str) -> None:
     unnamed = {"Ringbinder.federation_members": ""}
     async with (
         federation(serve, tmp_path, both=unnamed) as at,
@@ -140,9 +138,7 @@ async def test_members_not_named_page_shows_why(
         assert at.members[1].gate.launches == 0
 
 
-async def test_violation_of_operators_script_ends_nothing(
-    serve: Serve, browser: Browser, tmp_path: Path
-) -> None:
+async def test_violation_of_operators_script_ends_nothing(serve: Serve, browser: Browser, tmp_path: Path) -> None:
     counts = json.dumps({"count": 'fetch("http://127.0.0.1:1/count").catch(() => 0);'})
     async with (
         federation(serve, tmp_path, both={"BinderHub.extra_footer_scripts": counts}) as at,
@@ -185,9 +181,7 @@ async def test_member_demanding_a_token_is_named(serve: Serve, browser: Browser,
         assert advice == f"Open the link there: {member}/{LINK}"
 
 
-async def test_redirector_answering_404_ends_the_launch(
-    serve: Serve, browser: Browser, tmp_path: Path
-) -> None:
+async def test_redirector_answering_404_ends_the_launch(serve: Serve, browser: Browser, tmp_path: Path) -> None:
     async with federation(serve, tmp_path) as at, opened(browser) as page:
         at.redirector.status = 404
         await page.goto(at.redirector.address + LINK)

@@ -53,9 +53,7 @@ async def test_a_foreign_page_runs_nothing(serve: Serve, browser: Browser, host:
 
 @pytest.mark.usefixtures("local")
 @pytest.mark.parametrize("look", LOOKS)
-async def test_on_ones_own_computer_it_asks_once_per_repository(
-    serve: Serve, browser: Browser, look: str
-) -> None:
+async def test_on_ones_own_computer_it_asks_once_per_repository(serve: Serve, browser: Browser, look: str) -> None:
     async with serve(CACHED, gate=True) as live, web(lambda path: "<title>notebook</title>") as (notebook, _):
         live.gate.url = notebook
         async with opened(browser, **LOOKS[look]) as page:

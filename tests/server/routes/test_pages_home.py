@@ -29,9 +29,7 @@ async def test_from_a_pasted_link_to_the_notebook(serve: Serve, browser: Browser
             await page.keyboard.type("what is this?")
             await expect(page.locator("#problem")).to_contain_text("was not understood")
             await shot(page, f"home-problem-{look}")
-            await page.locator("#link").fill(
-                "https://mybinder.org/v2/fake/owner/na%2Fme/main?labpath=a b.ipynb"
-            )
+            await page.locator("#link").fill("https://mybinder.org/v2/fake/owner/na%2Fme/main?labpath=a b.ipynb")
             await expect(page.locator("#repository")).to_have_text("owner/na/me")
             await expect(page.locator("#provider")).to_have_text("Fake")
             await expect(page.locator("#ref")).to_have_text("main")
@@ -97,9 +95,7 @@ async def test_the_keyboard_reaches_everything(serve: Serve, browser: Browser) -
         reached = []
         for _ in range(12):
             await page.keyboard.press("Tab")
-            reached.append(
-                await page.evaluate("document.activeElement.ariaLabel || document.activeElement.id")
-            )
+            reached.append(await page.evaluate("document.activeElement.ariaLabel || document.activeElement.id"))
             ring = "getComputedStyle(document.activeElement).outlineStyle"
             assert await page.evaluate(ring) == "solid", reached
             if reached[-1] == "Copy HTML badge":

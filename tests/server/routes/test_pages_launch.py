@@ -415,12 +415,8 @@ async def test_the_launch_page_is_small(serve: Serve, browser: Browser) -> None:
         await devtools.send("Network.enable")
         urls: dict[str, str] = {}
         sizes: dict[str, int] = {}
-        devtools.on(
-            "Network.responseReceived", lambda it: urls.update({it["requestId"]: it["response"]["url"]})
-        )
-        devtools.on(
-            "Network.loadingFinished", lambda it: sizes.update({it["requestId"]: it["encodedDataLength"]})
-        )
+        devtools.on("Network.responseReceived", lambda it: urls.update({it["requestId"]: it["response"]["url"]}))
+        devtools.on("Network.loadingFinished", lambda it: sizes.update({it["requestId"]: it["encodedDataLength"]}))
         await page.goto(live.address + LINK)
         await expect(page.locator("#log")).to_contain_text("gate: building")
         loaded = {urls[id].removeprefix(live.address): size for id, size in sizes.items()}

@@ -70,9 +70,7 @@ async def test_what_a_terminal_shows(talking: tuple[Talking, str], browser: Brow
         await shot(page, "log-colours")
 
 
-async def test_it_follows_its_end_unless_one_looks_further_up(
-    talking: tuple[Talking, str], browser: Browser
-) -> None:
+async def test_it_follows_its_end_unless_one_looks_further_up(talking: tuple[Talking, str], browser: Browser) -> None:
     async with opened(browser) as page:
         await page.goto(talking[1])
         log, back = page.locator("#log"), page.get_by_role("button", name="Go to the end")
@@ -156,9 +154,7 @@ async def test_download(talking: tuple[Talking, str], browser: Browser, tmp_path
         assert text.endswith("red plain blue orange navy faint link\n100 %\ngreen goes on\nto here\n")
 
 
-async def test_a_log_that_is_very_long_keeps_the_page_quick(
-    talking: tuple[Talking, str], browser: Browser
-) -> None:
+async def test_a_log_that_is_very_long_keeps_the_page_quick(talking: tuple[Talking, str], browser: Browser) -> None:
     async with opened(browser) as page:
         await page.goto(talking[1])
         for start in range(0, 20_000, 500):

@@ -78,9 +78,7 @@ async def test_from_the_address_to_the_file(serve: Serve, git_server: GitServer,
         opened(browser) as page,
     ):
         states = []
-        page.on(
-            "response", lambda got: states.append((got.url, got.status)) if "/images/" in got.url else None
-        )
+        page.on("response", lambda got: states.append((got.url, got.status)) if "/images/" in got.url else None)
         await page.goto(live.address)
         await page.locator("#link").fill(PAGE)
         await expect(page.locator("#ref")).to_have_text("feature")

@@ -98,9 +98,7 @@ async def test_the_wire_is_the_same_with_a_token(serve: Serve) -> None:
         assert await live.events("build/fake/a/b/c", {**resumed, **bearer}) == whole[1:]
         answer = await live.client.get(live.address + "build/fake/a/b/c", headers=resumed)
         assert answer.status_code == 401, "the id alone opens nothing"
-        made = await live.client.post(
-            live.address + "api/v1/launches", json={"link": "fake/a/b/c"}, headers=bearer
-        )
+        made = await live.client.post(live.address + "api/v1/launches", json={"link": "fake/a/b/c"}, headers=bearer)
         assert made.status_code == 201
         launch = live.address + made.json()["url"][1:]
         assert (await live.client.get(launch)).status_code == 401

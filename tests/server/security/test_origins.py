@@ -82,9 +82,7 @@ def test_who_may(sets: list[str], host: str, origin: str, site: str, told: str) 
     assert bool(refusal) == bool(told)
 
 
-@pytest.mark.parametrize(
-    ("bound", "host"), [("192.0.2.7", "192.0.2.7:80"), ("2001:db8::1", "[2001:db8::1]:80")]
-)
+@pytest.mark.parametrize(("bound", "host"), [("192.0.2.7", "192.0.2.7:80"), ("2001:db8::1", "[2001:db8::1]:80")])
 def test_the_address_that_is_listened_on_is_known(bound: str, host: str) -> None:
     assert guard(bound=bound).refusal(Asker("http", host)) == ""
     assert guard().refusal(Asker("http", host)) != ""
@@ -119,9 +117,7 @@ async def test_a_foreign_page_cannot_take_over_a_session(serve: Serve) -> None:
 
 async def test_pages_of_an_allowed_origin_may_read(serve: Serve) -> None:
     allowed = {"Origin": "https://docs.example"}
-    async with serve(
-        {"FakeRegistry.cached": "true", "BinderHub.cors_allow_origin": "https://docs.example"}
-    ) as live:
+    async with serve({"FakeRegistry.cached": "true", "BinderHub.cors_allow_origin": "https://docs.example"}) as live:
         async with live.stream("build/fake/a/b/c", allowed) as stream:
             assert (await stream.rest())[-1]["phase"] == "ready"
             assert stream.response.headers["access-control-allow-origin"] == "https://docs.example"
@@ -137,9 +133,7 @@ async def test_pages_of_an_allowed_origin_may_read(serve: Serve) -> None:
             "content-type",
         }
         for path in ("versions", "build/fake/a/b/c"):
-            foreign = await live.client.options(
-                live.address + path, headers={"Origin": "https://evil.example"}
-            )
+            foreign = await live.client.options(live.address + path, headers={"Origin": "https://evil.example"})
             assert "access-control-allow-origin" not in foreign.headers
             assert foreign.headers["vary"] == "Origin"
 

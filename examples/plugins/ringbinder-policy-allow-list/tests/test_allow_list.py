@@ -61,9 +61,7 @@ class TestAllowList(PolicyContract):
         return PolicyCase(policy=policy, refused=REQUEST, refused_at="build", refusing=another_list)
 
 
-async def test_the_list_is_asked_again_when_it_is_old(
-    policy: AllowList, page: Page, fake_clock: FakeClock
-) -> None:
+async def test_the_list_is_asked_again_when_it_is_old(policy: AllowList, page: Page, fake_clock: FakeClock) -> None:
     case = PolicyCase(policy=policy)
     for _ in range(3):
         await policy.admit(case.ticket("build"))
@@ -89,13 +87,9 @@ async def test_without_a_list_nobody_gets_in_and_an_old_one_is_kept(
         assert await policy.admit(case.ticket("build")) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "phase"), [("https://fake.invalid/*", "ready"), ("https://x.example", "failed")]
-)
+@pytest.mark.parametrize(("text", "phase"), [("https://fake.invalid/*", "ready"), ("https://x.example", "failed")])
 async def test_a_launch_with_the_installed_plugin(tmp_path: Path, text: str, phase: str) -> None:
-    assert [point.name for point in entry_points(group="ringbinder.policies", name="allow_list")] == [
-        "allow_list"
-    ]
+    assert [point.name for point in entry_points(group="ringbinder.policies", name="allow_list")] == ["allow_list"]
     section = {"url": OPTIONS.url}
     async with memory_app(tmp_path, answer=Page(text), AllowList=section) as app:
         events = await app.launch("fake/a/b/main")

@@ -30,9 +30,7 @@ from ringbinder import (
 )
 
 SPEC = r"(10\.6084/m9\.figshare\.)?([1-9][0-9]{0,14})(\.v([1-9][0-9]{0,5}))?"
-PAGE = (
-    r"https?://figshare\.com/articles/(?:[^/?#]+/){1,2}([1-9][0-9]{0,14})(?:/([1-9][0-9]{0,5}))?/?(?:[?#].*)?"
-)
+PAGE = r"https?://figshare\.com/articles/(?:[^/?#]+/){1,2}([1-9][0-9]{0,14})(?:/([1-9][0-9]{0,5}))?/?(?:[?#].*)?"
 
 
 @frozen
@@ -70,9 +68,7 @@ class FigshareProvider(Provider[FigshareOptions]):
 
     async def resolve(self, request: LaunchRequest) -> Repo:
         if not (match := re.fullmatch(SPEC, request.spec)):
-            raise UserError(
-                "spec-invalid", "A spec is a DOI such as 10.6084/m9.figshare.9782777.v2, or a number."
-            )
+            raise UserError("spec-invalid", "A spec is a DOI such as 10.6084/m9.figshare.9782777.v2, or a number.")
         number, version = match[2], match[4]
         article = await self._article(number, version)
         if article is None and version and await self._article(number, None) is not None:
@@ -132,9 +128,7 @@ class FigshareProvider(Provider[FigshareOptions]):
         size, digest = 0, hashlib.md5(usedforsecurity=False)
         try:
             with target.open("wb") as written:
-                async with self.context.http.stream(
-                    "GET", str(file["download_url"]), follow_redirects=True
-                ) as answer:
+                async with self.context.http.stream("GET", str(file["download_url"]), follow_redirects=True) as answer:
                     if answer.status_code != 200:
                         raise TransientError(f"figshare answers {answer.status_code} to {target.name}.")
                     async for chunk in answer.aiter_bytes(2**20):

@@ -89,9 +89,7 @@ class TestFigshare(ProviderContract):
             bad_specs=["", "x", "7.v", "10.5281/zenodo.7", "7/2"],
             links={
                 "https://doi.org/10.6084/m9.figshare.7.v1": Link("figshare", "10.6084/m9.figshare.7.v1"),
-                "https://figshare.com/articles/code/A_title/7/2": Link(
-                    "figshare", "10.6084/m9.figshare.7.v2"
-                ),
+                "https://figshare.com/articles/code/A_title/7/2": Link("figshare", "10.6084/m9.figshare.7.v2"),
                 "https://figshare.com/articles/A_title/7": Link("figshare", "10.6084/m9.figshare.7"),
                 "https://example.org/7": None,
             },

@@ -106,9 +106,7 @@ class Layout:
         with self._locked():
             there = name in self.names()
             self._name(name, None)
-            used = {
-                part["digest"] for one in self._index() for part in (one, *_parts(self._manifest(one) or {}))
-            }
+            used = {part["digest"] for one in self._index() for part in (one, *_parts(self._manifest(one) or {}))}
             for blob in (self.folder / "blobs" / "sha256").glob("*"):
                 if f"sha256:{blob.name}" not in used:
                     blob.unlink()

@@ -20,9 +20,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip(
-    "ringbinder_registry_layout", reason="pip install ./examples/plugins/ringbinder-registry-layout"
-)
+pytest.importorskip("ringbinder_registry_layout", reason="pip install ./examples/plugins/ringbinder-registry-layout")
 
 from aiohttp import web
 from hypothesis import given
@@ -38,9 +36,7 @@ pytest_plugins = "ringbinder.testing.pytest"
 def saved(layers: list[bytes], **changed: Any) -> io.BytesIO:
     """What `docker save` writes for an image of these layers."""
     digests = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
-    config = json.dumps(
-        {"rootfs": {"type": "layers", "diff_ids": digests}, **changed.pop("config", {})}
-    ).encode()
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": digests}, **changed.pop("config", {})}).encode()
     files = {"config.json": config, **{f"{number}/layer.tar": layer for number, layer in enumerate(layers)}}
     listed = {"Config": "config.json", "RepoTags": ["x:1"], "Layers": [*files][1:]}
     files = {**files, "manifest.json": json.dumps([listed]).encode(), **changed}
@@ -77,9 +73,7 @@ class Engine:
     def _answer(self, content: bytes | None) -> web.Response:
         if content is None:
             return web.json_response({"message": "No such image"}, status=404)
-        return web.Response(
-            body=content, content_type="application/json" if content == b"{}" else "application/x-tar"
-        )
+        return web.Response(body=content, content_type="application/json" if content == b"{}" else "application/x-tar")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -269,7 +263,5 @@ def test_no_rubbish_crashes_it(tmp_path_factory: pytest.TempPathFactory, noise: 
 async def test_many_at_once_lose_nothing(registry: LayoutRegistry, engine: Engine) -> None:
     names = [f"image-{number}:1" for number in range(10)]
     engine.images = {name: saved([b"shared", os.urandom(100_000)]).getvalue() for name in names}
-    await asyncio.gather(
-        *(registry.push(Image(name, "oci"), Target("oci", name), RecordingLog()) for name in names)
-    )
+    await asyncio.gather(*(registry.push(Image(name, "oci"), Target("oci", name), RecordingLog()) for name in names))
     assert sorted(image.name for image in await registry.images()) == sorted(names)

@@ -103,9 +103,7 @@ async def test_it_is_a_distribution_of_its_own() -> None:
     assert "ringbinder_sink_google_cloud" not in str(distribution("ringbinder").files or "")
 
 
-async def test_a_launch_arrives_and_again_with_the_same_id_after_a_failure(
-    google: Google, tmp_path: Path
-) -> None:
+async def test_a_launch_arrives_and_again_with_the_same_id_after_a_failure(google: Google, tmp_path: Path) -> None:
     google.statuses = [503, 200]
     async with launching(google, tmp_path) as app:
         session = app.launch(LaunchRequest("fake", "a/b/main"))

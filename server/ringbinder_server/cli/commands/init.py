@@ -22,9 +22,7 @@ _REGISTRY_HERE = "127.0.0.1:5000/binder-"
 
 @click.command("init")
 @click.argument("kind", required=False, type=click.Choice(_KINDS), metavar="[embedded|one-host|cluster]")
-@click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Where to write.  [.]"
-)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Where to write.  [.]")
 @click.option("--hub-url", help=f"Where browsers find JupyterHub.  [one-host: {_HUB_HERE}]")
 @click.option("--image-prefix", help=f"What the names of images begin with.  [one-host: {_REGISTRY_HERE}]")
 @click.option("--registry-username", help="For a cluster: who pushes images.")
@@ -69,9 +67,7 @@ def _answers(kind: str, folder: Path, given: dict[str, Any], *, asks: bool) -> A
     if kind == "embedded":
         return Answers(kind, folder)
     here = kind == "one-host"
-    hub_url = answer(
-        "hub_url", "Where do browsers find JupyterHub", _HUB_HERE if here else "http://hub.example"
-    )
+    hub_url = answer("hub_url", "Where do browsers find JupyterHub", _HUB_HERE if here else "http://hub.example")
     prefix = answer(
         "image_prefix",
         "What do the names of images begin with",

@@ -37,9 +37,7 @@ def list_plugins(setup: Setup, hooks: bool, as_json: bool) -> None:
 @plugins.command("new")
 @click.argument("kind", type=click.Choice(["provider", "registry", "builder", "launcher", "sink", "policy"]))
 @click.argument("name")
-@click.option(
-    "--into", type=click.Path(path_type=Path), help="The folder to make.  [default: ringbinder-KIND-NAME]"
-)
+@click.option("--into", type=click.Path(path_type=Path), help="The folder to make.  [default: ringbinder-KIND-NAME]")
 def new_plugin(kind: str, name: str, into: Path | None) -> None:
     """Write a project with a plugin that works: typed code, its contract as tests, a README and a CI file."""
     from ..plugins import write_project
