@@ -24,6 +24,18 @@ def test_every_package_is_in_the_wheel() -> None:
     assert named == {ROOT / package for package in PACKAGES}
 
 
+@pytest.mark.parametrize(
+    ("tests", "package"), [("core", "core/ringbinder"), ("server", "server/ringbinder_server")]
+)
+def test_tests_stand_where_their_module_stands(tests: str, package: str) -> None:
+    stray = []
+    for file in (ROOT / "tests" / tests).rglob("test_*.py"):
+        modules = (ROOT / package / file.parent.relative_to(ROOT / "tests" / tests)).glob("*.py")
+        if not f"{file.stem}_".startswith(tuple(f"test_{module.stem}_" for module in modules)):
+            stray.append(str(file))
+    assert stray == []
+
+
 def test_chart_has_the_version_of_the_project() -> None:
     chart = yaml.safe_load((ROOT / "charts" / "ringbinder" / "Chart.yaml").read_text())
     assert chart["appVersion"] == PROJECT["project"]["version"]
