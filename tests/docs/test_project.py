@@ -24,9 +24,7 @@ def test_every_package_is_in_the_wheel() -> None:
     assert named == {ROOT / package for package in PACKAGES}
 
 
-@pytest.mark.parametrize(
-    ("tests", "package"), [("core", "core/ringbinder"), ("server", "server/ringbinder_server")]
-)
+@pytest.mark.parametrize(("tests", "package"), [("core", "core/ringbinder"), ("server", "server/ringbinder_server")])
 def test_tests_stand_where_their_module_stands(tests: str, package: str) -> None:
     stray = []
     for file in (ROOT / "tests" / tests).rglob("test_*.py"):
