@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from attrs import define, field
 from ringbinder import Log, Plan, Target
+from ringbinder.runtime.waiting_line import notice
 from ringbinder_cluster.client import ApiError, Json
 from ringbinder_cluster.watching import POD, finished, uid_of
 
@@ -75,11 +76,10 @@ class Claim:
         """A new pod, if it is our turn and there is a place."""
         cluster = self.cluster
         cluster.queue.setdefault(self, news)
-        ahead, limit = list(cluster.queue).index(self), cluster.options.concurrent_build_limit
+        ahead = list(cluster.queue).index(self)
         if ahead < cluster.turns:
             return await self._create()
-        others = f", and {ahead} wait longer than this one" if ahead else ""
-        self._tell(f"Waiting for another build to end: {limit} may run at a time{others}.")
+        self._tell(notice(ahead)[0])
         return None
 
     async def _create(self) -> Json | None:

@@ -31,7 +31,7 @@ from ringbinder import (
     option,
 )
 from ringbinder.runtime.untrusted import UntrustedError
-from ringbinder.runtime.waiting_line import WaitingLine
+from ringbinder.runtime.waiting_line import WaitingLine, notice
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer
@@ -119,11 +119,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             return None
 
         def notify(before: int) -> None:
-            ticket.notify(
-                f"No more than {self.config.max_servers} notebooks run here (LocalLauncher.max_servers). Waiting "
-                f"until one of them ends: number {before + 1} in the queue",
-                queue={"position": before + 1, "eta_s": None},
-            )
+            text, queue = notice(before)
+            ticket.notify(f"{text} (LocalLauncher.max_servers: {self.config.max_servers})", queue=queue)
 
         return self._places.place(notify)
 

@@ -23,6 +23,7 @@ from ringbinder import (
 )
 from ringbinder.config.specs import same_repository
 from ringbinder.runtime.caching import SingleFlight
+from ringbinder.runtime.waiting_line import notice
 from ringbinder_cluster.client import Patience
 from ringbinder_cluster.watching import WatchTimes
 
@@ -209,8 +210,8 @@ class LaunchQuota(Plugin[QuotaOptions]):
             position = self._position(wish)
             if position != message or now() >= announced_at + _REMIND:
                 message, announced_at = position, now()
-                queue = {"position": position, "eta_s": self._eta(position)}
-                ticket.notify(f"Waiting for a free place: number {position} in the queue", queue=queue)
+                text, queue = notice(position - 1, self._eta(position))
+                ticket.notify(text, queue=queue)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.config.poll_interval):
                     await wish.granted.wait()

@@ -166,9 +166,9 @@ async def test_only_so_many_builds_at_once(script: Script, tmp_path: Path) -> No
         reported = await asyncio.gather(*all_of_them)
     assert most == 2
     assert [t[-1].phase for t in reported] == ["ready"] * 5
-    waited = [[event.message for event in t if "another build" in event.message] for t in reported]
-    assert sorted(first[0] for first in waited if first) == [
-        f"Waiting for another build to end: {before} before this one\n" for before in range(3)
+    waited = [[event for event in t if "queue" in event.data] for t in reported]
+    assert sorted((first[0].message, first[0].data["queue"]["position"]) for first in waited if first) == [
+        (f"Waiting for a free place: number {position} in the queue\n", position) for position in (1, 2, 3)
     ]
 
 
