@@ -28,10 +28,10 @@ READERS: dict[str, Callable[[UntrustedTree], object]] = {
     "uv.toml": lambda tree: Inside(tree).project(),
     "uv.lock": lambda tree: Inside(tree).project(),
     "requirements.txt": lambda tree: Requirements(Inside(tree)).add_file("requirements.txt"),
-    "environment.yml": lambda tree: _lines(tree, condafile.parse(_content(tree, "environment.yml"), "x").pip),
-    "Pipfile": lambda tree: _lines(tree, pipfile.parse(_content(tree, "Pipfile"), "Pipfile").lines),
-    "Pipfile.lock": lambda tree: _lines(tree, pipfile.parse(_content(tree, "Pipfile.lock"), "Pipfile.lock").lines),
-    "pixi.toml": lambda tree: _lines(tree, pixi.parse(_content(tree, "pixi.toml"), "pixi.toml", "linux-64").pip),
+    "environment.yml": lambda tree: _lines(tree, condafile.read(tree, "environment.yml").pip),
+    "Pipfile": lambda tree: _lines(tree, pipfile.read(tree, "Pipfile").lines),
+    "Pipfile.lock": lambda tree: _lines(tree, pipfile.read(tree, "Pipfile.lock").lines),
+    "pixi.toml": lambda tree: _lines(tree, pixi.read(tree, "pixi.toml", "linux-64").pip),
 }
 VALID: dict[str, str] = {
     "runtime.txt": "python-3.12",
@@ -63,10 +63,6 @@ REPEATED = [
 def _project(tree: UntrustedTree) -> None:
     recipe.read(tree)
     Inside(tree).project()
-
-
-def _content(tree: UntrustedTree, file: str) -> bytes:
-    return files.content(tree, file)
 
 
 def _lines(tree: UntrustedTree, lines: tuple[str, ...]) -> None:

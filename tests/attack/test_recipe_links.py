@@ -4,7 +4,6 @@ content."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,13 +40,13 @@ def look(repo: Path) -> recipe.Recipe:
     inside.project()
     if found.requirements:
         Requirements(inside).add_file(found.requirements)
-    for file, parse in (
-        (found.conda, condafile.parse),
-        (found.pipfile, pipfile.parse),
-        (found.pixi.removesuffix(".lock"), lambda content, file: pixi.parse(content, file, "linux-64")),
+    for file, read in (
+        (found.conda, condafile.read),
+        (found.pipfile, pipfile.read),
+        (found.pixi.removesuffix(".lock"), lambda tree, file: pixi.read(tree, file, "linux-64")),
     ):
         if file and files.kind(tree, file):
-            parse(files.content(tree, file), file)
+            read(tree, file)
     return found
 
 
@@ -306,19 +305,17 @@ def test_version_of_too_many_digits_is_refused(repo: Path, value: str) -> None:
     refused(repo)
 
 
-def _reads() -> dict[str, Callable[[bytes], object]]:
-    return {
-        "a line in pixi.toml": lambda _: pixi.parse(
-            b'[pypi-dependencies]\na = ">=1\\n-r /etc/passwd"', "pixi.toml", "x"
-        ),
-        "platforms that are a number": lambda _: pixi.parse(b"[workspace]\nplatforms = 5", "pixi.toml", "x"),
-        "a line in a Pipfile": lambda _: pipfile.parse(b'[packages]\na = "\\n-r /etc/passwd"', "Pipfile"),
-        "a line in environment.yml": lambda _: condafile.parse(b'dependencies: [{pip: ["a\\n-r /etc/passwd"]}]', "x"),
-    }
-
-
-@pytest.mark.parametrize("read", _reads().values(), ids=_reads())
-def test_entry_over_several_lines_is_refused(read: Callable[[bytes], object]) -> None:
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("pixi.toml", '[pypi-dependencies]\na = ">=1\\n-r /etc/passwd"'),
+        ("pixi.toml", "[workspace]\nplatforms = 5"),
+        ("Pipfile", '[packages]\na = "\\n-r /etc/passwd"'),
+        ("environment.yml", 'dependencies: [{pip: ["a\\n-r /etc/passwd"]}]'),
+    ],
+)
+def test_entry_over_several_lines_is_refused(repo: Path, file: str, content: str) -> None:
+    (repo / file).write_text(content)
     with pytest.raises(UserError) as caught:
-        read(b"")
+        look(repo)
     assert caught.value.code == "bad-file"

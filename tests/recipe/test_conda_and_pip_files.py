@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
+from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder_recipe import condafile, pipfile, pixi
 from ringbinder_recipe.condafile import CondaPackages
+
+T = TypeVar("T")
+
+
+def of(read: Callable[..., T], content: bytes, file: str, *more: str) -> T:
+    """What `read` makes of a repository that has this `file`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, file)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return read(UntrustedTree(Path(folder)), file, *more)
 
 
 @pytest.mark.parametrize(
@@ -32,11 +47,11 @@ from ringbinder_recipe.condafile import CondaPackages
     ],
 )
 def test_environment_yml(content: str, packages: CondaPackages) -> None:
-    assert condafile.parse(content.encode(), "environment.yml") == packages
+    assert of(condafile.read, content.encode(), "environment.yml") == packages
 
 
 def test_defaults_are_anacondas_own_channels() -> None:
-    assert condafile.parse(b"channels: [defaults]\n", "x").channels == (
+    assert of(condafile.read, b"channels: [defaults]\n", "x").channels == (
         "https://repo.anaconda.com/pkgs/main",
         "https://repo.anaconda.com/pkgs/r",
     )
@@ -68,10 +83,10 @@ def test_python_is_always_there() -> None:
 )
 def test_a_wrong_environment_yml(content: str, code: str | None, named: str) -> None:
     if code is None:
-        condafile.parse(content.encode(), "environment.yml")
+        of(condafile.read, content.encode(), "environment.yml")
         return
     with pytest.raises(UserError) as caught:
-        condafile.parse(content.encode(), "binder/environment.yml")
+        of(condafile.read, content.encode(), "binder/environment.yml")
     assert (caught.value.code, named in caught.value.message) == (code, True), caught.value.message
     assert caught.value.message.startswith("binder/environment.yml")
 
@@ -95,7 +110,7 @@ def test_pipfile_lock() -> None:
         },
         "develop": {"a": {"version": "==1"}},
     }
-    found = pipfile.parse(json.dumps(lock).encode(), "Pipfile.lock")
+    found = of(pipfile.read, json.dumps(lock).encode(), "Pipfile.lock")
     assert (found.python, found.locked) == ("3.12", True)
     assert found.lines == (
         "--index-url https://pypi.org/simple",
@@ -115,22 +130,22 @@ def test_pixi_toml_for_a_platform() -> None:
         b'[target.linux-64.dependencies]\nx = "2.*"\n[target.unix.dependencies]\ny = "*"\n'
         b'[pypi-dependencies]\np = {path = ".", editable = true}\nq = {version = ">=1", extras = ["z"]}\n'
     )
-    assert pixi.parse(content, "pixi.toml", "linux-64") == CondaPackages(
+    assert of(pixi.read, content, "pixi.toml", "linux-64") == CondaPackages(
         ("a", "b"), ("python 3.12.*", "x 2.*", "y *"), ("-e ./.", "q[z]>=1")
     )
-    assert pixi.parse(content, "pixi.toml", "osx-arm64").specs == ("python 3.12.*", "b::x >=1", "y *")
+    assert of(pixi.read, content, "pixi.toml", "osx-arm64").specs == ("python 3.12.*", "b::x >=1", "y *")
     with pytest.raises(UserError, match=r"linux-64, osx-arm64; this machine is win-64"):
-        pixi.parse(content, "pixi.toml", "win-64")
+        of(pixi.read, content, "pixi.toml", "win-64")
     content = b'[dependencies]\nx = {git = "https://git.example/x"}\n'
     with pytest.raises(UserError, match="does not know git"):
-        pixi.parse(content, "pixi.toml", "linux-64")
+        of(pixi.read, content, "pixi.toml", "linux-64")
 
 
 READERS: dict[str, Callable[[bytes], object]] = {
-    "environment.yml": lambda content: condafile.parse(content, "environment.yml"),
-    "Pipfile": lambda content: pipfile.parse(content, "Pipfile"),
-    "Pipfile.lock": lambda content: pipfile.parse(content, "Pipfile.lock"),
-    "pixi.toml": lambda content: pixi.parse(content, "pixi.toml", "linux-64"),
+    "environment.yml": lambda content: of(condafile.read, content, "environment.yml"),
+    "Pipfile": lambda content: of(pipfile.read, content, "Pipfile"),
+    "Pipfile.lock": lambda content: of(pipfile.read, content, "Pipfile.lock"),
+    "pixi.toml": lambda content: of(pixi.read, content, "pixi.toml", "linux-64"),
 }
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import MalformedError, excerpt, parse_yaml
+from ringbinder.runtime.bounded import excerpt, parse_yaml
 from ringbinder.runtime.untrusted import UntrustedTree
 
-from .files import content
+from .files import document
 
 # What conda means by the channel "defaults".
 _DEFAULTS: Final = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
@@ -35,27 +35,19 @@ class CondaPackages:
 
 
 def read(tree: UntrustedTree, file: str) -> CondaPackages:
-    """Return what the environment.yml `file` of `tree` asks for, as `parse`."""
-    return parse(content(tree, file), file)
-
-
-def parse(text: bytes, file: str) -> CondaPackages:
-    """Return what `text`, the content of an environment.yml that messages call `file`, asks for. Blocks.
+    """Return what the environment.yml `file` of `tree` asks for. Blocks.
 
     ``name``, ``prefix`` and ``variables`` say nothing about what to install. Raises `UserError`: ``bad-file``,
     or ``unsupported-file`` for Python 2.
     """
-    try:
-        document = parse_yaml(text)
-    except MalformedError as error:
-        raise UserError("bad-file", f"{file} {error}.") from None
-    if document is None:
-        document = {}
-    if not isinstance(document, dict):
+    content = document(tree, file, parse_yaml)
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
         raise _bad(file, "should have keys such as 'channels:' and 'dependencies:'")
     specs: list[str] = []
     pip: list[str] = []
-    for item in _list(document, "dependencies", file):
+    for item in _list(content, "dependencies", file):
         if isinstance(item, dict) and list(item) == ["pip"]:
             pip += [_text(line, "pip", file) for line in _list(item, "pip", file)]
         else:
@@ -69,7 +61,7 @@ def parse(text: bytes, file: str) -> CondaPackages:
                 "unsupported-file",
                 f"{file} asks for {excerpt(spec)}: this builder makes Python 3 environments.",
             )
-    channels = (_text(channel, "channels", file) for channel in _list(document, "channels", file))
+    channels = (_text(channel, "channels", file) for channel in _list(content, "channels", file))
     return CondaPackages(expanded(channels), tuple(specs), tuple(pip))
 
 
@@ -82,8 +74,8 @@ def expanded(channels: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _list(document: dict[Any, Any], key: str, file: str) -> list[Any]:
-    value = document.get(key)
+def _list(content: dict[Any, Any], key: str, file: str) -> list[Any]:
+    value = content.get(key)
     # An empty mapping lists nothing, as for conda and repo2docker; of one with entries conda takes the names and
     # drops the versions, and mamba refuses it.
     if value is None or value == {}:

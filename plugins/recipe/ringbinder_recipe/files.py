@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ringbinder import UserError
-from ringbinder.runtime.bounded import RECIPE_BYTES, excerpt
+from ringbinder.runtime.bounded import RECIPE_BYTES, MalformedError, excerpt
 from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
 
 
@@ -24,6 +27,16 @@ def content(tree: UntrustedTree, file: str, limit: int = RECIPE_BYTES) -> bytes:
         return tree.read(tree.resolve(file), limit)
     except (UntrustedError, OSError) as error:
         raise unreadable(file, error) from None
+
+
+def document(
+    tree: UntrustedTree, file: str, parse: Callable[..., Any], limit: int = RECIPE_BYTES, **bounds: int
+) -> Any:
+    """Return what `parse` makes of `file`, which is as for `content`. Raises `UserError` (``bad-file``)."""
+    try:
+        return parse(content(tree, file, limit), **bounds)
+    except MalformedError as error:
+        raise UserError("bad-file", f"{file} {error}.") from None
 
 
 def unreadable(file: str, error: UntrustedError | OSError) -> UserError:

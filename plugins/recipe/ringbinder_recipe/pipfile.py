@@ -8,18 +8,10 @@ from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import (
-    LOCK_BYTES,
-    MAX_LOCK_VALUES,
-    RECIPE_BYTES,
-    MalformedError,
-    excerpt,
-    parse_json,
-    parse_toml,
-)
+from ringbinder.runtime.bounded import LOCK_BYTES, MAX_LOCK_VALUES, excerpt, parse_json, parse_toml
 from ringbinder.runtime.untrusted import UntrustedTree
 
-from .files import content
+from .files import document
 
 _PYPI: Final = re.compile(r"https?://pypi\.(?:python\.)?org/simple/?")
 _VERSION: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4})?")
@@ -37,26 +29,17 @@ class Pipfile:
 
 
 def read(tree: UntrustedTree, file: str) -> Pipfile:
-    """Return what the Pipfile.lock or Pipfile `file` of `tree` asks for, as `parse`."""
-    return parse(content(tree, file, LOCK_BYTES if file.endswith(".lock") else RECIPE_BYTES), file)
-
-
-def parse(text: bytes, file: str) -> Pipfile:
-    """Return what `text`, the content of the Pipfile.lock or Pipfile that messages call `file`, asks for. Blocks.
-
-    Raises `UserError` (``bad-file``).
-    """
-    locked = file.endswith(".lock")
+    """Return what the Pipfile.lock or Pipfile `file` of `tree` asks for. Blocks; raises `UserError` (``bad-file``)."""
+    if locked := file.endswith(".lock"):
+        content = document(tree, file, parse_json, LOCK_BYTES, values=MAX_LOCK_VALUES)
+    else:
+        content = document(tree, file, parse_toml)
     try:
-        document = parse_json(text, values=MAX_LOCK_VALUES) if locked else parse_toml(text)
-    except MalformedError as error:
-        raise UserError("bad-file", f"{file} {error}.") from None
-    try:
-        about = document["_meta"] if locked else document
+        about = content["_meta"] if locked else content
         groups = ("default", "develop") if locked else ("packages", "dev-packages")
         lines = list(_sources(about.get("sources" if locked else "source", [])))
         for group in groups:
-            lines += [_requirement(name, wish) for name, wish in document.get(group, {}).items()]
+            lines += [_requirement(name, wish) for name, wish in content.get(group, {}).items()]
         wanted = about.get("requires", {})
         version = wanted.get("python_full_version") or wanted.get("python_version") or ""
         match = _VERSION.match(version)

@@ -6,33 +6,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ringbinder import UserError
-from ringbinder.runtime.bounded import MalformedError, excerpt, parse_toml
+from ringbinder.runtime.bounded import excerpt, parse_toml
 from ringbinder.runtime.untrusted import UntrustedTree
 
 from .condafile import CondaPackages
-from .files import content
+from .files import document
 
 
 def read(tree: UntrustedTree, file: str, platform: str) -> CondaPackages:
-    """Return what the pixi.toml `file` of `tree` asks for, as `parse`."""
-    return parse(content(tree, file), file, platform)
-
-
-def parse(text: bytes, file: str, platform: str) -> CondaPackages:
-    """Return what `text`, the content of a pixi.toml, asks for on the conda platform `platform` (``linux-64``).
+    """Return what the pixi.toml `file` of `tree` asks for on the conda platform `platform` (``linux-64``). Blocks.
 
     Features, environments other than the default one, tasks and activation are not read. Raises `UserError`:
     ``bad-file``, or ``unsupported-file`` if the workspace is not for this platform.
     """
+    content = document(tree, file, parse_toml)
     try:
-        document = parse_toml(text)
-    except MalformedError as error:
-        raise UserError("bad-file", f"{file} {error}.") from None
-    try:
-        workspace = document.get("workspace", document.get("project", {}))
+        workspace = content.get("workspace", content.get("project", {}))
         platforms = workspace.get("platforms", [])
         channels = tuple(_channel(channel) for channel in workspace.get("channels", []))
-        tables = [document, *(document.get("target", {}).get(name, {}) for name in _targets(platform))]
+        tables = [content, *(content.get("target", {}).get(name, {}) for name in _targets(platform))]
         specs: dict[str, str] = {}
         pip: dict[str, str] = {}
         for table in tables:

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import MalformedError, excerpt, parse_toml
+from ringbinder.runtime.bounded import excerpt, parse_toml
 from ringbinder.runtime.untrusted import UntrustedTree
 
-from .files import content, kind
+from .files import content, document, kind
 
 _JULIA: Final = ("Project.toml", "JuliaProject.toml", "REQUIRE")
 _ENVIRONMENTS: Final = ("environment.yml", "environment.yaml")
@@ -148,12 +148,9 @@ def _runtime(tree: UntrustedTree, folder: str) -> tuple[str, str]:
 
 
 def _pyproject(tree: UntrustedTree) -> dict[str, Any]:
-    if not (file := _first(tree, "", ("pyproject.toml",))):
-        return {}
-    try:
-        return parse_toml(content(tree, file))
-    except MalformedError as error:
-        raise UserError("bad-file", f"{file} {error}.") from None
+    file = _first(tree, "", ("pyproject.toml",))
+    content: dict[str, Any] = document(tree, file, parse_toml) if file else {}
+    return content
 
 
 def _requires_python(pyproject: dict[str, Any]) -> str:
