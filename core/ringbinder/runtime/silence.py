@@ -52,6 +52,7 @@ class Silence:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
             _innermost.set(self._outer)
             if self._outer is not None:
                 self._outer._inner -= 1
@@ -69,8 +70,11 @@ class Silence:
         self._timer = asyncio.get_running_loop().call_at(self._since + self._pause, self._due)
 
     def _due(self) -> None:
-        silent = asyncio.get_running_loop().time() - self._since
-        if self.speak is not None and silent >= self._pause and not self._inner:
+        now = asyncio.get_running_loop().time()
+        silent = now - self._since
+        if self._inner:
+            self._since = now
+        elif self.speak is not None and silent >= self._pause:
             what = self.what if isinstance(self.what, str) else self.what()
             self._pause *= _FACTOR
             if what:

@@ -88,6 +88,25 @@ def test_silence_within_another_speaks_alone(loop: SteppedLoop) -> None:
             await asyncio.sleep(6.0)
 
     task = loop.create_task(work())
-    loop.advance(17.0)
+    loop.advance(8.0)
+    assert len(loop.timers) == 3, "those of both silences and of the sleep lie ahead: none spins"
+    loop.advance(9.0)
     assert task.done()
     assert spoken == ["The hub is silent for 5 s.\n", "The launch is silent for 5 s.\n"]
+
+
+def test_answer_after_the_end_does_not_start_over(loop: SteppedLoop) -> None:
+    spoken: list[str] = []
+
+    async def work() -> Silence:
+        speaker.set(spoken.append)
+        with Silence("The build is silent") as silence:
+            await asyncio.sleep(6.0)
+        return silence
+
+    task = loop.create_task(work())
+    loop.advance(6.0)
+    loop.step(task.result().received)
+    loop.advance(100.0)
+    assert loop.timers == []
+    assert spoken == ["The build is silent for 5 s.\n"]
