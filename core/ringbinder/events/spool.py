@@ -111,6 +111,8 @@ class Spool:
             raise OSError(f"all {_SLOTS} slots of {self.folder} are in use")
         self._marks = os.open(self._slot / "mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at, self._turn = _read_mark(self._marks)
+        for _ in range(2):  # while there is room for both halves
+            self._write_mark()
         for number, path in _segments(self._slot):
             if number < self._at.segment:
                 path.unlink()

@@ -244,6 +244,23 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     assert [found.fields["number"] for found in all_of(opened(tmp_path))] == [2]
 
 
+def test_first_mark_on_a_full_disk_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    spool.append([event(1), event(2)])
+    write = os.pwrite
+
+    def full(file: int, data: bytes, offset: int) -> int:
+        if offset + len(data) > os.fstat(file).st_size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert len(all_of(spool, batch=1)) == 2
+    assert spool.count == 0
+    spool.close()
+    assert opened(tmp_path).count == 0
+
+
 def test_what_was_taken_gives_its_room_back_when_there_is_none(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.append([event(0, 1000)])
