@@ -386,9 +386,9 @@ async def test_an_image_that_was_deleted_meanwhile(apart: Embedded) -> None:
 async def test_sessions_of_a_killed_ringbinder_are_ended(apart: Embedded) -> None:
     root = apart.state / "sessions"
     for name, facts in {"half": None, "killed": {"image": "gone:1", "started": 1.0}}.items():
-        (root / name / "work").mkdir(parents=True)
-        (root / name / "home").mkdir()
-        (root / name / "work" / "mine.txt").touch()
+        (root / name / "box" / "work").mkdir(parents=True)
+        (root / name / "box" / "home").mkdir()
+        (root / name / "box" / "work" / "mine.txt").touch()
         if facts:
             (root / name / "session.json").write_text(json.dumps(facts))
     launcher = apart.launcher()
