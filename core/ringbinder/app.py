@@ -229,12 +229,7 @@ class Ringbinder:
 
 @asynccontextmanager
 async def running(
-    config: Config,
-    log: Logger,
-    *,
-    public: bool = False,
-    build_log: str = "",
-    entry_points: EntryPoints | None = None,
+    config: Config, log: Logger, *, public: bool = False, build_log: str = "", entry_points: EntryPoints | None = None
 ) -> AsyncIterator[Ringbinder]:
     """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
 
@@ -246,10 +241,7 @@ async def running(
     app = await _assembled(config, log, public=public, build_log=build_log, entry_points=entry_points)
     services, plugins = app.services, app.plugins
     try:
-        async with (
-            watched_loop(services.log, services.metrics),
-            plugins.running(after_sinks=app.delivery.running),
-        ):
+        async with watched_loop(services.log, services.metrics), plugins.running(after_sinks=app.delivery.running):
             if plugins.sinks:
                 services.tasks.start(asyncio.to_thread(app.emitter.warm_up), "prepare the schemas")
             try:

@@ -85,12 +85,7 @@ class SinkEvent:
         seconds = int(self.timestamp)
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         micros = int((self.timestamp - seconds) * 1_000_000)
-        return {
-            "timestamp": f"{moment}.{micros:06d}Z",
-            "schema": self.schema,
-            "version": self.version,
-            **self.fields,
-        }
+        return {"timestamp": f"{moment}.{micros:06d}Z", "schema": self.schema, "version": self.version, **self.fields}
 
 
 class Log(Protocol):

@@ -93,11 +93,7 @@ def set_up(level: str, *, form: Form = "console", levels: Mapping[str, str] | No
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[
-            _ByPlugin(of_plugins, threshold),
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[_ByPlugin(of_plugins, threshold), *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )

@@ -18,11 +18,7 @@ def _display_config(prefix: str, info: ProviderInfo) -> dict[str, Any]:
         "displayName": info.display_name,
         "id": prefix,
         "spec": {"validateRegex": info.spec_regex},
-        "repo": {
-            "label": info.repo_label,
-            "placeholder": info.repo_placeholder,
-            "urlEncode": info.repo_url_encode,
-        },
+        "repo": {"label": info.repo_label, "placeholder": info.repo_placeholder, "urlEncode": info.repo_url_encode},
         "ref": {"enabled": info.ref_enabled},
     }
     if info.ref_enabled:

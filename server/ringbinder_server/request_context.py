@@ -123,13 +123,7 @@ class Site:
         return self.binder.link(text)
 
     def wish(
-        self,
-        provider: str,
-        spec: str,
-        urlpath: str = "",
-        *,
-        build_only: bool = False,
-        build_token: bool = False,
+        self, provider: str, spec: str, urlpath: str = "", *, build_only: bool = False, build_token: bool = False
     ) -> LaunchRequest:
         """The current request as a wish for a launch; `urlpath` is what the link asks to open."""
         asker = self.asker()

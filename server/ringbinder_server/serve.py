@@ -63,10 +63,7 @@ async def serve(
     raise_descriptor_limit()
     if problems := folder_problems(config):
         raise ConfigError(problems)
-    with (
-        listen(host, config.binderhub.port if port is None else port) as sock,
-        _stopping_by_signal() as (stop, hurry),
-    ):
+    with listen(host, config.binderhub.port if port is None else port) as sock, _stopping_by_signal() as (stop, hurry):
         address = address_of(sock, host, config.binderhub.base_url)
         public = open_to_all or not _is_loopback(host)
         async with AsyncExitStack() as stack:

@@ -79,14 +79,8 @@ OPTIONS: Mapping[str, frozenset[str]] = {
 """BinderHub's classes and their options."""
 
 GONE: Mapping[tuple[str, str], str] = {
-    (
-        "BinderHub",
-        "google_analytics_code",
-    ): "BinderHub has removed it; put the script into extra_footer_scripts",
-    (
-        "BinderHub",
-        "google_analytics_domain",
-    ): "BinderHub has removed it; put the script into extra_footer_scripts",
+    ("BinderHub", "google_analytics_code"): "BinderHub has removed it; put the script into extra_footer_scripts",
+    ("BinderHub", "google_analytics_domain"): "BinderHub has removed it; put the script into extra_footer_scripts",
 }
 """Options that BinderHub has, or had, and that cannot work here: why, and what to do instead."""
 
@@ -129,12 +123,7 @@ GONE_VALUES: Mapping[tuple[str, ...], str] = {
     ("registry", "prefix"): "use config.BinderHub.image_prefix",
     ("registry", "enabled"): "use config.BinderHub.use_registry",
     ("cors", "allowOrigin"): "use config.BinderHub.cors_allow_origin",
-    (
-        "jupyterhub",
-        "custom",
-        "cors",
-        "allowOrigin",
-    ): "use jupyterhub.hub.config.BinderSpawner.cors_allow_origin",
+    ("jupyterhub", "custom", "cors", "allowOrigin"): "use jupyterhub.hub.config.BinderSpawner.cors_allow_origin",
     ("dind", "enabled"): "use imageBuilderType: dind",
     ("imageCleaner", "host", "enabled"): "use imageBuilderType",
     ("imageCleaner", "host", "dockerSocket"): "use imageCleaner.host.dockerSocketDir and dockerSocketName",

@@ -105,10 +105,7 @@ def of_type(kind: Any) -> dict[str, Any]:
     if base in (Union, types.UnionType):
         return {"anyOf": [of_type(member) for member in arguments]}
     if isinstance(base, type) and issubclass(base, Mapping):
-        return {
-            "type": "object",
-            "additionalProperties": _or_null(of_type(arguments[1])) if arguments else {},
-        }
+        return {"type": "object", "additionalProperties": _or_null(of_type(arguments[1])) if arguments else {}}
     if isinstance(base, type) and issubclass(base, Sequence | AbstractSet):
         return _sequence(base, arguments)
     return {}

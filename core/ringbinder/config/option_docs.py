@@ -33,11 +33,7 @@ def described(options: type[Any]) -> Iterator[Described]:
     for option in attrs.fields(options):
         meta = option.metadata
         yield Described(
-            option.name,
-            _words(hints[option.name]),
-            _default(option),
-            meta.get("help") or "",
-            meta.get("env") or "",
+            option.name, _words(hints[option.name]), _default(option), meta.get("help") or "", meta.get("env") or ""
         )
 
 

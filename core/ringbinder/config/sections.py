@@ -160,10 +160,7 @@ class Sections:
             judged = (section, option) in self._judged or compat.known(section, option)
             if section in sections and not judged and not (section in idle and section not in self._asked):
                 names = {*self._asked.get(section, ()), *compat.OPTIONS.get(section, ())}
-                yield (
-                    section,
-                    self.located((section, option), "unknown option." + did_you_mean(option, names)),
-                )
+                yield (section, self.located((section, option), "unknown option." + did_you_mean(option, names)))
 
     def idle(self) -> Iterator[tuple[str, str]]:
         """Sections and options that nothing has asked for so far."""

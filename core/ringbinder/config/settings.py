@@ -116,8 +116,7 @@ class RingbinderSettings:
     log_max_events: int = option(100_000, help="Bound of one build's log in memory: number of events.")
     log_max_bytes: ByteSize = option(32 * 1024**2, help="Bound of one build's log in memory: bytes.")
     log_format: Literal["console", "json"] = option(
-        "console",
-        help="Form of the log on stderr: `console` for people, `json` for programs, one object a line.",
+        "console", help="Form of the log on stderr: `console` for people, `json` for programs, one object a line."
     )
     log_levels: dict[str, Literal["debug", "info", "warning", "error"]] = option(
         factory=dict,
@@ -131,9 +130,7 @@ class RingbinderSettings:
         "as `(other)`. 0: none is named. Nothing (null): all, as BinderHub does, without a bound.",
     )
     keepalive: Duration = option(
-        25.0,
-        validator=validators.gt(0),
-        help="Time between two keepalive comments of an event stream.",
+        25.0, validator=validators.gt(0), help="Time between two keepalive comments of an event stream."
     )
     strict_accept: bool = option(
         False,
@@ -194,14 +191,10 @@ class BinderHubSettings:
     """Section `BinderHub`: the options of BinderHub's that core and the server use, by their names."""
 
     base_url: str = option(
-        "/",
-        converter=_with_slashes,
-        help="Path under which everything is served; slashes at both ends are added.",
+        "/", converter=_with_slashes, help="Path under which everything is served; slashes at both ends are added."
     )
     port: int = option(
-        8585,
-        validator=[validators.ge(0), validators.le(65535)],
-        help="Port to listen on; 0 takes a free one.",
+        8585, validator=[validators.ge(0), validators.le(65535)], help="Port to listen on; 0 takes a free one."
     )
     cors_allow_origin: str | tuple[str, ...] = option(
         "", help="Origin, or list of origins, whose pages may start builds; `*` allows all."
@@ -251,8 +244,7 @@ class BinderHubSettings:
         factory=dict, help="HTML for the end of every page's head; the keys give the order."
     )
     extra_footer_scripts: dict[str, str] = option(
-        factory=dict,
-        help="JavaScript, without the script tag, for the end of every page; the keys give the order.",
+        factory=dict, help="JavaScript, without the script tag, for the end of every page; the keys give the order."
     )
     extra_static_path: Path | None = option(None, help="Folder whose files are served as well.")
     extra_static_url_prefix: str = option(

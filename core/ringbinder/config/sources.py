@@ -215,8 +215,7 @@ class _File:
 
     def _located(self, where: Where, text: str) -> str:
         place = next(
-            (self.origins[where[:n]].place for n in range(len(where), 0, -1) if where[:n] in self.origins),
-            self.file,
+            (self.origins[where[:n]].place for n in range(len(where), 0, -1) if where[:n] in self.origins), self.file
         )
         return f"{place}: {spelled(where)}: {text}"
 

@@ -61,16 +61,14 @@ class SpecOptions:
         "`^https%3A%2F%2Fgit\\.example%2F`. Empty: all.",
     )
     banned_specs: tuple[Pattern, ...] = option(
-        default=(),
-        help="Regular expressions, case ignored: specs that begin so may not be launched, even if allowed.",
+        default=(), help="Regular expressions, case ignored: specs that begin so may not be launched, even if allowed."
     )
     high_quota_specs: tuple[Pattern, ...] = option(
         default=(),
         help="Regular expressions, case ignored: specs that begin so have `BinderHub.per_repo_quota_higher`.",
     )
     spec_config: tuple[SpecConfig, ...] = option(
-        default=(),
-        help="List of `{pattern: ..., config: {quota: ...}}`; of several that match, later ones win.",
+        default=(), help="List of `{pattern: ..., config: {quota: ...}}`; of several that match, later ones win."
     )
 
     def permit(self, forms: SpecForms) -> None:

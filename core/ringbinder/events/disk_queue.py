@@ -35,14 +35,7 @@ class DiskQueue(SinkQueue):
     """
 
     def __init__(
-        self,
-        name: str,
-        settings: DeliverySettings,
-        send: Send,
-        services: Services,
-        rates: EmitRates,
-        *,
-        folder: Path,
+        self, name: str, settings: DeliverySettings, send: Send, services: Services, rates: EmitRates, *, folder: Path
     ) -> None:
         self._spool = Spool(folder, settings.spool, settings.fsync)
         super().__init__(name, settings, send, services, rates)

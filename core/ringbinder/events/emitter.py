@@ -51,13 +51,7 @@ class Events:
             _ = schema.validator
 
     def emit(
-        self,
-        name: str,
-        fields: Mapping[str, Any],
-        *,
-        version: int | None = None,
-        repo: str = "",
-        by: str = CORE,
+        self, name: str, fields: Mapping[str, Any], *, version: int | None = None, repo: str = "", by: str = CORE
     ) -> None:
         """Tells an event of schema `name`. Returns at once and never raises: what is wrong is reported.
 
@@ -108,10 +102,7 @@ class Events:
         if (by, name) not in self._reported and len(self._reported) < 1000:
             self._reported.add((by, name))
             self._log.error(
-                "an event does not fit its schema and is dropped",
-                plugin=by,
-                schema=name,
-                problem=redact(problem),
+                "an event does not fit its schema and is dropped", plugin=by, schema=name, problem=redact(problem)
             )
 
 

@@ -32,8 +32,7 @@ _HOST = re.compile(
 )
 # Of the time when there was GitHub alone; badges have it with an empty port.
 _LEGACY = re.compile(
-    r"(?:https?://)?(?:[\w.-]+\.)?mybinder\.org(?::\d*)?/repo/(?P<repo>[^/]+/[^/]+)/?(?P<opened>.*)",
-    re.IGNORECASE,
+    r"(?:https?://)?(?:[\w.-]+\.)?mybinder\.org(?::\d*)?/repo/(?P<repo>[^/]+/[^/]+)/?(?P<opened>.*)", re.IGNORECASE
 )
 
 # After one of these, a page of a git host names a branch and a file: a `v2` there is the repository's own.
@@ -73,8 +72,7 @@ def parse_link(text: str, prefixes: Collection[str], recognize: Callable[[str], 
         return evolve(link, urlpath=safe_urlpath(link.urlpath))
     shown = redact(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
     raise UserError(
-        "link-not-understood",
-        f'"{shown}" was not understood.{_suggestion(address, prefixes)} {_forms(prefixes)}',
+        "link-not-understood", f'"{shown}" was not understood.{_suggestion(address, prefixes)} {_forms(prefixes)}'
     )
 
 

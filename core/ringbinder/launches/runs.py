@@ -70,8 +70,7 @@ class Run:
     id: str = field(factory=lambda: secrets.token_hex(16), repr=False)
     """128 random bits: knowing it is the right to read the kept log."""
     name: str = field(
-        init=False,
-        default=Factory(lambda self: hashlib.sha256(self.id.encode()).hexdigest()[:20], takes_self=True),
+        init=False, default=Factory(lambda self: hashlib.sha256(self.id.encode()).hexdigest()[:20], takes_self=True)
     )
     """Derived from `id` and safe to show."""
     started: float = field(factory=time.monotonic)

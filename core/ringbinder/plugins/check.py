@@ -130,9 +130,7 @@ def _distribution(row: Row) -> Iterator[Finding]:
     package = row.found.target.partition(":")[0].partition(".")[0]
     if hasattr(sys.modules[package], "__path__") and not (files(package) / "py.typed").is_file():
         yield Finding(
-            "warning",
-            f"the package {package} has no file py.typed",
-            "add an empty one: its types are then seen",
+            "warning", f"the package {package} has no file py.typed", "add an empty one: its types are then seen"
         )
     if row.entry_point.dist is None or row.found.distribution == "ringbinder":
         return

@@ -64,8 +64,7 @@ def check_api(plugin: object, name: str) -> None:
         raise PluginError(name, f"its attribute plugin_api is a number, such as {PLUGIN_API}, not {wanted!r}")
     if wanted > PLUGIN_API:
         raise PluginError(
-            name,
-            f"it was written for plugin API {wanted}, this Ringbinder has {PLUGIN_API}; upgrade ringbinder",
+            name, f"it was written for plugin API {wanted}, this Ringbinder has {PLUGIN_API}; upgrade ringbinder"
         )
     if wanted < OLDEST_PLUGIN_API:
         raise PluginError(

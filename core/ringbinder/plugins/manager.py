@@ -267,10 +267,7 @@ class Plugins:
                 self._delivery[found.name] = self._config.sections.fill(
                     DeliverySettings,
                     (),
-                    extra={
-                        **getattr(plugin, "delivery", {}),
-                        **self._config.events.delivery.get(found.name, {}),
-                    },
+                    extra={**getattr(plugin, "delivery", {}), **self._config.events.delivery.get(found.name, {})},
                     where=f"EventLog.delivery.{found.name}",
                 )
             found.instance = plugin(config, Context(found.name, self._services, log, self._application))

@@ -84,10 +84,7 @@ class _Watchdog:
         where = {"at": _functions(frame), "seconds": round(seconds, 1)}
         if plugin:
             self._log.error(
-                "a plugin blocks the event loop, so that no one is answered",
-                plugin=plugin,
-                hook=hook,
-                **where,
+                "a plugin blocks the event loop, so that no one is answered", plugin=plugin, hook=hook, **where
             )
         else:
             self._log.error("the event loop is blocked outside of any hook, so that no one is answered", **where)

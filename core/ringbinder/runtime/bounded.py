@@ -116,10 +116,7 @@ def parse_toml(content: bytes, *, values: int = MAX_VALUES, depth: int = MAX_DEP
         if dots := line.count("."):
             steps += dots * dots
             header = line.lstrip(" \t").startswith("[")
-            _require(
-                steps <= _MAX_KEY_STEPS and not (header and dots > _MAX_HEADER_DOTS),
-                "has keys of too many parts",
-            )
+            _require(steps <= _MAX_KEY_STEPS and not (header and dots > _MAX_HEADER_DOTS), "has keys of too many parts")
     found: dict[str, Any] = _checked(lambda: tomllib.loads(text), depth)
     return found
 

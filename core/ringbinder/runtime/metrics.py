@@ -96,16 +96,10 @@ class Metrics:
             buckets=(2, 5, 10, 20, 30, 60, 120, 300, 600, float("inf")),
         )
         self.build_count = Counter(
-            "binderhub_build_count",
-            "Builds by outcome",
-            ["status", "provider", "repo"],
-            registry=self.registry,
+            "binderhub_build_count", "Builds by outcome", ["status", "provider", "repo"], registry=self.registry
         )
         self.launch_count = Counter(
-            "binderhub_launch_count",
-            "Launches by outcome",
-            ["status", "provider", "repo"],
-            registry=self.registry,
+            "binderhub_launch_count", "Launches by outcome", ["status", "provider", "repo"], registry=self.registry
         )
         self._repos = NamedRepos(repos)
         self.inprogress_builds = Gauge("binderhub_inprogress_builds", "Builds under way", registry=self.registry)
@@ -140,10 +134,7 @@ class Metrics:
             registry=self.registry,
         )
         self.sink_waiting = Gauge(
-            "ringbinder_sink_waiting",
-            "Events that a sink has not yet taken",
-            ["sink"],
-            registry=self.registry,
+            "ringbinder_sink_waiting", "Events that a sink has not yet taken", ["sink"], registry=self.registry
         )
         self.sink_oldest_seconds = Gauge(
             "ringbinder_sink_oldest_seconds",
@@ -155,10 +146,7 @@ class Metrics:
             "ringbinder_sink_spool_bytes", "Size of a sink's spool on disk", ["sink"], registry=self.registry
         )
         self.sink_healthy = Gauge(
-            "ringbinder_sink_healthy",
-            "1 if a sink takes its events, else 0",
-            ["sink"],
-            registry=self.registry,
+            "ringbinder_sink_healthy", "1 if a sink takes its events, else 0", ["sink"], registry=self.registry
         )
         self.plugin_errors = Counter(
             "ringbinder_plugin_errors",

@@ -134,8 +134,7 @@ class Store:
                         (log.image, _without_tag(log.image), log.seconds),
                     )
                     db.execute(
-                        "DELETE FROM durations WHERE seq <= (SELECT max(seq) FROM durations) - ?",
-                        (_MAX_DURATIONS,),
+                        "DELETE FROM durations WHERE seq <= (SELECT max(seq) FROM durations) - ?", (_MAX_DURATIONS,)
                     )
 
         self._use(write, "the log of a build is not kept", image=log.image)

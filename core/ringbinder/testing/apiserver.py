@@ -86,13 +86,7 @@ class ApiServer:
         return None
 
     def fail(
-        self,
-        status: int,
-        content: Any = None,
-        *,
-        times: int = 1_000_000,
-        body: bytes | None = None,
-        **headers: str,
+        self, status: int, content: Any = None, *, times: int = 1_000_000, body: bytes | None = None, **headers: str
     ) -> None:
         """The next `times` requests are answered so; underscores in header names stand for dashes. 0 ends it."""
         self._failure = Reply(status, content, {k.replace("_", "-"): v for k, v in headers.items()}, body)

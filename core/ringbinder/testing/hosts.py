@@ -117,10 +117,7 @@ class GitLabApiServer(RepositoryApi):
     def _project(self, name: str, repository: Repository, rest: list[str]) -> Any:
         match rest:
             case []:
-                return {
-                    "path_with_namespace": name,
-                    "visibility": "private" if name in self.private else "public",
-                }
+                return {"path_with_namespace": name, "visibility": "private" if name in self.private else "public"}
             case ["repository", "commits", ref]:
                 if sha := commit_of(repository, unquote(ref)):
                     return {"id": sha, "short_id": sha[:8]}

@@ -28,20 +28,8 @@ class Kernel:
     async def run(self, code: str) -> str:
         """What `code` prints; an error's text stands in it too."""
         name = uuid4().hex
-        header = {
-            "msg_id": name,
-            "msg_type": "execute_request",
-            "session": name,
-            "username": "",
-            "version": "5.3",
-        }
-        content = {
-            "code": code,
-            "silent": False,
-            "store_history": False,
-            "user_expressions": {},
-            "allow_stdin": False,
-        }
+        header = {"msg_id": name, "msg_type": "execute_request", "session": name, "username": "", "version": "5.3"}
+        content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
         await self.socket.send_json({**message, "channel": "shell", "buffers": []})
         reason = ""

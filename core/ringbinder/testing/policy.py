@@ -204,9 +204,7 @@ class PolicyContract:
             assert 0 <= left.remaining <= left.limit, f"Rule: what remains lies within the limit: {left}."
 
     @pytest.mark.parametrize(
-        "headers",
-        [{}, {"authorization": "Basic !"}, {"authorization": "Bearer \u00e4"}, {"cookie": ";=;"}],
-        ids=str,
+        "headers", [{}, {"authorization": "Basic !"}, {"authorization": "Bearer \u00e4"}, {"cookie": ";=;"}], ids=str
     )
     async def test_strange_headers_are_no_error(self, case: PolicyCase, headers: Mapping[str, str]) -> None:
         if not hasattr(case.policy, "authenticate"):

@@ -25,8 +25,7 @@ class ImageCleanerOptions:
     threshold_low: float = option(60.0, validator=validators.ge(0), help="Cleaning ends below this.")
     every: Duration = option(0.0, help="How often `serve` looks whether to clean; 0: never.")
     min_age: Duration = option(
-        1800.0,
-        help="Images that were made more recently stay: they may still be on their way to the registry.",
+        1800.0, help="Images that were made more recently stay: they may still be on their way to the registry."
     )
     all_images: bool = option(
         False,

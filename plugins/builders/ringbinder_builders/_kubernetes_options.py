@@ -37,9 +37,7 @@ class KubernetesBuildOptions(BuildExecutorOptions):
         help="Secret with docker's `config.json`, for builds that the registry gives no credentials; empty: none.",
     )  # fmt: skip
     use_registry: bool = option(
-        True,
-        also="BinderHub.use_registry",
-        help="Push images; false leaves them in the engine that built them.",
+        True, also="BinderHub.use_registry", help="Push images; false leaves them in the engine that built them."
     )
     image_pull_secrets: tuple[str | dict[str, str], ...] = option(
         (), help="Secrets to pull the build image with: names, or `{name: ...}`."
@@ -50,9 +48,7 @@ class KubernetesBuildOptions(BuildExecutorOptions):
     )
     resources: dict[str, Any] = option(factory=dict, help="`requests` and `limits` of a build pod.")
     memory_request: ByteSize = option(
-        0,
-        also="BinderHub.build_memory_request",
-        help="Memory that a build pod requests; older than `resources`.",
+        0, also="BinderHub.build_memory_request", help="Memory that a build pod requests; older than `resources`."
     )
     memory_limit: ByteSize = option(
         0, also="BinderHub.build_memory_limit", help="Memory limit of a build pod; older than `resources`."
@@ -84,8 +80,7 @@ class KubernetesBuildOptions(BuildExecutorOptions):
         14400.0, also="BinderHub.build_max_age", help="A build pod older than this is removed; 0: never."
     )
     keep_finished: Duration = option(
-        60.0,
-        help="How long a finished build pod is kept, for other replicas that watch it and for `kubectl`.",
+        60.0, help="How long a finished build pod is kept, for other replicas that watch it and for `kubectl`."
     )
     cleanup_interval: Duration = option(
         60.0, also="BinderHub.build_cleanup_interval", validator=validators.gt(0),

@@ -212,9 +212,6 @@ def _affinity(nodes: Sequence[str], repo: str) -> dict[str, Any]:
         expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [best]}
         preference = {"weight": 100, "preference": {"matchExpressions": [expression]}}
         return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}
-    term = {
-        "labelSelector": {"matchLabels": {"component": COMPONENT}},
-        "topologyKey": "kubernetes.io/hostname",
-    }
+    term = {"labelSelector": {"matchLabels": {"component": COMPONENT}}, "topologyKey": "kubernetes.io/hostname"}
     preferred = [{"weight": 100, "podAffinityTerm": term}]
     return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}

@@ -14,18 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
-from ringbinder import (
-    ArchiveSource,
-    DoiSource,
-    GitSource,
-    Log,
-    Phase,
-    Plan,
-    Secret,
-    Source,
-    UserError,
-    option,
-)
+from ringbinder import ArchiveSource, DoiSource, GitSource, Log, Phase, Plan, Secret, Source, UserError, option
 from ringbinder.runtime.bounded import MalformedError, parse_json
 
 from .push_text import PushText

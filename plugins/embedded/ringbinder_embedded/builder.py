@@ -260,8 +260,7 @@ def _require_python_or_conda(recipe: Recipe) -> None:
     ):
         if file:
             raise UserError(
-                "unsupported-file",
-                f"The repository has {file}, which the 'local' builder cannot build. {advice}",
+                "unsupported-file", f"The repository has {file}, which the 'local' builder cannot build. {advice}"
             )
 
 

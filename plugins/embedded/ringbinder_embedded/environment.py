@@ -67,8 +67,7 @@ class Environment:
     conda: CondaSettings
 
     inside: Inside = field(
-        init=False,
-        default=Factory(lambda self: Inside(self.entry.repo, frozenset(self.uv.passed)), takes_self=True),
+        init=False, default=Factory(lambda self: Inside(self.entry.repo, frozenset(self.uv.passed)), takes_self=True)
     )
 
     async def make(self) -> None:

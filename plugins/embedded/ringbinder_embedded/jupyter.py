@@ -280,11 +280,7 @@ class Start:
         port = _Port.found()
         place = [f"--ServerApp.sock={self.runtime.place / _SOCKET}"]
         if self.network:
-            place = [
-                f"--ServerApp.ip={port.host}",
-                f"--ServerApp.port={port.number}",
-                "--ServerApp.port_retries=0",
-            ]
+            place = [f"--ServerApp.ip={port.host}", f"--ServerApp.port={port.number}", "--ServerApp.port_retries=0"]
         argv = [*self.wrapper, *_arguments(self.server, self.cwd), *place]
         relay: Relay | None = None
         try:

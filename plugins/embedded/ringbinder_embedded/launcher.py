@@ -47,8 +47,7 @@ _STOP_GRACE: Final = 5.0
 @frozen
 class LocalLauncherOptions:
     idle_timeout: Duration = option(
-        3600.0,
-        help="A notebook without activity, open pages and busy kernels for so long is stopped; 0: never.",
+        3600.0, help="A notebook without activity, open pages and busy kernels for so long is stopped; 0: never."
     )
     max_age: Duration = option(86400.0, help="A notebook is stopped after so long, no matter what it does; 0: never.")
     max_servers: int = option(32, help="How many notebooks may run at once; more wait in line. 0: no limit.")
@@ -363,9 +362,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             memory.remove(session.id)
             if facts.get("damaged"):
                 self.context.log.warning(
-                    "record of a session is damaged, its files are kept",
-                    id=session.id,
-                    folder=str(session.folder),
+                    "record of a session is damaged, its files are kept", id=session.id, folder=str(session.folder)
                 )
             elif facts.get("started") is not None:
                 image = image_of(self.context.paths.state, facts)

@@ -107,13 +107,7 @@ class LimitedBuild:
             raise BuildError(f"{step} failed ({how}){f': {line}' if line else ''}")
 
     async def attempt(
-        self,
-        step: str,
-        argv: Sequence[str],
-        *,
-        cwd: Path,
-        env: Mapping[str, str],
-        readable: Sequence[Path],
+        self, step: str, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], readable: Sequence[Path]
     ) -> bool:
         """Runs one command as `run` does foreign code; whether it succeeds. Nothing of its output is logged."""
         self._step = f"{step} was running"

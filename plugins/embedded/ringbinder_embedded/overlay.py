@@ -105,10 +105,7 @@ class Overlay:
             kernel = parse_json(tree.read(f"{spec}/kernel.json", _SMALL_BYTES))
             program = kernel["argv"][0]
             # A bare "python" would become the python of the server, and an absolute one is the image's.
-            if Path(program).name.startswith("python") and Path(program).parent in (
-                Path(),
-                image.env.place / "bin",
-            ):
+            if Path(program).name.startswith("python") and Path(program).parent in (Path(), image.env.place / "bin"):
                 kernel["argv"][0] = str(self.python)
             content = json.dumps(kernel).encode()
         except (OSError, UntrustedError, MalformedError, LookupError, TypeError):

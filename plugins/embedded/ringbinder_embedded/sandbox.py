@@ -54,8 +54,7 @@ class Sandbox:
             self._lack = await _trial(self._base) if self.mode != "off" else f"it is off ({self.option})"
         if self._lack and self.mode == "required":
             raise UserError(
-                "no-sandbox",
-                f"Code of repositories may only run in a sandbox here ({self.option}), and {self._lack}.",
+                "no-sandbox", f"Code of repositories may only run in a sandbox here ({self.option}), and {self._lack}."
             )
         return self._lack
 

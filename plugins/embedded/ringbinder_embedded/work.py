@@ -66,8 +66,7 @@ async def export(state: Path, session: Session, into: Path) -> None:
     """
     if not into.name.endswith((".patch", ".diff", ".zip", ".tar.gz", ".tgz")):
         raise UserError(
-            "format-unknown",
-            f"{into}: name a file that ends in .patch, .zip or .tar.gz; that says what is written.",
+            "format-unknown", f"{into}: name a file that ends in .patch, .zip or .tar.gz; that says what is written."
         )
     if await asyncio.to_thread(into.exists):
         raise UserError("file-exists", f"{into} exists already; choose another name.")
@@ -93,9 +92,7 @@ async def _export(image: Entry, session: Session, into: Path, scratch: Path) -> 
         if not any(names for _, _, names in parts):
             raise UserError("nothing-changed", "No file was changed in this session.")
         await asyncio.to_thread(
-            _complete,
-            into,
-            lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip", scratch),
+            _complete, into, lambda new: _write_archive(parts, session.id, new, into.suffix == ".zip", scratch)
         )
     except UntrustedError as error:
         raise _not_taken(session, error) from error
@@ -103,18 +100,14 @@ async def _export(image: Entry, session: Session, into: Path, scratch: Path) -> 
 
 def _not_taken(session: Session, error: UntrustedError) -> UserError:
     return UserError(
-        "work-not-taken",
-        f"The files of this session cannot be taken away ({error}); they are in {session.work.place}.",
+        "work-not-taken", f"The files of this session cannot be taken away ({error}); they are in {session.work.place}."
     )
 
 
 def _parts(session: Session, image: Entry) -> list[Part]:
     """The changed files of both folders; all of them if the image is gone."""
     session.make_readable()
-    return [
-        ("work", session.work, changed_work(session, image)),
-        ("home", session.home, changed_home(session, image)),
-    ]
+    return [("work", session.work, changed_work(session, image)), ("home", session.home, changed_home(session, image))]
 
 
 async def _write_patch(image: Entry, session: Session, into: Path, scratch: Path) -> None:

@@ -7,18 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder import (
-    Context,
-    Duration,
-    Image,
-    ImageKind,
-    Launcher,
-    LaunchRequest,
-    Log,
-    Secret,
-    Server,
-    option,
-)
+from ringbinder import Context, Duration, Image, ImageKind, Launcher, LaunchRequest, Log, Secret, Server, option
 
 from .faults import FakeOptions, Faults
 

@@ -10,18 +10,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from attrs import frozen
-from ringbinder import (
-    Context,
-    Duration,
-    GitSource,
-    LaunchRequest,
-    Log,
-    Provider,
-    ProviderInfo,
-    Repo,
-    UserError,
-    option,
-)
+from ringbinder import Context, Duration, GitSource, LaunchRequest, Log, Provider, ProviderInfo, Repo, UserError, option
 
 from .faults import FakeOptions, Faults
 

@@ -12,13 +12,7 @@ from urllib.parse import quote
 
 from attrs import define, evolve, frozen
 from ringbinder import Clock, ConfigError, Http, Refused, RingbinderError, Secret, TransientError, redact
-from ringbinder.runtime.bounded import (
-    MAX_LOCK_VALUES,
-    MalformedError,
-    check_shape,
-    parse_json,
-    read_json,
-)
+from ringbinder.runtime.bounded import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json, read_json
 from ringbinder.runtime.http import MAX_BODY
 from ringbinder.runtime.retry import Retry, retry_after
 from ringbinder.runtime.silence import Silence
@@ -155,12 +149,7 @@ class HubApi:
             async with (
                 asyncio.timeout(seconds),
                 self.http.stream(
-                    method,
-                    self.url + path,
-                    json=body,
-                    data=form,
-                    headers={**self.headers, **headers},
-                    timeout=seconds,
+                    method, self.url + path, json=body, data=form, headers={**self.headers, **headers}, timeout=seconds
                 ) as response,
             ):
                 try:

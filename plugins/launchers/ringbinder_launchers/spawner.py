@@ -83,13 +83,7 @@ _NOT_PRINTED = re.compile(
 _LAST_WORDS = {"terminationMessagePolicy": "FallbackToLogsOnError"}
 """On Kubernetes: the end of the log becomes part of a container's status, where KubeSpawner sees it."""
 _NEVER = ("InvalidImageName", "ErrImageNeverPull")
-_STUCK = (
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-)
+_STUCK = ("ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _STUCK_SECONDS = 30.0
 """For which one of these may last: what a registry or the kubelet tries again may go well."""
 
@@ -333,11 +327,7 @@ class BinderAuthenticator(NullAuthenticator):
 
     def get_handlers(self, app):
         """Come before the hub's own, which ask people to log in."""
-        return [
-            (r"/user/([^/]+)(/.*)?", _NoNotebook),
-            (r"/error/503", _NoAnswer),
-            (r"/login", _NoLogin),
-        ]
+        return [(r"/user/([^/]+)(/.*)?", _NoNotebook), (r"/error/503", _NoAnswer), (r"/login", _NoLogin)]
 
 
 class _NoNotebook(BaseHandler):

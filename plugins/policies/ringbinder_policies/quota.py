@@ -9,18 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Final, Literal
 
 from attrs import define, field, frozen, validators
-from ringbinder import (
-    Context,
-    Duration,
-    Health,
-    Plugin,
-    PluginError,
-    Refused,
-    Repo,
-    RingbinderError,
-    Ticket,
-    option,
-)
+from ringbinder import Context, Duration, Health, Plugin, PluginError, Refused, Repo, RingbinderError, Ticket, option
 from ringbinder.config.specs import same_repository
 from ringbinder.runtime.caching import SingleFlight
 from ringbinder.runtime.waiting_line import notice
@@ -54,8 +43,7 @@ class QuotaOptions:
         help="The same for repositories in `high_quota_specs`.",
     )  # fmt: skip
     when_full: Literal["queue", "refuse"] = option(
-        "queue",
-        help="What happens to a launch for which there is no place: `queue` or, as in BinderHub, `refuse`.",
+        "queue", help="What happens to a launch for which there is no place: `queue` or, as in BinderHub, `refuse`."
     )
     max_waiting: int = option(200, validator=validators.ge(0), help="How many launches may wait; more are refused.")
     max_wait: Duration = option(600.0, help="How long a launch may wait until it is refused.")
@@ -65,9 +53,7 @@ class QuotaOptions:
         "servers are.",
     )  # fmt: skip
     poll_interval: Duration = option(
-        2.0,
-        validator=validators.gt(0),
-        help="How often the launcher is asked for its servers while launches wait.",
+        2.0, validator=validators.gt(0), help="How often the launcher is asked for its servers while launches wait."
     )
 
 

@@ -20,9 +20,7 @@ class RateLimitOptions:
     """BinderHub's options of section `RateLimiter`."""
 
     limit: int = option(
-        10,
-        validator=validators.ge(0),
-        help="How many builds a client may start in the period; 0: any number.",
+        10, validator=validators.ge(0), help="How many builds a client may start in the period; 0: any number."
     )
     period_seconds: Duration = option(3600.0, validator=validators.gt(0), help="The period: so long a build counts.")
 

@@ -68,8 +68,7 @@ async def inspect(folder: Path, git: Git) -> WorkTree:
         listed = await ask("ls-files", "--cached", "--others", "--exclude-standard", "--", ".")
         if listed is None:
             raise UserError(
-                "folder-unreadable",
-                f"git cannot read the index of the repository in {shown(str(found.top))}.",
+                "folder-unreadable", f"git cannot read the index of the repository in {shown(str(found.top))}."
             )
         paths = await _read(lambda stop: sorted({_unquoted(line) for line in listed.splitlines()}))
         top = folder == found.top

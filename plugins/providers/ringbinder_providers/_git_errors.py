@@ -123,9 +123,7 @@ _CAUSES: Final = (
         "cannot be checked out at that commit: {name}",
     ),
     Cause(
-        r"^fatal: (?P<name>[Uu]nable to checkout.*)",
-        "ref-not-found",
-        "cannot be checked out at that commit: {name}",
+        r"^fatal: (?P<name>[Uu]nable to checkout.*)", "ref-not-found", "cannot be checked out at that commit: {name}"
     ),
     # The network.
     Cause(
@@ -144,11 +142,7 @@ _CAUSES: Final = (
         _TRY_AGAIN,
         "did not answer: no connection to it could be made",
     ),
-    Cause(
-        r"returned error: 429|HTTP 429",
-        _TRY_AGAIN,
-        "did not answer: its host is asked too often",
-    ),
+    Cause(r"returned error: 429|HTTP 429", _TRY_AGAIN, "did not answer: its host is asked too often"),
     Cause(
         r"(?:returned error: |RPC failed; HTTP )(?P<name>408|5\d\d)",
         _TRY_AGAIN,
@@ -160,11 +154,7 @@ _CAUSES: Final = (
         "is at an address that does not speak https",
         "Check whether it begins with http:// and which port it has.",
     ),
-    Cause(
-        r"unable to access '[^']*': (?P<name>.*[Cc]ertificate.*)",
-        "repo-not-found",
-        "could not be trusted: {name}",
-    ),
+    Cause(r"unable to access '[^']*': (?P<name>.*[Cc]ertificate.*)", "repo-not-found", "could not be trusted: {name}"),
     Cause(
         r"(?i)early EOF|unexpected disconnect|RPC failed|hung up|empty reply|connection (?:was )?(?:reset|closed)"
         r"|non-properly terminated|recv error|SSL_read|SSL_ERROR|unexpected eof|read error|not closed cleanly",

@@ -9,17 +9,7 @@ from typing import ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder import (
-    Context,
-    Duration,
-    Finding,
-    PluginError,
-    Repo,
-    Secret,
-    TransientError,
-    UserError,
-    option,
-)
+from ringbinder import Context, Duration, Finding, PluginError, Repo, Secret, TransientError, UserError, option
 
 from ._address import shown
 from ._api import Api, TokenRefused
@@ -89,13 +79,7 @@ class Hosted(GitBacked[C]):
     def api(self, title: str, base: str, headers: dict[str, str]) -> Api:
         """The host's API at `base`."""
         return Api(
-            title,
-            base,
-            self.context,
-            self.retry,
-            self.config.api_timeout,
-            headers,
-            self.config.remember_missing,
+            title, base, self.context, self.retry, self.config.api_timeout, headers, self.config.remember_missing
         )
 
     def access(self, repo: Repo) -> Access:
@@ -106,11 +90,7 @@ class Hosted(GitBacked[C]):
         return self.credentials if found.private else None
 
     async def found(
-        self,
-        source: str,
-        ref: str,
-        ask: Callable[[], Awaitable[Found | None]],
-        words: Sequence[str] = (),
+        self, source: str, ref: str, ask: Callable[[], Awaitable[Found | None]], words: Sequence[str] = ()
     ) -> Found:
         """What `ask` finds over the API; what git finds if that gives None or raises TransientError.
 

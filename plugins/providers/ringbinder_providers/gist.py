@@ -7,17 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder import (
-    GitSource,
-    LaunchRequest,
-    Link,
-    ProviderInfo,
-    Refused,
-    Repo,
-    TransientError,
-    UserError,
-    option,
-)
+from ringbinder import GitSource, LaunchRequest, Link, ProviderInfo, Refused, Repo, TransientError, UserError, option
 
 from ._address import FULL_SHA, decoded, invalid, ref_name, shown
 from ._github_host import GitHubHosted, GitHubHostOptions
@@ -128,8 +118,7 @@ class GistProvider(GitHubHosted[GistOptions]):
         if (owner := _owner(gist)).casefold() != spec.user.casefold():
             # The id alone names a gist: with another user, lists of specs would not see whose it is.
             raise UserError(
-                "repo-not-found",
-                f"The gist {spec.id} is {shown(owner)}'s: the link is {shown(owner)}/{spec.id}.",
+                "repo-not-found", f"The gist {spec.id} is {shown(owner)}'s: the link is {shown(owner)}/{spec.id}."
             )
         if spec.ref == "HEAD":
             return Found(versions[0], secret)
@@ -169,7 +158,6 @@ def parse(text: str) -> Spec:
         return Spec(user, id, "HEAD")
     if not FULL_SHA.fullmatch(ref):
         raise UserError(
-            "ref-not-found",
-            f'A gist has no branch or tag "{shown(ref)}": give HEAD, or all 40 characters of a commit.',
+            "ref-not-found", f'A gist has no branch or tag "{shown(ref)}": give HEAD, or all 40 characters of a commit.'
         )
     return Spec(user, id, ref.lower())

@@ -14,7 +14,7 @@ from ringbinder.runtime.patterns import Regex
 _MARK: Final = Regex(r"(?i)^\s*(?:error:|cause:|Caused by:|[×╰─▶├│ ]+)\s*")
 _TELLING: Final = Regex(
     r"^\s*(?:error:|cause:|Caused by:|[×╰]|ERROR:|fatal:|\w+(?:\.\w+)*(?:Error|Exception)\b)"
-    r"|command not found|No such file or directory|No space left on device|Permission denied",
+    r"|command not found|No such file or directory|No space left on device|Permission denied"
 )
 _NAME: Final = r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)"
 WRONG_PYTHON_ADVICE: Final = (

@@ -58,8 +58,7 @@ def read(tree: UntrustedTree, file: str) -> CondaPackages:
             raise _bad(file, f"'{excerpt(spec)}' under 'dependencies' does not begin with the name of a package")
         if match[1].lower() == "python" and _PYTHON_2.match(spec[match.end() :]):
             raise UserError(
-                "unsupported-file",
-                f"{file} asks for {excerpt(spec)}: this builder makes Python 3 environments.",
+                "unsupported-file", f"{file} asks for {excerpt(spec)}: this builder makes Python 3 environments."
             )
     channels = (_text(channel, "channels", file) for channel in _list(content, "channels", file))
     return CondaPackages(expanded(channels), tuple(specs), tuple(pip))

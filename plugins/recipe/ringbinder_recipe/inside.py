@@ -81,10 +81,7 @@ class Inside:
             self._path(path, file, folder)
         uv = _table(content, "tool", "uv") if file.endswith("pyproject.toml") else content
         lists = [project.get("dependencies"), _table(content, "build-system").get("requires")]
-        lists += [
-            *_table(project, "optional-dependencies").values(),
-            *_table(content, "dependency-groups").values(),
-        ]
+        lists += [*_table(project, "optional-dependencies").values(), *_table(content, "dependency-groups").values()]
         lists += [value for key, value in uv.items() if key.endswith("dependencies")]
         for line in _texts(lists):
             self.requirement(line, file, folder)

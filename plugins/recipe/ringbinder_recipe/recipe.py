@@ -61,11 +61,7 @@ class Recipe:
     @property
     def source(self) -> str:
         """The file that decides, for people."""
-        project = {
-            "package": "the package in the root",
-            "dependencies": "pyproject.toml",
-            "locked": "uv.lock",
-        }
+        project = {"package": "the package in the root", "dependencies": "pyproject.toml", "locked": "uv.lock"}
         named = [self.dockerfile, self.julia, self.nix, self.r, self.apt, self.conda, self.pipfile, self.pixi]
         named += [self.requirements, project.get(self.project, "")]
         return " and ".join(name for name in named if name) or "no file: a plain Python environment"
@@ -104,11 +100,7 @@ def read(tree: UntrustedTree) -> Recipe:
         if project == "none" and not language and (file := _first(tree, folder, ("install.R",))):
             return Recipe(r=file)
     return evolve(
-        scripts,
-        python=version,
-        requires_python=_requires_python(pyproject),
-        requirements=requirements,
-        project=project,
+        scripts, python=version, requires_python=_requires_python(pyproject), requirements=requirements, project=project
     )
 
 

@@ -30,11 +30,7 @@ _LENGTH: Final = 2000
 _LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
 _COMMENT: Final = re.compile(r"(?:^|\s)#")
 _OPTION: Final = re.compile(r"(?:^|\s)-")
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+_MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _DECLARED: Final = re.compile(rb"#.{0,80}?coding[:=][ \t]{0,8}([A-Za-z0-9_.-]{1,40})")
 _ENCODINGS: Final = re.compile(
     r"ascii|utf-8|utf-16|utf-32|iso8859-\d+|cp\d+|koi8-\w|mac-roman|gb\w+|big5|euc_\w+|shift_jis"
@@ -223,10 +219,7 @@ _PARSER: Final = _parser()
 def _require_one_word(value: str, where: str, also: str = "") -> None:
     # uv would take it for several words, or join it with the next line.
     if _MORE_THAN_A_WORD.search(value) or (also and also in value):
-        raise UserError(
-            "bad-file",
-            f"{where}: '{excerpt(value)}' has a blank, a quote, a backslash or a dollar sign.",
-        )
+        raise UserError("bad-file", f"{where}: '{excerpt(value)}' has a blank, a quote, a backslash or a dollar sign.")
 
 
 def _parsed(text: str, where: str) -> Requirement:

@@ -184,13 +184,7 @@ class RegistryClient:
         return f"{lets_us} (an upload, which it does not let us cancel, and lets expire)"
 
     async def ask(
-        self,
-        method: str,
-        path: str,
-        scope: Scope,
-        headers: Mapping[str, str] = _NO_HEADERS,
-        *,
-        url: str | None = None,
+        self, method: str, path: str, scope: Scope, headers: Mapping[str, str] = _NO_HEADERS, *, url: str | None = None
     ) -> Answer:
         """A request with our credentials to ``/v2/<path>``, or to `url`, which a response has named.
 

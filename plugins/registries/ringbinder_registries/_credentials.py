@@ -145,11 +145,7 @@ class DockerConfig:
         try:
             # With all of our environment: a helper finds there what it needs to renew its credentials.
             done = await process.run(
-                [program, "get"],
-                env=os.environ,
-                input=server,
-                timeout=_HELPER_SECONDS,
-                output_limit=1_000_000,
+                [program, "get"], env=os.environ, input=server, timeout=_HELPER_SECONDS, output_limit=1_000_000
             )
         except TimeoutError as error:
             raise TransientError(str(error)) from None

@@ -64,13 +64,7 @@ class Requests:
     limit: float
 
     async def __call__(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        form: Mapping[str, str] | None = None,
-        *,
-        of: str,
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None, *, of: str
     ) -> Answer:
         """The answer, redirects followed; credentials stay at the first host. `of` names the other side.
 

@@ -76,9 +76,7 @@ class DockerRegistryOptions:
         "`BinderHub.image_prefix`.",
     )
     auth_config_url: str = option(
-        "",
-        validator=_address,
-        help="The key of docker's `config.json` with the credentials; default: `url`.",
+        "", validator=_address, help="The key of docker's `config.json` with the credentials; default: `url`."
     )
     token_url: str = option(
         "", validator=_address, help="Address of the token server; default: what the registry names."
@@ -88,8 +86,7 @@ class DockerRegistryOptions:
         factory=lambda: Secret(""), help="Password or access token; default: from docker's `config.json`."
     )
     docker_config_path: Path | None = option(
-        None,
-        help="Docker's `config.json`; default: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.",
+        None, help="Docker's `config.json`; default: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`."
     )
     not_found_401: bool | None = option(
         None,
@@ -105,9 +102,7 @@ class DockerRegistryOptions:
     remember_found: Duration = option(60.0, help="How long an image that was found is not looked for again.")
     build_if_unreachable: bool = option(False, help="Build when the registry does not answer, instead of failing.")
     retries: int = option(
-        2,
-        validator=validators.ge(0),
-        help="How often a request is repeated that got no answer, a 429 or a 5xx.",
+        2, validator=validators.ge(0), help="How often a request is repeated that got no answer, a 429 or a 5xx."
     )
     retry_delay: Duration = option(0.5, help="Wait before the first repetition; doubled with each.")
     request_timeout: Duration = option(10.0, help="Time limit of one request.")

@@ -24,8 +24,7 @@ class GoogleOptions(DockerRegistryOptions):
     """Sections `DockerRegistry` and `GoogleArtifactRegistry`."""
 
     metadata_url: str = option(
-        _METADATA,
-        help="Where the machine's service account gets its tokens; asked if there are no other credentials.",
+        _METADATA, help="Where the machine's service account gets its tokens; asked if there are no other credentials."
     )
 
 

@@ -35,8 +35,7 @@ class JsonLinesOptions:
         0, help="A file that would grow beyond this is set aside, and a new one begun; 0: never."
     )
     rotate_every: Duration = option(
-        0.0,
-        help="The file is set aside at each multiple of this since 1970 (UTC): `1d` is midnight; 0: never.",
+        0.0, help="The file is set aside at each multiple of this since 1970 (UTC): `1d` is midnight; 0: never."
     )
     rotate_keep: int = option(
         10,

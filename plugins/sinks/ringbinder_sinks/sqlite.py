@@ -14,17 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder import (
-    ConfigError,
-    Context,
-    Duration,
-    EventQuery,
-    EventRow,
-    Sink,
-    SinkEvent,
-    UserError,
-    option,
-)
+from ringbinder import ConfigError, Context, Duration, EventQuery, EventRow, Sink, SinkEvent, UserError, option
 from ringbinder.runtime.private import make_private
 
 _VERSION: Final = 1

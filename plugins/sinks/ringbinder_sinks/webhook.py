@@ -60,12 +60,7 @@ class WebhookSink(Sink[WebhookOptions]):
             headers[SIGNATURE] = f"t={now},v1={signature(self.config.secret, now, body)}"
         # No time limit of its own: delivery has one for every sink.
         request = self.context.http.stream(
-            "POST",
-            self.config.url.reveal(),
-            content=body,
-            headers=headers,
-            timeout=None,
-            follow_redirects=False,
+            "POST", self.config.url.reveal(), content=body, headers=headers, timeout=None, follow_redirects=False
         )
         # What else the receiver answers is not read.
         async with request as answer:

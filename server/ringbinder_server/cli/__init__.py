@@ -166,11 +166,7 @@ def _duration(_: click.Context, parameter: click.Parameter, value: str) -> float
 
 @events.command("query")
 @click.option(
-    "--since",
-    default="30d",
-    show_default=True,
-    callback=_duration,
-    help="How far back, such as 12h, 30d or 26w.",
+    "--since", default="30d", show_default=True, callback=_duration, help="How far back, such as 12h, 30d or 26w."
 )
 @click.option(
     "--by",
@@ -180,10 +176,7 @@ def _duration(_: click.Context, parameter: click.Parameter, value: str) -> float
     "year. May be repeated.",
 )
 @click.option(
-    "--schema",
-    default="binderhub.jupyter.org/launch",
-    show_default=True,
-    help="Which events; * stands for any text.",
+    "--schema", default="binderhub.jupyter.org/launch", show_default=True, help="Which events; * stands for any text."
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Rows at most.")
 @json_output

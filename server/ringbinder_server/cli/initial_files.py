@@ -51,10 +51,7 @@ class _File:
 _FILES: Final[Mapping[str, tuple[_File, ...]]] = {
     "embedded": (_File("embedded.yaml", "config.yaml"),),
     "one-host": (_File("one-host.yaml", "config.yaml"), _File("one-host.env", "secret.env", secret=True)),
-    "cluster": (
-        _File("cluster.yaml", "config.yaml"),
-        _File("cluster-secret.yaml", "secret.yaml", secret=True),
-    ),
+    "cluster": (_File("cluster.yaml", "config.yaml"), _File("cluster-secret.yaml", "secret.yaml", secret=True)),
 }
 
 

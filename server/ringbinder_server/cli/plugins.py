@@ -54,11 +54,7 @@ def _record(row: Found) -> dict[str, Any]:
 
 def _table(rows: list[Found], hooks: bool) -> None:
     cells = [
-        (
-            *(getattr(row, name) for name in _COLUMNS),
-            *(row.sections[-1:] or ("",)),
-            " ".join(row.reason.split()),
-        )
+        (*(getattr(row, name) for name in _COLUMNS), *(row.sections[-1:] or ("",)), " ".join(row.reason.split()))
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *cells, strict=True)]
@@ -121,10 +117,7 @@ def _shown(found: Found) -> dict[str, Any]:
             "name": option.name,
             "type": option.kind,
             "default": option.default.strip("`"),
-            "variables": [
-                f"{ENVIRON_PREFIX}{own}__{option.name}",
-                *([option.variable] if option.variable else []),
-            ],
+            "variables": [f"{ENVIRON_PREFIX}{own}__{option.name}", *([option.variable] if option.variable else [])],
             "meaning": option.meaning,
         }
         for option in described(getattr(import_plugin(row), "Config", NoOptions))

@@ -32,12 +32,6 @@ async def serve_pages(
                 window.open(url)
 
         await serve(
-            config,
-            invocation.log,
-            host=host,
-            port=port,
-            open_to_all=public,
-            demand_token=token,
-            on_ready=ready,
+            config, invocation.log, host=host, port=port, open_to_all=public, demand_token=token, on_ready=ready
         )
     return ExitCode.OK

@@ -142,9 +142,7 @@ def wants_events(site: Site) -> bool:
 def stream(site: Site, session: Session, after: int, headers: Mapping[str, str] | None = None) -> Response:
     """The events of `session` after number `after`, as they come."""
     response = Response(
-        _events(site, session, after),
-        content_type="text/event-stream",
-        headers={**_HEADERS, **(headers or {})},
+        _events(site, session, after), content_type="text/event-stream", headers={**_HEADERS, **(headers or {})}
     )
     response.timeout = None
     return response

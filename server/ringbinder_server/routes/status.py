@@ -5,13 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from quart import Blueprint, Response, jsonify, request
 from ringbinder.errors import UserError
 from ringbinder.launches.links import split_spec, v2_path

@@ -69,9 +69,7 @@ def _answers(kind: str, folder: Path, given: dict[str, Any], *, asks: bool) -> A
     here = kind == "one-host"
     hub_url = answer("hub_url", "Where do browsers find JupyterHub", _HUB_HERE if here else "http://hub.example")
     prefix = answer(
-        "image_prefix",
-        "What do the names of images begin with",
-        _REGISTRY_HERE if here else "account/binder-",
+        "image_prefix", "What do the names of images begin with", _REGISTRY_HERE if here else "account/binder-"
     )
     if here:
         return Answers(kind, folder, hub_url, prefix)
