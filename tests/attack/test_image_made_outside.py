@@ -17,7 +17,7 @@ from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry
 from ringbinder_embedded.uv import Uv
 
-pytestmark = pytest.mark.real("uv", "bwrap")
+pytestmark = [pytest.mark.real("uv", "bwrap"), pytest.mark.slow]
 
 AGAIN: Final = "This image was built without the sandbox that LocalBuilder.sandbox asks for: it is built again.\n"
 FILES: Final[dict[str, str | bytes]] = {"data.txt": "data\n"}

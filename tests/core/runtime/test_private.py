@@ -38,8 +38,9 @@ def serve_once(ringbinder: Program, *options: str, umask: int = 0) -> None:
     with process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1]
-        response = httpx.get(f"{address}build/fake/owner/name/main", timeout=60, trust_env=False)
-        assert '"ready"' in response.text
+        # The server holds a stream open after its last event: until the client leaves.
+        with httpx.stream("GET", f"{address}build/fake/owner/name/main", timeout=60, trust_env=False) as response:
+            assert any('"ready"' in line for line in response.iter_lines())
         process.terminate()
         assert process.wait(60) == 0
 
