@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 from realparts.embedded import Embedded, request
-from ringbinder.runtime.services import Services
+from ringbinder.testing import RecordedServers
 from ringbinder.testing.kernel import open_kernel
 from ringbinder_embedded.sessions import summary
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
 
-async def test_notebook_beyond_its_disk_is_stopped(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields: dict[str, tuple[str, str]] = {}
-
-    def stopped(_: Services, id: str, reason: str, seconds: float, message: str) -> None:
-        fields[id] = (reason, message)
-
-    monkeypatch.setattr(Services, "server_stopped", stopped)
+async def test_notebook_beyond_its_disk_is_stopped(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan({"data.txt": "data\n"}))
     launcher = embedded.launcher(disk_limit=50_000_000)
     async with launcher.lifespan():
@@ -31,8 +26,9 @@ async def test_notebook_beyond_its_disk_is_stopped(embedded: Embedded, monkeypat
         await launcher._running[server.id].ended
         await kernel.close()
     facts = summary(embedded.state, server.id)
-    reason, message = fields[server.id]
-    assert (reason, facts["reason"]) == ("full", "full")
+    servers = cast(RecordedServers, embedded.context.servers)
+    ((id, reason, _, message),) = servers.ended
+    assert (id, reason, facts["reason"]) == (server.id, "full", "full")
     assert "more than 50000000 (LocalLauncher.disk_limit)" in message
     assert facts["changed"] == ["d/big"]
     assert Path(facts["kept"], "d", "big").stat().st_size == 9 * 10**7

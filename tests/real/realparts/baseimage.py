@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import uv
+from ringbinder.runtime.filelock import file_locked
 
 from .parts import RealEngine
 
@@ -53,12 +54,14 @@ def variables() -> dict[str, str]:
 def archive(cache: Path) -> Path:
     """The image's file system as a tar file in `cache`; made there if it is not, which takes about a minute."""
     made = cache / f"base-{_fingerprint()}.tar"
-    if not made.exists():
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            root, unfinished = Path(folder) / "root", Path(folder) / "base.tar"
-            _make_root(root)
-            _run("tar", "--numeric-owner", "-C", str(root), "-cf", str(unfinished), ".")
-            unfinished.rename(made)
+    # Of several workers, one makes it.
+    with file_locked(cache / "base.lock"):
+        if not made.exists():
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                root, unfinished = Path(folder) / "root", Path(folder) / "base.tar"
+                _make_root(root)
+                _run("tar", "--numeric-owner", "-C", str(root), "-cf", str(unfinished), ".")
+                unfinished.rename(made)
     return made
 
 
@@ -76,10 +79,15 @@ def _fingerprint() -> str:
 
 
 def _make_root(root: Path) -> None:
-    _run(
+    command = [
         "debootstrap", "--variant=minbase", f"--include={','.join(_DEBIAN)}",
         _debian_release(), str(root), *_debian_mirror(),
-    )  # fmt: skip
+    ]  # fmt: skip
+    try:
+        _run(*command)
+    except RuntimeError:  # it gives up at one download that fails, of two hundred
+        shutil.rmtree(root)
+        _run(*command)
     shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
     (root / "var/cache/apt/archives/partial").mkdir(parents=True)
     if Path(_CERTIFICATES).exists():
