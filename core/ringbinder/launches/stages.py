@@ -87,10 +87,16 @@ class Stages:
 
     @contextmanager
     def writing(self, kind: str, append: Notify, phase: Phase, silent: str) -> Iterator[LogWriter]:
-        """The log of a stage; while nothing is written to it, its client reads that it is `silent`."""
-        silence = Silence(silent, lambda text: append(Event(phase, text)))
+        """The log of a stage; while nothing is written to it, its client reads that it is `silent`.
+
+        But not after a line that it waits: the stage has not begun, and its client knows why.
+        """
+        last = phase
+        silence = Silence(lambda: "" if last == "waiting" else silent, lambda text: append(Event(phase, text)))
 
         def write(event: Event) -> None:
+            nonlocal last
+            last = event.phase
             silence.received()
             append(event)
 

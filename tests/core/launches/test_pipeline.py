@@ -201,3 +201,30 @@ async def test_stage_that_is_silent_has_a_word(
                     spoken.set()
     assert spoken.is_set()
     assert event.phase == "ready"
+
+
+async def test_stage_that_waits_is_not_called_silent(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "_FIRST_SECONDS", 0.01)
+    spoken = asyncio.Event()
+
+    async def build(plan: Any, log: Any) -> Image:
+        log.line("Waiting for a free place: number 2 in the queue\n", "waiting")
+        await asyncio.sleep(0.1)
+        log.line("It begins\n")
+        await spoken.wait()
+        return Image(plan.image, "oci")
+
+    script.acts["build"] = build
+    reported = []
+    async with script.running(tmp_path) as app:
+        async for batch in app.launch(REQUEST).read():
+            for _, event in batch:
+                reported.append(event)
+                if event.message.startswith("The build has printed nothing"):
+                    spoken.set()
+    lines = [event.message for event in reported if event.phase in ("waiting", "building")]
+    waits = next(at for at, line in enumerate(lines) if line.startswith("Waiting for a free place"))
+    assert lines[waits + 1] == "It begins\n"
+    assert reported[-1].phase == "ready"
