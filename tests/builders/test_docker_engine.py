@@ -117,9 +117,14 @@ async def test_without_buildx_the_doctor_says_what_to_install(
 
 @pytest.mark.real("dockerd", "debootstrap")
 async def test_the_engine_is_killed_in_the_middle_of_a_build(
-    context: Context, repo2docker_2024: Repo2Docker, base_archive: Path, tmp_path: Path
+    context: Context,
+    repo2docker_2024: Repo2Docker,
+    base_archive: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    with engine(tmp_path / "e") as dying:
+    # A short path: that of a socket has at most 107 characters.
+    with engine(tmp_path_factory.mktemp("k") / "e") as dying:
         await asyncio.to_thread(baseimage.load, dying, base_archive)
         endless = plan(tmp_path / "x", baseimage.NAME, "RUN echo begun && sleep 600")
         log = RecordingLog()
