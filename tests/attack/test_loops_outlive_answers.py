@@ -114,6 +114,7 @@ async def test_pod_watch_outlives_any_watch(kind: str, tmp_path: Path, monkeypat
         assert set(watch.pods) == {"build-a"}
 
 
+@pytest.mark.slow
 async def test_pod_watch_outlives_wrong_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each field of a list, and of an event."""
     lists, events = list(mistyped(PODS)), list(mistyped({"type": "MODIFIED", "object": POD}))

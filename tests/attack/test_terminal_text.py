@@ -94,6 +94,7 @@ def test_log_shows_hostile_values_harmlessly(form: str, capfd: pytest.CaptureFix
     assert "ValueError" in shown
 
 
+@pytest.mark.slow
 def test_commands_print_hostile_state_harmlessly(ringbinder: Program, fakes: Sets) -> None:
     """What sessions, consents and events hold came from links and repositories."""
     session = ringbinder.folder / "state" / "sessions" / "0123456789abcdef"

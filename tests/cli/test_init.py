@@ -17,6 +17,7 @@ def mode(path: Path) -> str:
     return oct(path.stat().st_mode & 0o777)
 
 
+@pytest.mark.slow
 def test_embedded(ringbinder: Any, tmp_path: Path) -> None:
     done = ringbinder("init", "embedded", "--folder", tmp_path / "made")
     assert done.returncode == 0, done.stderr
@@ -33,6 +34,7 @@ def test_embedded(ringbinder: Any, tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.slow
 def test_one_host(ringbinder: Any, tmp_path: Path) -> None:
     done = ringbinder("init", "one-host", "--folder", tmp_path / "made", "--hub-url", "http://127.0.0.1:9/")
     assert done.returncode == 0, done.stderr

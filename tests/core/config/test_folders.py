@@ -78,6 +78,7 @@ def test_folder_unusable_ends_each_command_that_writes(
     refused(bound(*command, RINGBINDER_CACHE=str(tmp_path / "file")), "cache_folder", tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_state_folder_unusable_is_found_by_doctor(bound: Start, fakes: Sets, unusable: Path) -> None:
     done = bound("doctor", "--json", *fakes(), RINGBINDER_STATE=str(unusable))
     assert done.returncode == ExitCode.CONFIG

@@ -257,6 +257,7 @@ async def test_old_addresses(serve: Serve) -> None:
             assert (response.status_code, response.content) == (200, b""), path
 
 
+@pytest.mark.slow
 async def test_the_description_holds_against_the_routes(serve: Serve, tmp_path: Path) -> None:
     sets = {"FakeBuilder.lines": "2", "FakeRegistry.push_layers": "0", "BinderHub.base_url": "/b/"}
     async with serve(sets) as live:
