@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -57,8 +58,11 @@ def test_own_machine_demands_the_token_that_it_prints(ringbinder: Program) -> No
     sets = ("--set", "Ringbinder.extra_plugins=[fake]", "--set", "Fake.fail_at=resolve")
     with (
         ringbinder.start("serve", "-vv", "--port", 0, *sets) as process,
-        httpx.Client(trust_env=False, timeout=60) as client,
+        # Each request has a connection of its own: the server may just be closing one that was idle.
+        httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client,
+        ExitStack() as stack,
     ):
+        stack.callback(process.terminate)
         assert process.stdout is not None
         assert process.stderr is not None
         printed = httpx.URL(process.stdout.readline().split()[-1])
