@@ -238,10 +238,16 @@ async def running(
     `entry_points` go to `Plugins` (tests give some of their own). Raises `ConfigError` or `PluginError` if
     something that the configuration needs cannot be loaded or started.
     """
-    app = await _assembled(config, log, public=public, build_log=build_log, entry_points=entry_points)
-    services, plugins = app.services, app.plugins
+    settings = config.settings
+    paths = evolve(Paths.of(settings.state_folder, settings.cache_folder), configuration=config.files)
+    await asyncio.to_thread(tighten, paths, log)
+    # A login is for others, also behind a hub on the loopback.
+    public = public or config.binderhub.auth_enabled
+    services = Services(log, paths, metrics=Metrics(settings.metrics_repos), public=public)
     try:
-        async with watched_loop(services.log, services.metrics), plugins.running(after_sinks=app.delivery.running):
+        app = await _assembled(config, services, build_log, entry_points)
+        plugins = app.plugins
+        async with watched_loop(log, services.metrics), plugins.running(after_sinks=app.delivery.running):
             if plugins.sinks:
                 services.tasks.start(asyncio.to_thread(app.emitter.warm_up), "prepare the schemas")
             try:
@@ -253,46 +259,35 @@ async def running(
 
 
 async def _assembled(
-    config: Config, log: Logger, *, public: bool, build_log: str, entry_points: EntryPoints | None
+    config: Config, services: Services, build_log: str, entry_points: EntryPoints | None
 ) -> Ringbinder:
     """The application, each part made whole from what it needs; nothing is started."""
-    settings, binderhub = config.settings, config.binderhub
-    paths = evolve(Paths.of(settings.state_folder, settings.cache_folder), configuration=config.files)
-    await asyncio.to_thread(tighten, paths, log)
-    # A login is for others, also behind a hub on the loopback.
-    public = public or binderhub.auth_enabled
-    services = Services(log, paths, metrics=Metrics(settings.metrics_repos), public=public)
-    try:
-        hooks = plugin_hooks(config, services)
-        stages = Stages(hooks, settings, services.metrics, log)
-        rates = EmitRates(log, services.metrics, config.events.plugin_rate)
-        delivery = Delivery(stages.emit, services, rates, flush_timeout=config.events.flush_timeout)
-        emitter = Events(
-            log, services.metrics, rates, config.events,
-            await asyncio.to_thread(hash_key, config.events, paths.state) if settings.sinks else b"",
-            delivery.emit if settings.sinks else None,
-        )  # fmt: skip
-        reporter = StageEvents(emitter, stages.describe, config.events.launch_version)
-        servers = Servers(stages, reporter)
-        plugins = Plugins(
-            config, services, hooks, Application(emitter, stages.fetch, servers), entry_points=entry_points
-        )
-        plugins.load()
-        for sink, its in plugins.delivery.items():
-            delivery.add(sink, its)
-        explainer = Explainer(hooks, log, services.metrics)
-        line = WaitingLine(plugins.builds_at_once(binderhub.concurrent_build_limit))
-        builds = BuildStage(stages, services, explainer, reporter, line, build_log)
-        runs = Runs(
-            builds.build, builds.explain, builds.keep,
-            settings.log_max_events, settings.log_max_bytes, settings.cancel_unwatched_builds,
-        )  # fmt: skip
-        pipeline = Pipeline(stages, plugins, services, explainer, reporter, runs, binderhub.image_prefix)
-        sessions = Sessions(
-            pipeline.serve, servers.stop, settings.session_grace, settings.session_memory,
-            most=settings.max_sessions, most_of_one=settings.max_sessions_per_client,
-        )  # fmt: skip
-        return Ringbinder(config, services, plugins, pipeline, runs, sessions, servers, line, emitter, delivery)
-    except BaseException:
-        await services.close()
-        raise
+    settings, binderhub, log = config.settings, config.binderhub, services.log
+    hooks = plugin_hooks(config, services)
+    stages = Stages(hooks, settings, services.metrics, log)
+    rates = EmitRates(log, services.metrics, config.events.plugin_rate)
+    delivery = Delivery(stages.emit, services, rates, flush_timeout=config.events.flush_timeout)
+    emitter = Events(
+        log, services.metrics, rates, config.events,
+        await asyncio.to_thread(hash_key, config.events, services.paths.state) if settings.sinks else b"",
+        delivery.emit if settings.sinks else None,
+    )  # fmt: skip
+    reporter = StageEvents(emitter, stages.describe, config.events.launch_version)
+    servers = Servers(stages, reporter)
+    plugins = Plugins(config, services, hooks, Application(emitter, stages.fetch, servers), entry_points=entry_points)
+    plugins.load()
+    for sink, its in plugins.delivery.items():
+        delivery.add(sink, its)
+    explainer = Explainer(hooks, log, services.metrics)
+    line = WaitingLine(plugins.builds_at_once(binderhub.concurrent_build_limit))
+    builds = BuildStage(stages, services, explainer, reporter, line, build_log)
+    runs = Runs(
+        builds.build, builds.explain, builds.keep,
+        settings.log_max_events, settings.log_max_bytes, settings.cancel_unwatched_builds,
+    )  # fmt: skip
+    pipeline = Pipeline(stages, plugins, services, explainer, reporter, runs, binderhub.image_prefix)
+    sessions = Sessions(
+        pipeline.serve, servers.stop, settings.session_grace, settings.session_memory,
+        most=settings.max_sessions, most_of_one=settings.max_sessions_per_client,
+    )  # fmt: skip
+    return Ringbinder(config, services, plugins, pipeline, runs, sessions, servers, line, emitter, delivery)
