@@ -40,7 +40,7 @@ class EmitRates:
 
     _log: Logger
     _metrics: Metrics
-    rate: float = 50.0
+    rate: float
     flooding: dict[str, float] = field(factory=dict, init=False)
     """When an event of a plugin was last refused (monotonic seconds), by plugin."""
     _allowances: dict[str, _Allowance] = field(factory=dict, init=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder.config.event_settings import DeliverySettings
 from ringbinder.errors import EventsRejected
-from ringbinder.events.delivery import Delivery, Send
-from ringbinder.events.emit_rates import EmitRates
 from ringbinder.protocol import SinkEvent
 from ringbinder.runtime.clock import SystemClock
 from ringbinder.runtime.paths import Paths
 from ringbinder.runtime.services import Services
 from structlog.testing import capture_logs
+
+from .delivering import delivering
 
 COUNTER = "ringbinder_sink_events_total"
 NOWHERE = Paths(Path("/nonexistent/state"), Path("/nonexistent/cache"))
@@ -48,14 +48,6 @@ def counts(services: Services, sink: str = "s", *outcomes: str) -> dict[str, int
 def one(**settings: Any) -> dict[str, DeliverySettings]:
     """The sink `s` alone."""
     return {"s": DeliverySettings(**settings)}
-
-
-def delivering(sinks: Mapping[str, DeliverySettings], send: Send, services: Services, **settings: Any) -> Delivery:
-    rates = EmitRates(services.log, services.metrics)
-    delivery = Delivery(send, services, rates, **settings)
-    for name, its in sinks.items():
-        delivery.add(name, its)
-    return delivery
 
 
 def event(number: int) -> SinkEvent:

@@ -15,12 +15,13 @@ import structlog
 from ringbinder.config.event_settings import DeliverySettings
 from ringbinder.errors import EventsRejected
 from ringbinder.events.delivery import Delivery
-from ringbinder.events.emit_rates import EmitRates
 from ringbinder.events.spool import Spool
 from ringbinder.protocol import SinkEvent
 from ringbinder.runtime.paths import Paths
 from ringbinder.runtime.services import Services
 from structlog.testing import capture_logs
+
+from .delivering import delivering
 
 Send = Callable[[str, Sequence[SinkEvent]], Any]
 
@@ -56,12 +57,6 @@ class Sink:
         return [event.fields["number"] for event in self.taken]
 
 
-def delivering(settings: DeliverySettings, send: Send, services: Services, **more: Any) -> Delivery:
-    delivery = Delivery(send, services, EmitRates(services.log, services.metrics), **more)
-    delivery.add("s", settings)
-    return delivery
-
-
 class Site:
     """Deliveries one after another over one state folder."""
 
@@ -72,7 +67,7 @@ class Site:
     def delivery(self, **settings: Any) -> Delivery:
         self.services = Services(structlog.get_logger(), Paths(self.state, self.state))
         given = {"mode": "at_least_once", "retry_first": 0.01, "retry_most": 0.05, **settings}
-        return delivering(DeliverySettings(**given), self.sink, self.services, flush_timeout=30)
+        return delivering({"s": DeliverySettings(**given)}, self.sink, self.services, flush_timeout=30)
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.services.metrics.registry.get_sample_value(name, {"sink": "s", **labels})
@@ -137,7 +132,7 @@ async def test_events_of_a_sink_that_hangs_at_the_end_are_kept(site: Site) -> No
 
     services = Services(structlog.get_logger(), Paths(site.state, site.state))
     settings = DeliverySettings(mode="at_least_once")
-    hanging = delivering(settings, hang, services, flush_timeout=0.1)
+    hanging = delivering({"s": settings}, hang, services, flush_timeout=0.1)
     with capture_logs() as logs:
         async with hanging.running():
             for number in range(3):
@@ -156,7 +151,7 @@ async def test_one_rejected_event_is_counted_and_the_others_arrive(site: Site) -
         await site.sink(name, events)
 
     services = site.services = Services(structlog.get_logger(), Paths(site.state, site.state))
-    delivery = delivering(DeliverySettings(mode="at_least_once"), send, services)
+    delivery = delivering({"s": DeliverySettings(mode="at_least_once")}, send, services)
     with capture_logs() as logs:
         async with delivery.running():
             for number in range(6):

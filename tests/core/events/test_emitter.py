@@ -101,7 +101,7 @@ def test_no_value_makes_emit_raise(value: object) -> None:
 
 def test_before_anybody_listens_nothing_happens() -> None:
     log, metrics = structlog.get_logger(), Metrics()
-    events = Events(log, metrics, EmitRates(log, metrics))
+    events = Events(log, metrics, EmitRates(log, metrics, 50.0))
     with capture_logs() as logs:
         events.emit("no/such", {})
     assert logs == []

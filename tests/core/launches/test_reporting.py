@@ -29,7 +29,7 @@ CLIENT = Client(ip="203.0.113.9", user_agent="curl", origin="https://example.org
 
 def launched(spec: str, version: int = 6, *, build_token: bool = False) -> SinkEvent:
     log, metrics, reported = structlog.get_logger(), Metrics(), list[SinkEvent]()
-    emitter = Events(log, metrics, EmitRates(log, metrics), deliver=reported.append)
+    emitter = Events(log, metrics, EmitRates(log, metrics, 50.0), deliver=reported.append)
     stages = StageEvents(emitter, lambda prefix: PROVIDER, version)
     stages.launched(LaunchRequest("gh", spec, client=CLIENT, build_token=build_token), REPO)
     (event,) = reported

@@ -79,7 +79,7 @@ class Interleaved(RuleBasedStateMachine):
         chosen = RingbinderSettings(builder="t", registry="t", launcher="t")
         services = Services(log, PATHS)
         stages = Stages(hooks, chosen, services.metrics, log)
-        emitter = Events(log, services.metrics, EmitRates(log, services.metrics))
+        emitter = Events(log, services.metrics, EmitRates(log, services.metrics, 50.0))
         reporter = StageEvents(emitter, stages.describe)
         explainer = Explainer(hooks, log, services.metrics)
         builds = BuildStage(stages, services, explainer, reporter, WaitingLine(slots))
