@@ -58,7 +58,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if _I
 # worker, which starts it once.
 _GROUPED: Final = ("dockerd", "hub", "npm", "jupyterlab")
 _SLOW: Final = {*_GROUPED, "chromium", "helm"}
-# Fixtures that need a part, for whoever uses them.
+# Fixtures that need a part, for the tests that use them.
 _PART_OF: Final = {
     "browser": "chromium",
     "chart": "helm",

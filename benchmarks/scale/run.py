@@ -192,7 +192,7 @@ def part(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
-def told(times: float, seconds: float, measured: Measured, asked: dict[str, Any], took: float) -> dict[str, Any]:
+def report(times: float, seconds: float, measured: Measured, asked: dict[str, Any], took: float) -> dict[str, Any]:
     launches = round(LAUNCHES * times)
     requests = Counter(asked["requests"])
     # Watches and lists go by time, not by launches: a compressed day has fewer, a real one 1440 of each watch.
@@ -244,7 +244,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["KUBECONFIG"] = f"{folder}/kubeconfig"
         outcome = asyncio.run(simulate(Path(folder), arguments.times, arguments.seconds))
-    result = told(arguments.times, arguments.seconds, *outcome)
+    result = report(arguments.times, arguments.seconds, *outcome)
     print(json.dumps(result, indent=2))
     wrong = problems(arguments.times, result) if arguments.check else []
     for problem in wrong:

@@ -164,7 +164,7 @@ class Repo:
     ref_url: str
     """Page that shows this content (`binder_ref_url`)."""
     slug: str
-    """What the image is named after; see `naming`."""
+    """What the image is named after; see `image_names`."""
     credentials: Secret | None = None
     """Lines of git's credential format (``username=...``, ``password=...``), for the fetch."""
     private: bool = False

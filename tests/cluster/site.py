@@ -73,7 +73,7 @@ async def in_pods(
         yield Site(release, service, parts, git, seen.git)
 
 
-def steps(told: list[dict[str, Any]]) -> list[int]:
-    """The steps of the build that one session told, in its order."""
-    reason = "".join(event.get("message", "") for event in told if event["phase"] == "building")
-    return [int(number) for number in re.findall(r"step (\d+)$", reason, re.MULTILINE)]
+def steps(events: list[dict[str, Any]]) -> list[int]:
+    """The steps of the build in the events of one session, in their order."""
+    text = "".join(event.get("message", "") for event in events if event["phase"] == "building")
+    return [int(number) for number in re.findall(r"step (\d+)$", text, re.MULTILINE)]

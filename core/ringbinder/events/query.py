@@ -38,4 +38,4 @@ class Queryable(Protocol):
 
     async def query(self, query: EventQuery) -> list[EventRow]:
         """The groups, largest first. Raises `UserError`."""
-        raise NotImplementedError
+        raise NotImplementedError  # only declared: the protocol's classes have it

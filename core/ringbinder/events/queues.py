@@ -1,4 +1,4 @@
-"""How one sink gets its events: what all queues share, and the one from memory. See `spooled_lane` for the other."""
+"""How one sink gets its events: what all queues share, and the one from memory. See `disk_queue` for the other."""
 
 from __future__ import annotations
 

@@ -36,5 +36,5 @@ class Servers:
         return known
 
     def stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
-        """See `bases.Servers.stopped`."""
+        """See `context.Servers.stopped`."""
         self._reporter.server_stopped(server, reason, seconds, why)

@@ -27,7 +27,7 @@ class Servers(Protocol):
 
     async def running(self) -> Sequence[Server]:
         """The servers that run now, as the launcher lists them. Raises what a launcher raises."""
-        raise NotImplementedError
+        raise NotImplementedError  # only declared: the protocol's classes have it
 
     def stopped(self, server: str, reason: str, seconds: float | None = None, why: str = "") -> None:
         """For launchers: reports that a server has ended, before `running` no longer lists it.

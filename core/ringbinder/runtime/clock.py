@@ -12,11 +12,11 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Unix seconds."""
-        raise NotImplementedError
+        raise NotImplementedError  # only declared: the protocol's classes have it
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
-        raise NotImplementedError
+        raise NotImplementedError  # only declared: the protocol's classes have it
 
     async def sleep(self, seconds: float) -> None: ...
 

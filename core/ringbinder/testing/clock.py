@@ -10,7 +10,7 @@ from attrs import define, field
 
 @define
 class FakeClock:
-    """A `services.Clock`. Who sleeps wakes when `advance` has brought the time.
+    """A `Clock`. Who sleeps wakes when `advance` has brought the time.
 
     With `jumps`, sleeping takes no time: the hands move at once. `sleeps` has what was slept, in seconds.
     """

@@ -36,7 +36,7 @@ _noting: ContextVar[bool] = ContextVar("noting", default=False)
 
 @define
 class RecordingLog:
-    """An `events.Log` that remembers. `lines` holds (phase, text) in the order in which they came."""
+    """A `Log` that remembers. `lines` holds (phase, text) in the order in which they came."""
 
     lines: list[tuple[Phase | None, str]] = field(factory=list)
     layers: list[Mapping[str, Any]] = field(factory=list)

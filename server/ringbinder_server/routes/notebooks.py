@@ -62,7 +62,7 @@ def routes(site: Site) -> Blueprint:
     page = f"{site.settings.base_url}notebooks"
 
     async def shown(problem: str = "", status: int = 200) -> Response:
-        if g.get("by_cookie"):  # anybody may have it (see `access`): the page's script asks with the key
+        if g.get("by_cookie"):  # anybody may have it (see `access_token`): the page's script asks with the key
             text = await render_template("notebooks.html", rows=None, problem=problem)
             return Response(text, status, headers=_PRIVATE)
         servers = {server.id: server for server in await binder.servers.running()}
