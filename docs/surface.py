@@ -18,13 +18,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import ringbinder
-from ringbinder import process, testing
+from ringbinder import testing
 from ringbinder.plugins import deprecation as promise
 from ringbinder.plugins import discovery as selection
 from ringbinder.plugins import hookspecs
 
 RECORD = Path(__file__).parent / "surface.txt"
+MODULES = (
+    "ringbinder", "ringbinder.causes", "ringbinder.concurrency", "ringbinder.files", "ringbinder.http",
+    "ringbinder.image_reference", "ringbinder.process", "ringbinder.specs", "ringbinder.untrusted",
+)  # fmt: skip
+"""What plugins may import, beside `ringbinder.testing` for their tests. pyproject.toml holds ours to it."""
 
 
 def surface() -> str:
@@ -35,7 +39,7 @@ def surface() -> str:
         if not name.startswith("_"):
             lines.add(f"hook {name}")
             lines |= {f"hook {name}({argument})" for argument in list(inspect.signature(hook).parameters)[1:]}
-    modules = [ringbinder, process, testing]
+    modules = [*map(import_module, MODULES), testing]
     modules += [import_module(f"ringbinder.testing.{found.name}") for found in pkgutil.iter_modules(testing.__path__)]
     for module in modules:
         lines.update(_of_module(module))
@@ -43,12 +47,22 @@ def surface() -> str:
 
 
 def _of_module(module: ModuleType) -> Iterator[str]:
-    names = getattr(module, "__all__", None)
-    for name, value in vars(module).items():
-        own = getattr(value, "__module__", module.__name__) == module.__name__
-        if name in names if names is not None else own and not name.startswith("_") and not inspect.ismodule(value):
-            yield f"{module.__name__}.{name}"
-            yield from (f"{module.__name__}.{name}{part}" for part in _parts(value))
+    for name in names_of(module):
+        yield f"{module.__name__}.{name}"
+        yield from (f"{module.__name__}.{name}{part}" for part in _parts(getattr(module, name)))
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """The public names of a module: those of `__all__`, or its own without a leading underscore."""
+    if (names := getattr(module, "__all__", None)) is not None:
+        return list(names)
+    return [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", module.__name__) == module.__name__
+        and not name.startswith("_")
+        and not inspect.ismodule(value)
+    ]
 
 
 def _parts(value: Any) -> Iterator[str]:

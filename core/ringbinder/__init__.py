@@ -1,6 +1,15 @@
 """Ringbinder's core: the hooks, the stages and what flows through them. This module is the public surface.
 
-With `ringbinder.process` and `ringbinder.testing`: see the promise in the documentation.
+Beside it plugins may import the modules that the Python API's page lists. Names of types and constants:
+
+- `PLUGIN_API`: goes up when a plugin that was written for the number before would no longer work.
+- `Duration`: seconds; in a file a number, or with a unit: ``250ms``, ``90s``, ``10m``, ``2h``, ``1d``.
+- `ByteSize`: bytes; in a file a number, or with a unit, by powers of 1024: ``2G``, ``512Mi``.
+- `ImageKind`: ``oci`` or ``folder``, what a builder makes, a registry holds and a launcher runs.
+- `Phase`: what a line of a launch belongs to, as in the event stream.
+- `Source`: where a repository's content is: one of the four classes with this ending.
+- `Http`: `httpx.AsyncClient`.
+- `hookimpl`: decorates a method that is a hook, where it has options, such as ``@hookimpl(wrapper=True)``.
 """
 
 from typing import TYPE_CHECKING
@@ -49,8 +58,10 @@ from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
 from .plugins.hookspecs import Ticket, hookimpl
 from .protocol import Event, Log, Phase, SinkEvent
 from .runtime.clock import Clock
+from .runtime.import_string import load_named
 from .runtime.log import Logger
 from .runtime.paths import Paths
+from .runtime.patterns import Pattern
 from .runtime.services import Http
 from .secret import Secret, redact
 
@@ -90,6 +101,7 @@ __all__ = [
     "Logger",
     "NoOptions",
     "Paths",
+    "Pattern",
     "Phase",
     "Plan",
     "Plugin",
@@ -115,6 +127,7 @@ __all__ = [
     "UserError",
     "Work",
     "hookimpl",
+    "load_named",
     "option",
     "redact",
 ]

@@ -10,12 +10,14 @@ from attrs import field, frozen
 from .model import Diagnosis
 from .runtime.patterns import Match, Regex
 
+__all__ = ["Cause", "first_known", "log_excerpt"]
+
 LINE_BYTES: Final = 1024
 EXCERPT_BYTES: Final = 64 * 1024
 EXCERPT_LINES: Final = 1000
 
 
-def excerpt(messages: Iterable[str]) -> tuple[str, ...]:
+def log_excerpt(messages: Iterable[str]) -> tuple[str, ...]:
     """What of a log is diagnosed: its newest lines, oldest first, each cut at 1 kB, 64 kB in all, no blank ones.
 
     A message may be of many lines. What searches strangers' output for a cause reads this.
@@ -56,8 +58,8 @@ class Cause:
 
 
 def first_known(causes: Iterable[Cause], messages: Iterable[str]) -> Diagnosis | None:
-    """The first of `causes` that a line of the `excerpt` names, the newest line first; None if none does."""
-    lines = [line.strip() for line in excerpt(messages)]
+    """The first of `causes` that a line of the `log_excerpt` names, the newest line first; None if none does."""
+    lines = [line.strip() for line in log_excerpt(messages)]
     text = "\n".join(lines)
     for known in causes:
         if not known.pattern.search(text):  # usual, and far quicker than line by line

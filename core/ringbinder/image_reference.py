@@ -10,6 +10,8 @@ from typing import Final
 
 from attrs import frozen
 
+__all__ = ["Reference", "is_docker_hub", "is_google", "split_domain"]
+
 _LABEL: Final = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -75,11 +77,11 @@ def split_domain(text: str) -> tuple[str, str]:
     return "", text
 
 
-def docker_hub(host: str) -> bool:
+def is_docker_hub(host: str) -> bool:
     """Whether `host` is one of Docker Hub's many names."""
     return host in ("docker.io", "docker.com") or host.endswith((".docker.io", ".docker.com"))
 
 
-def google(host: str) -> bool:
+def is_google(host: str) -> bool:
     """Whether `host` is one of Google's registries."""
     return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))

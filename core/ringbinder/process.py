@@ -19,6 +19,8 @@ from typing import Final
 
 from attrs import define, frozen
 
+__all__ = ["Completed", "Process", "minimal_env", "run", "start", "without_credentials"]
+
 _LEASH: Final = str(Path(__file__).with_name("_leash.py"))
 _CHUNK: Final = 65536
 _PIECE: Final = 4096

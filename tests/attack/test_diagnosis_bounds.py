@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 import structlog
-from ringbinder.causes import EXCERPT_BYTES, EXCERPT_LINES, LINE_BYTES, Cause, excerpt, first_known
+from ringbinder.causes import EXCERPT_BYTES, EXCERPT_LINES, LINE_BYTES, Cause, first_known, log_excerpt
 from ringbinder.errors import BuildError
 from ringbinder.launches.failures import Explainer
 from ringbinder.model import Diagnosis, Failure
@@ -51,11 +51,11 @@ async def test_a_plugin_that_diagnoses_gets_64_kilobytes() -> None:
 
 
 def test_an_excerpt_of_many_lines_in_one_message_is_bounded() -> None:
-    lines = excerpt(["\n".join(map(str, range(100_000)))])
+    lines = log_excerpt(["\n".join(map(str, range(100_000)))])
     assert (len(lines), lines[-1]) == (EXCERPT_LINES, "99999")
-    assert excerpt(["x", "\n" * 10_000_000, "\r \n"]) == ()
-    assert excerpt(["é" * 5000]) == ("é" * (LINE_BYTES // 2),)
-    assert excerpt(["half \ud800 a pair"]) == ("half ? a pair",)
+    assert log_excerpt(["x", "\n" * 10_000_000, "\r \n"]) == ()
+    assert log_excerpt(["é" * 5000]) == ("é" * (LINE_BYTES // 2),)
+    assert log_excerpt(["half \ud800 a pair"]) == ("half ? a pair",)
 
 
 def test_a_cause_is_looked_for_in_what_is_left() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -37,13 +36,6 @@ def test_every_hook() -> None:
     reported = page("hooks")
     hooks = {name: hook for name, hook in vars(Hooks).items() if not name.startswith("_")}
     assert [name for name, hook in hooks.items() if f"{name}(" not in reported or not inspect.getdoc(hook)] == []
-
-
-def test_every_tool_that_plugins_may_import() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    imports = next(part for part in contracts if part["name"].startswith("plugins import only"))["ignore_imports"]
-    tools = re.findall(r"^\| `(ringbinder\.[\w.]+)`", page("api"), re.MULTILINE)
-    assert sorted(f"** -> {module}" for module in [*tools, "ringbinder.process"]) == sorted(imports)
 
 
 def test_every_event_and_field() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from ..image_reference import docker_hub, google, split_domain
+from ..image_reference import is_docker_hub, is_google, split_domain
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -258,9 +258,9 @@ def _registry(sections: Sections, registry_url: str) -> tuple[str, str]:
     if not hosts:
         return "dockerhub", "no registry is named, which means Docker Hub"
     source, host = next(iter(hosts.items()))
-    if google(host):
+    if is_google(host):
         return "gcr", f"{source} is at Google ({host})"
-    if docker_hub(host):
+    if is_docker_hub(host):
         return "dockerhub", f"{source} is at Docker Hub"
     return "oci", f"{source} is at {host}"
 
@@ -306,7 +306,9 @@ def stranded_credentials(registry: Mapping[str, Any], sections: Sections) -> str
         or _prefix_host(sections.get("BinderHub", {}).get("image_prefix"))
         or theirs
     )
-    one = asked == theirs or (docker_hub(asked) and docker_hub(theirs)) or (google(asked) and google(theirs))
+    one = (
+        asked == theirs or (is_docker_hub(asked) and is_docker_hub(theirs)) or (is_google(asked) and is_google(theirs))
+    )
     if one or not registry.get("password"):
         return ""
     missing = "" if registry.get("url") else ", since registry.url is not set"
@@ -336,7 +338,7 @@ def disagreements(sections: Sections, registry_url: str = "") -> list[str]:
         message = "is no class of BinderHub's own, so it is not used; choose a plugin with Ringbinder.registry"
         found.append(f"BinderHub.registry_class: {named} {message}")
     hosts = registry_hosts(sections, registry_url)
-    if len({"docker.io" if docker_hub(host) else host for host in hosts.values()}) > 1:
+    if len({"docker.io" if is_docker_hub(host) else host for host in hosts.values()}) > 1:
         named = ", ".join(f"{source} names {host}" for source, host in hosts.items())
         found.append(
             f"{named}: images are searched for at one host and pushed to another, unless both are one registry"

@@ -15,7 +15,7 @@ from ..config.event_settings import LEVELS, DeliverySettings
 from ..errors import EventsRejected
 from ..model import Health
 from ..protocol import SinkEvent
-from ..runtime.loops import Loop, summary
+from ..runtime.loops import Loop, error_summary
 from ..runtime.services import Services
 from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates, current_sink
@@ -177,7 +177,7 @@ class SinkQueue(ABC):
             self._services.log.error(failed, sink=self.name, exc_info=error)
         elif error is None and self._trouble:
             self._services.log.info("a sink takes its events again", sink=self.name)
-        self._trouble = summary(error) if error is not None else ""
+        self._trouble = error_summary(error) if error is not None else ""
 
     def _reject(self, number: int, error: BaseException) -> None:
         self._count("rejected", number)

@@ -19,7 +19,7 @@ from attrs import asdict, define, field
 
 from ..config.event_settings import Fsync
 from ..protocol import SinkEvent
-from ..runtime.filelock import lock
+from ..runtime.filelock import lock_file
 from ..runtime.private import make_private
 
 _SUFFIX: Final = ".events"
@@ -358,7 +358,7 @@ def _locked(slot: Path) -> int | None:
     """The slot's lock, to be closed; None if another process has it."""
     slot.mkdir(mode=0o700, exist_ok=True)
     file = os.open(slot / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if lock(file, wait=False, needed=False):
+    if lock_file(file, wait=False, needed=False):
         return file
     os.close(file)
     return None

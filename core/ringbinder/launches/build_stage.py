@@ -15,7 +15,7 @@ from ..protocol import Event
 from ..runtime.services import Services
 from ..runtime.silence import Silence, speaker
 from ..runtime.store import KeptLog, Outcome
-from ..runtime.waiting_line import WaitingLine, notice
+from ..runtime.waiting_line import WaitingLine, queue_notice
 from .failures import Explainer
 from .reporting import StageEvents
 from .runs import LogWriter, Run
@@ -64,7 +64,7 @@ class BuildStage:
         plan, metrics = run.plan, self.services.metrics
 
         def tell(before: int) -> None:
-            text, queue = notice(before)
+            text, queue = queue_notice(before)
             run.append(Event("waiting", f"{text}\n", {"queue": queue}))
 
         ticket = Ticket("build", run.request, run.append, plan.repo, plan)

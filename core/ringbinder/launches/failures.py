@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from ..causes import excerpt
+from ..causes import log_excerpt
 from ..errors import PluginError, Refused, TransientError, UserError
 from ..model import Failure, Plan, Stage
 from ..plugins.caller import HookCaller
@@ -44,7 +44,7 @@ class Explainer:
         Keys beside `message`: `code`, and where they are known `status_code`, `retry_after` (seconds),
         `cause`, `line`, `advice`, `error_id`. `data` holds further ones.
         """
-        data = {**data, **await self._diagnosis(Failure(stage, error, excerpt(tail), plan))}
+        data = {**data, **await self._diagnosis(Failure(stage, error, log_excerpt(tail), plan))}
         match error:
             case UserError():
                 data = {"code": error.code, **data}

@@ -62,7 +62,7 @@ async def parse_json_aside(content: bytes, *, values: int = MAX_VALUES, depth: i
     return await asyncio.to_thread(parse_json, content, values=values, depth=depth)
 
 
-async def read_whole(pieces: AsyncIterable[bytes], limit: int) -> bytes:
+async def read_bounded(pieces: AsyncIterable[bytes], limit: int) -> bytes:
     """Return a body that arrives in `pieces`. Raises `TooLargeError` beyond `limit` bytes."""
     body = bytearray()
     async for piece in pieces:
@@ -73,7 +73,7 @@ async def read_whole(pieces: AsyncIterable[bytes], limit: int) -> bytes:
 
 async def read_json(pieces: AsyncIterable[bytes], limit: int, *, values: int = MAX_VALUES) -> Any:
     """Return what the JSON document holds that arrives in `pieces`. Raises `MalformedError`."""
-    return await parse_json_aside(await read_whole(pieces, limit), values=values)
+    return await parse_json_aside(await read_bounded(pieces, limit), values=values)
 
 
 def check_shape(value: object, shape: Any, place: str = "") -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def lock(file: int, *, shared: bool = False, wait: bool = True, needed: bool = True) -> bool:
+def lock_file(file: int, *, shared: bool = False, wait: bool = True, needed: bool = True) -> bool:
     """Lock the open `file` until it is closed. Returns False if another has the lock and it shall not `wait`.
 
     A file system may have no locks. Raises OSError then, or does without where one is not `needed`.
@@ -27,7 +27,7 @@ def lock(file: int, *, shared: bool = False, wait: bool = True, needed: bool = T
 @contextmanager
 def locked(file: int) -> Iterator[None]:
     """Hold the lock on the open `file`, where its file system has locks. Blocks until it has it."""
-    lock(file, needed=False)
+    lock_file(file, needed=False)
     try:
         yield
     finally:
@@ -43,7 +43,7 @@ def file_locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """
     file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        if not lock(file, wait=wait):
+        if not lock_file(file, wait=wait):
             raise BlockingIOError(f"{path} is locked")
         yield
     finally:

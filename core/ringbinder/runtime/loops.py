@@ -17,7 +17,7 @@ from .retry import Retry
 _RETRY: Final = Retry(1.0, longest=60.0)
 
 
-def summary(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Return type and message of `error`, redacted; an exception of a plugin may have no message that can be read."""
     try:
         message = str(error)
@@ -72,7 +72,7 @@ class Loop:
         self.trouble, self._failures = "", 0
 
     async def _rest(self, error: BaseException) -> None:
-        reason = summary(error)
+        reason = error_summary(error)
         if not self.trouble:
             known = isinstance(error, self.expected)
             more: dict[str, Any] = {"reason": reason} if known else {"exc_info": error}

@@ -31,7 +31,7 @@ async def temporary_folder(parent: Path) -> AsyncIterator[Path]:
             await asyncio.shield(asyncio.to_thread(_remove, folder))
 
 
-def sweep(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
     """Remove what killed processes have left in `parent`; the folders of living ones stay. Blocks."""
     if parent.is_dir():
         with file_locked(parent / _LOCK) as _, ExitStack() as stale:

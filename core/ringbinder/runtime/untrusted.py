@@ -22,7 +22,7 @@ from attrs import field, frozen
 from ..errors import RingbinderError
 from .private import change_mode
 
-Kind = Literal["file", "folder", "link", "other"]
+EntryKind = Literal["file", "folder", "link", "other"]
 
 MAX_DEPTH: Final = 200
 """Folders below one another that are looked through."""
@@ -69,7 +69,7 @@ class UntrustedTree:
         """Return what is at `path` as a tree of its own; whether it is a folder shows when it is used."""
         return UntrustedTree(self.root, (*self._below, *_components(path)))
 
-    def kind(self, path: str) -> Kind | None:
+    def kind(self, path: str) -> EntryKind | None:
         """Return what is at `path`; None if nothing is."""
         with contextlib.suppress(FileNotFoundError):
             return _kind(self.stat(path))
@@ -404,7 +404,7 @@ def _require_file(path: str, facts: os.stat_result) -> None:
         raise UntrustedError(path, f"is {what}; it must be a regular file")
 
 
-def _kind(facts: os.stat_result) -> Kind:
+def _kind(facts: os.stat_result) -> EntryKind:
     if stat.S_ISREG(facts.st_mode):
         return "file"
     if stat.S_ISDIR(facts.st_mode):

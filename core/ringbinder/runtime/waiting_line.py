@@ -12,7 +12,7 @@ from attrs import define, field
 _EACH: Final = 10
 
 
-def notice(before: int, eta: float | None = None) -> tuple[str, dict[str, Any]]:
+def queue_notice(before: int, eta: float | None = None) -> tuple[str, dict[str, Any]]:
     """Return what a client behind `before` others is shown, and the `queue` of its event; `eta` is in seconds."""
     position = before + 1
     return f"Waiting for a free place: number {position} in the queue", {"position": position, "eta_s": eta}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from attrs import define, field
 from ringbinder import Log, Plan, Target
-from ringbinder.runtime.waiting_line import notice
+from ringbinder.concurrency import queue_notice
 from ringbinder_cluster.client import ApiError, Json
 from ringbinder_cluster.watching import POD, finished, uid_of
 
@@ -79,7 +79,7 @@ class Claim:
         ahead = list(cluster.queue).index(self)
         if ahead < cluster.turns:
             return await self._create()
-        self._tell(notice(ahead)[0])
+        self._tell(queue_notice(ahead)[0])
         return None
 
     async def _create(self) -> Json | None:

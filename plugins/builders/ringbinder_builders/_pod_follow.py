@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field
 from ringbinder import BuildError, Log, Phase, RingbinderError, UserError
-from ringbinder.runtime.silence import Silence
+from ringbinder.concurrency import Silence
 from ringbinder_cluster.client import SILENT, ApiError, Json
 from ringbinder_cluster.logs import PodLog
 from ringbinder_cluster.watching import finished, uid_of

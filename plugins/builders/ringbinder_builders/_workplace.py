@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 from ringbinder import ConfigError, Secret
-from ringbinder.runtime.tempfolder import temporary_folder
+from ringbinder.files import temporary_folder
 
 from .repo2docker import docker_auths, git_configuration
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from attrs import evolve
 from ringbinder import BuildError, Diagnosis, Failure
-from ringbinder.causes import Cause, excerpt, first_known
-from ringbinder.runtime.patterns import Regex
+from ringbinder.causes import Cause, first_known, log_excerpt
+from ringbinder.untrusted import Regex
 
 _MARK: Final = Regex(r"^\s*(?:#\d+\s+(?:[\d.]+\s+)?)?(?:ERROR: |Error: |error: |E: )?")
 """What stands before a message: BuildKit's step and seconds, and the word error."""
@@ -188,7 +188,7 @@ def telling_line(lines: Iterable[str]) -> str:
 
 def _lines(messages: Iterable[str]) -> list[str]:
     """Colours are left out."""
-    return [line for found in excerpt(messages) if (line := _COLOUR.sub("", found).strip())]
+    return [line for found in log_excerpt(messages) if (line := _COLOUR.sub("", found).strip())]
 
 
 def _plain(line: str) -> str:

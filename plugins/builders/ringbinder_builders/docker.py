@@ -34,7 +34,7 @@ from ringbinder import (
     TransientError,
     process,
 )
-from ringbinder.runtime.tempfolder import sweep
+from ringbinder.files import remove_abandoned
 
 from . import _docker_doctor, _limited, causes
 from ._docker_engine import DockerEngine, address
@@ -85,7 +85,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
             # repo2docker itself passes over a file that is not there.
             raise ConfigError([f"LocalRepo2dockerBuild.repo2docker_config: there is no file {file}"])
         self._docker_settings()
-        await asyncio.to_thread(sweep, self._folder)
+        await asyncio.to_thread(remove_abandoned, self._folder)
         self._version = await _docker_doctor.version([str(self._program())], process.minimal_env())
         if self.config.every:
             self._keep_clean()

@@ -23,7 +23,7 @@ from ringbinder import (
     Target,
     TransientError,
 )
-from ringbinder.runtime.silence import Silence
+from ringbinder.concurrency import Silence
 from ringbinder_cluster.client import SILENT, Cluster, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder.runtime.patterns import Regex
+from ringbinder.untrusted import Regex
 
 _BEGINS: Final = re.compile(r"The push refers to (?:a )?repository \[[^\]]+\]")
 _LAYER: Final = re.compile(r"([0-9a-f]{12,64}): (\S.*)")

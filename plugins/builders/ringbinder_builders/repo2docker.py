@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 from ringbinder import ArchiveSource, DoiSource, GitSource, Log, Phase, Plan, Secret, Source, UserError, option
-from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.untrusted import MalformedError, parse_json
 
 from .push_text import PushText
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from attrs import define, frozen
 from ringbinder import PluginError, TransientError, redact
-from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json, read_json, read_whole
-from ringbinder.runtime.retry import Retry, retry_after
-from ringbinder.runtime.silence import Silence
+from ringbinder.concurrency import Retry, Silence, retry_after
+from ringbinder.untrusted import MalformedError, check_shape, parse_json, read_bounded, read_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -173,7 +172,7 @@ class Cluster:
             called = await self._client.call_api(*request, _request_timeout=limits)
             response = opened = cast(aiohttp.ClientResponse, called.response)
             if opened.status >= 400:
-                raise _refusal(opened, await read_whole(opened.content.iter_any(), _MAX_BYTES))
+                raise _refusal(opened, await read_bounded(opened.content.iter_any(), _MAX_BYTES))
             yield opened
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             words = redact(str(error)) or type(error).__name__

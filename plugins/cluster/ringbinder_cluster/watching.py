@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
 from ringbinder import Clock, Logger, RingbinderError
-from ringbinder.runtime.bounded import MalformedError, check_shape, parse_json
-from ringbinder.runtime.loops import Loop
+from ringbinder.concurrency import Loop
+from ringbinder.untrusted import MalformedError, check_shape, parse_json
 
 from .client import ApiError, Cluster, Json, Unreachable, shaped_json
 

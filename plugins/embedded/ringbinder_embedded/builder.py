@@ -28,7 +28,7 @@ from ringbinder import (
     UserError,
     option,
 )
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe import recipe
 from ringbinder_recipe.recipe import Recipe
 

@@ -14,9 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import Factory, field, frozen
 from ringbinder import BuildError, UserError
-from ringbinder.runtime.bounded import LOCK_BYTES
-from ringbinder.runtime.statefile import write_state
-from ringbinder.runtime.untrusted import UntrustedError
+from ringbinder.files import write_state
+from ringbinder.untrusted import LOCK_BYTES, UntrustedError
 from ringbinder_recipe import condafile, pipfile, pixi
 from ringbinder_recipe.base_environment import ALWAYS, missing
 from ringbinder_recipe.condafile import CondaPackages

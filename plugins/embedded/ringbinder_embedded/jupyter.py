@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 from ringbinder import Context, Log, Secret, TransientError, UserError, process, redact
-from ringbinder.runtime.bounded import MalformedError, parse_json, read_json
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.untrusted import MalformedError, UntrustedError, UntrustedTree, parse_json, read_json
 from ringbinder_recipe.causes import telling_line
 
 from . import wholeness

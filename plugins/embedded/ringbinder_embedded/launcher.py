@@ -30,8 +30,8 @@ from ringbinder import (
     Work,
     option,
 )
-from ringbinder.runtime.untrusted import UntrustedError
-from ringbinder.runtime.waiting_line import WaitingLine, notice
+from ringbinder.concurrency import WaitingLine, queue_notice
+from ringbinder.untrusted import UntrustedError
 
 from . import jupyter, memory, scripts, work
 from .jupyter import SharedServer
@@ -118,7 +118,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             return None
 
         def notify(before: int) -> None:
-            text, queue = notice(before)
+            text, queue = queue_notice(before)
             ticket.notify(f"{text} (LocalLauncher.max_servers: {self.config.max_servers})", queue=queue)
 
         return self._places.place(notify)

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder import BuildError, Log, process
-from ringbinder.runtime.loops import summary
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.concurrency import error_summary
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe.causes import telling_line
 
 LINE_COST: Final = 100
@@ -155,7 +155,7 @@ class LimitedBuild:
             except BuildError as error:
                 too_much = error.message.rstrip(".")
             except Exception as error:  # a build that cannot be measured has no limit
-                too_much = f"What the build has made cannot be measured: {summary(error)}"
+                too_much = f"What the build has made cannot be measured: {error_summary(error)}"
             if too_much:
                 self._pass(too_much)
                 return

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.statefile import write_state
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.files import write_state
+from ringbinder.untrusted import MalformedError, UntrustedError, UntrustedTree, parse_json
 
 from .store import Entry, remove_tree
 

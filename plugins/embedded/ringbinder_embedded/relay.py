@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import define, field
 from ringbinder import UserError
-from ringbinder.runtime.untrusted import UntrustedTree
+from ringbinder.untrusted import UntrustedTree
 
 _CHUNK: Final = 65536
 _LONGEST_PATH: Final = 100

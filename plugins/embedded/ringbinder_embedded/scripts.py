@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ringbinder import UserError, process
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 _HEAD_BYTES: Final = 1024
 

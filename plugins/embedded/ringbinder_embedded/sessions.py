@@ -18,9 +18,8 @@ from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import UserError, process
-from ringbinder.runtime.private import make_private
-from ringbinder.runtime.statefile import read_state, sync_state, write_state
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.files import make_private, read_state, sync_state, write_state
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from .overlay import Overlay
 from .store import Entry, Store

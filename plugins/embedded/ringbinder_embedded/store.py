@@ -22,10 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
-from ringbinder.runtime.filelock import lock
-from ringbinder.runtime.private import make_private
-from ringbinder.runtime.statefile import read_state, write_state
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.files import lock_file, make_private, read_state, write_state
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 _MARKER: Final = "image.json"
 _DRAFT: Final = "image.json.new"
@@ -238,7 +236,7 @@ class Entry:
         except FileNotFoundError:
             return False
         try:
-            return not lock(file, wait=False)
+            return not lock_file(file, wait=False)
         finally:
             os.close(file)
 
@@ -282,7 +280,7 @@ class Entry:
         make_private(self.folder.parent)
         file, taken = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), False  # noqa: TID251 - ours
         try:
-            if lock(file, shared=shared, wait=False):
+            if lock_file(file, shared=shared, wait=False):
                 # Who removes an entry removes this file too, which then is no one's lock any more.
                 taken = os.fstat(file).st_ino == self._lock_file.stat().st_ino
         except FileNotFoundError:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
 from ringbinder import Clock
-from ringbinder.runtime.loops import summary
+from ringbinder.concurrency import error_summary
 
 from .jupyter import Jupyter
 from .sessions import Session
@@ -100,7 +100,7 @@ class Watch:
             try:
                 size = await asyncio.to_thread(self.session.box.size)
             except Exception as error:  # files that cannot be counted have no limit
-                return f"its files cannot be counted ({summary(error)})"
+                return f"its files cannot be counted ({error_summary(error)})"
             if size > self.disk_limit:
                 return f"its files take {size} bytes on disk, more than {self.disk_limit} (LocalLauncher.disk_limit)"
             # A big tree takes long to add up: looking must stay a small part of the work.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ringbinder import UserError, Work, process
-from ringbinder.runtime.tempfolder import temporary_folder
-from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
+from ringbinder.files import temporary_folder
+from ringbinder.untrusted import EntryKind, UntrustedError, UntrustedTree
 
 from .sessions import Session, all_sessions, changed_home, changed_work, image_of, summary
 from .store import Entry
@@ -158,7 +158,7 @@ def _make_parents(tree: UntrustedTree, name: str) -> None:
         tree.make_folder("/".join(folders[:depth]))
 
 
-def _kind(tree: UntrustedTree, name: str) -> Kind | None:
+def _kind(tree: UntrustedTree, name: str) -> EntryKind | None:
     """What is at `name`; nothing, if a link has taken the place of a folder on the way to it."""
     try:
         return tree.kind(name)

@@ -12,10 +12,9 @@ from urllib.parse import quote
 
 from attrs import define, evolve, frozen
 from ringbinder import Clock, ConfigError, Http, Refused, RingbinderError, Secret, TransientError, redact
-from ringbinder.runtime.bounded import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json, read_json
-from ringbinder.runtime.http import MAX_BODY
-from ringbinder.runtime.retry import Retry, retry_after
-from ringbinder.runtime.silence import Silence
+from ringbinder.concurrency import Retry, Silence, retry_after
+from ringbinder.http import MAX_BODY
+from ringbinder.untrusted import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json, read_json
 
 _REQUEST_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from attrs import Factory, define, field, frozen
 from ringbinder import Redirect, Refused, RingbinderError, Secret, TransientError, User, redact
-from ringbinder.runtime.caching import Cache, SingleFlight
+from ringbinder.concurrency import Cache, SingleFlight
 
 from ._api import HubApi
 from ._options import HubOptions

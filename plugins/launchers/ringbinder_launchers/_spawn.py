@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder import ConfigError, Log, Refused, RingbinderError, Secret, TransientError, UserError, redact
-from ringbinder.runtime.bounded import excerpt
-from ringbinder.runtime.silence import Silence
+from ringbinder.concurrency import Silence
+from ringbinder.untrusted import excerpt
 
 from ._api import HubApi, Reply, parsed
 from ._places import Place

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 from ringbinder import Context, Secret
-from ringbinder.runtime.loops import Loop
+from ringbinder.concurrency import Loop
 
 from ._api import HubApi
 from ._places import Place

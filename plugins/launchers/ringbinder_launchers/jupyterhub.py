@@ -29,8 +29,8 @@ from ringbinder import (
     TransientError,
     User,
     UserError,
+    load_named,
 )
-from ringbinder.runtime.import_string import load_named
 
 from . import _doctor
 from ._api import USER, HubApi, user_path

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import define, field
 from ringbinder import Context, TransientError
-from ringbinder.runtime.loops import Loop
+from ringbinder.concurrency import Loop
 from ringbinder_cluster.client import Cluster, Json, Patience
 from ringbinder_cluster.watching import PodWatch, WatchTimes, finished, labels_of
 

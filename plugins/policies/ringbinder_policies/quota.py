@@ -10,9 +10,8 @@ from typing import Final, Literal
 
 from attrs import define, field, frozen, validators
 from ringbinder import Context, Duration, Health, Plugin, PluginError, Refused, Repo, RingbinderError, Ticket, option
-from ringbinder.config.specs import same_repository
-from ringbinder.runtime.caching import SingleFlight
-from ringbinder.runtime.waiting_line import notice
+from ringbinder.concurrency import SingleFlight, queue_notice
+from ringbinder.specs import same_repository
 from ringbinder_cluster.client import Patience
 from ringbinder_cluster.watching import WatchTimes
 
@@ -196,7 +195,7 @@ class LaunchQuota(Plugin[QuotaOptions]):
             position = self._position(wish)
             if position != message or now() >= announced_at + _REMIND:
                 message, announced_at = position, now()
-                text, queue = notice(position - 1, self._eta(position))
+                text, queue = queue_notice(position - 1, self._eta(position))
                 ticket.notify(text, queue=queue)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.config.poll_interval):

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from attrs import frozen
 from ringbinder import Secret, UserError
-from ringbinder.config.specs import shown as shown  # the providers have it from here
+from ringbinder.specs import shown as shown
 
 PROTOCOLS: Final = frozenset({"http", "https", "git", "ssh"})
 """BinderHub's default of `GitRepoProvider.allowed_protocols`."""

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder import Context, TransientError, redact
-from ringbinder.runtime.bounded import MalformedError, TooLargeError, read_json
-from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.runtime.retry import Retry, retry_after
+from ringbinder.concurrency import Cache, Retry, SingleFlight, retry_after
+from ringbinder.untrusted import MalformedError, TooLargeError, read_json
 
 _REMEMBERED: Final = 1024
 _LONGEST_BODY: Final = 20_000_000

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ringbinder import UserError
-from ringbinder.runtime.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
+from ringbinder.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 
 from ._address import shown
 from ._threads import Stop, in_thread

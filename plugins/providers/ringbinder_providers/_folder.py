@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 from ringbinder import FolderSource, UserError
-from ringbinder.runtime.retry import TooLate
-from ringbinder.runtime.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
+from ringbinder.concurrency import TooLate
+from ringbinder.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
 
 from . import _mirror
 from ._address import shown

@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, evolve, frozen
 from ringbinder import PluginError, Secret, UserError, process
-from ringbinder.runtime.retry import Retry, TooLate
-from ringbinder.runtime.tempfolder import temporary_folder
+from ringbinder.concurrency import Retry, TooLate
+from ringbinder.files import temporary_folder
 
 from . import _mirror
 from ._address import PROTOCOLS, shown

@@ -9,8 +9,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ringbinder import RingbinderError, TransientError, UserError
-from ringbinder.causes import Cause, excerpt, first_known
-from ringbinder.runtime.patterns import Regex
+from ringbinder.causes import Cause, first_known, log_excerpt
+from ringbinder.untrusted import Regex
 
 from ._address import SHORT_SHA, parse, shown
 
@@ -216,7 +216,7 @@ def _https(url: str) -> str:
 
 
 def _telling_line(errors: str) -> str:
-    lines = [line.strip() for line in excerpt([errors]) if not _NO_REASON.search(line)]
+    lines = [line.strip() for line in log_excerpt([errors]) if not _NO_REASON.search(line)]
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
     return shown(_PREFIX.sub("", (fatal or lines or ["git gave no reason"])[-1])).rstrip(".")
 

@@ -122,7 +122,7 @@ class Guard:
             yield shared
             return
         import httpx
-        from ringbinder.runtime.http import Transport
+        from ringbinder.http import Transport
 
         async with httpx.AsyncClient(
             transport=Transport(self._socket), timeout=shared.timeout, headers=shared.headers

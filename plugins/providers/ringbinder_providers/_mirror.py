@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import frozen
 from ringbinder import UserError
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
+from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from ._address import shown
 from ._threads import Stop

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from attrs import frozen, validators
 from ringbinder import Context, Duration, LaunchRequest, Provider, Repo, Secret, option
-from ringbinder.config.specs import SpecOptions
-from ringbinder.runtime.retry import Retry
+from ringbinder.concurrency import Retry
+from ringbinder.specs import SpecOptions
 
 from ._credentials import normalized
 from ._guard import Guard

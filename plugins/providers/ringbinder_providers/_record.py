@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 from attrs import define, field, frozen
 from ringbinder import Http, TransientError, UserError, redact
-from ringbinder.runtime.retry import Retry
+from ringbinder.concurrency import Retry
 
 from ._address import shown
 from ._archive import inside
@@ -65,7 +65,7 @@ class Downloads:
     async def _response(self, guarded: Http, file: RecordFile) -> AsyncIterator[Any]:
         """The response with the content of `file`, redirects followed."""
         import httpx
-        from ringbinder.runtime.http import MAX_BYTES
+        from ringbinder.http import MAX_BYTES
 
         url = file.url
         try:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 from ringbinder import GitSource, Log, TransientError, UserError
-from ringbinder.runtime.caching import SingleFlight
-from ringbinder.runtime.untrusted import UntrustedTree
+from ringbinder.concurrency import SingleFlight
+from ringbinder.untrusted import UntrustedTree
 
 from ._address import FULL_SHA, longer_names, parse, shown
 from ._git import Access, Git, Home

@@ -7,8 +7,8 @@ from typing import Final
 
 from attrs import evolve
 from ringbinder import Diagnosis
-from ringbinder.causes import Cause, excerpt, first_known
-from ringbinder.runtime.patterns import Regex
+from ringbinder.causes import Cause, first_known, log_excerpt
+from ringbinder.untrusted import Regex
 
 # uv marks a chain of causes with "cause:" (since 0.12) or with box drawing before it.
 _MARK: Final = Regex(r"(?i)^\s*(?:error:|cause:|Caused by:|[×╰─▶├│ ]+)\s*")
@@ -157,6 +157,6 @@ def diagnose(causes: Iterable[Cause], lines: Iterable[str]) -> Diagnosis | None:
 
 def telling_line(lines: Iterable[str]) -> str:
     """The line that tells most of why a command failed: an error's last cause, else the last line."""
-    reason = [line.strip() for line in excerpt(lines)]
+    reason = [line.strip() for line in log_excerpt(lines)]
     telling = [line for line in reason if _TELLING.search(line)]
     return _MARK.sub("", (telling or reason or [""])[-1]).strip()

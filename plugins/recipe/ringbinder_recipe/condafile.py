@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import excerpt, parse_yaml
-from ringbinder.runtime.untrusted import UntrustedTree
+from ringbinder.untrusted import UntrustedTree, excerpt, parse_yaml
 
 from .files import document
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ringbinder import UserError
-from ringbinder.runtime.bounded import RECIPE_BYTES, MalformedError, excerpt
-from ringbinder.runtime.untrusted import Kind, UntrustedError, UntrustedTree
+from ringbinder.untrusted import RECIPE_BYTES, EntryKind, MalformedError, UntrustedError, UntrustedTree, excerpt
 
 
-def kind(tree: UntrustedTree, file: str) -> Kind | None:
+def kind(tree: UntrustedTree, file: str) -> EntryKind | None:
     """Return what `file` is, links in the repository followed; None if nothing is there.
 
     Raises `UserError` (``bad-file``) for a link that leaves the repository.

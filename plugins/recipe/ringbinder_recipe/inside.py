@@ -14,17 +14,18 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 from ringbinder import UserError
-from ringbinder.runtime.bounded import (
+from ringbinder.untrusted import (
     LOCK_BYTES,
     MAX_LOCK_VALUES,
     MAX_VALUES,
     RECIPE_BYTES,
     MalformedError,
     TooLargeError,
+    UntrustedError,
+    UntrustedTree,
     excerpt,
     parse_toml,
 )
-from ringbinder.runtime.untrusted import UntrustedError, UntrustedTree
 
 from . import files
 

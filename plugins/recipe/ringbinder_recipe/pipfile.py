@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import LOCK_BYTES, MAX_LOCK_VALUES, excerpt, parse_json, parse_toml
-from ringbinder.runtime.untrusted import UntrustedTree
+from ringbinder.untrusted import LOCK_BYTES, MAX_LOCK_VALUES, UntrustedTree, excerpt, parse_json, parse_toml
 
 from .files import document
 

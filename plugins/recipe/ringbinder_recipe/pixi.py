@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ringbinder import UserError
-from ringbinder.runtime.bounded import excerpt, parse_toml
-from ringbinder.runtime.untrusted import UntrustedTree
+from ringbinder.untrusted import UntrustedTree, excerpt, parse_toml
 
 from .condafile import CondaPackages
 from .files import document

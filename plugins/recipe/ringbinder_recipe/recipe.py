@@ -13,8 +13,7 @@ from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
 from ringbinder import UserError
-from ringbinder.runtime.bounded import excerpt, parse_toml
-from ringbinder.runtime.untrusted import UntrustedTree
+from ringbinder.untrusted import UntrustedTree, excerpt, parse_toml
 
 from .files import content, document, kind
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from attrs import define, field
 from ringbinder import UserError
-from ringbinder.runtime.bounded import MAX_VALUES, excerpt
+from ringbinder.untrusted import MAX_VALUES, excerpt
 
 from . import files
 

@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
 from ringbinder import Clock, ConfigError, Secret, redact
-from ringbinder.runtime.bounded import MalformedError, parse_json
-from ringbinder.runtime.caching import Cache, SingleFlight
+from ringbinder.concurrency import Cache, SingleFlight
+from ringbinder.untrusted import MalformedError, parse_json
 
 from ._challenges import Challenge, challenges
 from ._credentials import Credentials, host_of

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from ringbinder import ConfigError, Logger, Secret, TransientError, process
-from ringbinder.image_reference import docker_hub
-from ringbinder.runtime.bounded import MalformedError, parse_json
+from ringbinder.image_reference import is_docker_hub
+from ringbinder.untrusted import MalformedError, parse_json
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
 """The address under which docker keeps the credentials for Docker Hub."""
@@ -57,7 +57,7 @@ def host_of(address: str) -> str:
         host = urlsplit(address if "://" in address else f"//{address}").netloc.rpartition("@")[2].lower()
     except ValueError:
         return ""
-    return "docker.io" if docker_hub(host) else host
+    return "docker.io" if is_docker_hub(host) else host
 
 
 def login_name(address: str) -> str:

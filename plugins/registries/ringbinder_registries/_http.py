@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import ConfigError, Http, TransientError, redact
-from ringbinder.runtime.bounded import MalformedError, TooLargeError, parse_json, read_whole
-from ringbinder.runtime.retry import Retry, retry_after
+from ringbinder.concurrency import Retry, retry_after
+from ringbinder.untrusted import MalformedError, TooLargeError, parse_json, read_bounded
 
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500
@@ -84,7 +84,7 @@ class Requests:
             async with asyncio.timeout(self.limit or None):
                 response = await self.http.send(request, stream=True, follow_redirects=follow)
                 try:
-                    body = await read_whole(response.aiter_bytes(), _LONGEST_BODY)
+                    body = await read_bounded(response.aiter_bytes(), _LONGEST_BODY)
                 except TooLargeError:
                     body = b""
                 finally:

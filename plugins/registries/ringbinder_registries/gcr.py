@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from attrs import evolve, frozen
 from ringbinder import ConfigError, Context, Secret, TransientError, option
-from ringbinder.image_reference import google
+from ringbinder.image_reference import is_google
 
 from ._credentials import Credentials, host_of, login_name
 from ._options import DockerRegistryOptions, base_url
@@ -50,15 +50,15 @@ class GcrRegistry(OciRegistry[GoogleOptions]):
         return "oauth2accesstoken" if password.startswith("ya29.") else "_json_key_base64"
 
     def same(self, address: str, other: str) -> bool:
-        return (google(host_of(address)) and google(host_of(other))) or super().same(address, other)
+        return (is_google(host_of(address)) and is_google(host_of(other))) or super().same(address, other)
 
     def address(self, domain: str) -> str:
         named = super().address(domain)
-        return base_url(domain) if google(domain) and google(host_of(named)) else named
+        return base_url(domain) if is_google(domain) and is_google(host_of(named)) else named
 
     async def credentials(self, registry: str) -> Credentials | None:
         found = await super().credentials(registry)
-        if found is None and google(host_of(registry)):
+        if found is None and is_google(host_of(registry)):
             return Credentials(login_name(registry), "oauth2accesstoken", await self._machine_token())
         return found
 

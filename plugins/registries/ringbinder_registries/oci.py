@@ -20,9 +20,8 @@ from ringbinder import (
     Target,
     TransientError,
 )
+from ringbinder.concurrency import Cache, Retry, SingleFlight
 from ringbinder.image_reference import Reference, split_domain
-from ringbinder.runtime.caching import Cache, SingleFlight
-from ringbinder.runtime.retry import Retry
 
 from . import _doctor
 from ._client import RegistryClient

@@ -17,8 +17,7 @@ from typing import Final
 
 from attrs import frozen, validators
 from ringbinder import ByteSize, ConfigError, Context, Duration, Sink, SinkEvent, option
-from ringbinder.runtime.filelock import locked
-from ringbinder.runtime.private import make_private
+from ringbinder.files import locked, make_private
 
 _STDOUT: Final = "-"
 _MOMENT: Final = "%Y%m%dT%H%M%S.%f"

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import define, frozen
-from ringbinder import ConfigError, Context, Sink, SinkEvent, option
-from ringbinder.runtime.import_string import load_named
+from ringbinder import ConfigError, Context, Sink, SinkEvent, load_named, option
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

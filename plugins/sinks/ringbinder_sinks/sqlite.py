@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import frozen
 from ringbinder import ConfigError, Context, Duration, EventQuery, EventRow, Sink, SinkEvent, UserError, option
-from ringbinder.runtime.private import make_private
+from ringbinder.files import make_private
 
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ringbinder.runtime.filelock import file_locked, lock, locked
+from ringbinder.runtime.filelock import file_locked, lock_file, locked
 
 
 @pytest.fixture
@@ -24,16 +24,16 @@ def pair(tmp_path: Path) -> Iterator[tuple[int, int]]:
 def test_lock_while_held_is_refused(pair: tuple[int, int]) -> None:
     one, other = pair
     with locked(one):
-        assert not lock(other, wait=False)
-        assert not lock(other, wait=False, shared=True, needed=False)
-    assert lock(other, wait=False)
+        assert not lock_file(other, wait=False)
+        assert not lock_file(other, wait=False, shared=True, needed=False)
+    assert lock_file(other, wait=False)
 
 
 def test_lock_shared_keeps_out_exclusive_only(pair: tuple[int, int]) -> None:
     one, other = pair
-    assert lock(one, shared=True)
-    assert lock(other, shared=True, wait=False)
-    assert not lock(other, wait=False)
+    assert lock_file(one, shared=True)
+    assert lock_file(other, shared=True, wait=False)
+    assert not lock_file(other, wait=False)
 
 
 def test_file_locked_while_held_raises(tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_lock_without_support_is_skipped_unless_needed(pair: tuple[int, int], mo
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    assert lock(pair[0], needed=False)
+    assert lock_file(pair[0], needed=False)
     with locked(pair[0]):
         pass
     with pytest.raises(OSError, match="No locks"):
-        lock(pair[0])
+        lock_file(pair[0])

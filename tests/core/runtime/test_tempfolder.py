@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringbinder.runtime.tempfolder import sweep, temporary_folder
+from ringbinder.runtime.tempfolder import remove_abandoned, temporary_folder
 from ringbinder.testing.gitserver import GitServer
 
 FETCH = """
@@ -71,7 +71,7 @@ async def test_sweep_leaves_folders_of_living_processes(tmp_path: Path) -> None:
         (left / "deep/link").symlink_to(outside)
         (tmp_path / "linked").symlink_to(outside)
 
-        await asyncio.to_thread(sweep, tmp_path)
+        await asyncio.to_thread(remove_abandoned, tmp_path)
 
         assert living in folders(tmp_path)
         assert not left.exists()
@@ -91,5 +91,5 @@ def test_killed_holder_keeps_no_lock(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
         assert done.returncode == -signal.SIGKILL
         assert len(folders(tmp_path)) == 1
-    sweep(tmp_path)
+    remove_abandoned(tmp_path)
     assert folders(tmp_path) == []

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from attrs import frozen
-from ringbinder.runtime.filelock import file_locked
+from ringbinder.files import file_locked
 
 _NAME: Final = "org.opencontainers.image.ref.name"
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

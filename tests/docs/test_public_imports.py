@@ -1,0 +1,66 @@
+"""What the plugins that ship here use of core is public and documented."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from runpy import run_path
+
+import pytest
+
+from .pages import ROOT
+
+SURFACE = run_path(str(ROOT / "docs" / "surface.py"))
+MODULES: Sequence[str] = SURFACE["MODULES"]
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+EXAMPLES = sorted((ROOT / "examples" / "plugins").glob("*/ringbinder_*/**/*.py"))
+NAMES: dict[str, set[str]] = {module: set(SURFACE["names_of"](import_module(module))) for module in MODULES}
+
+
+def private_uses(source: str) -> Iterator[str]:
+    """What of core a plugin's module uses that is not public."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module=str(module), names=aliases) if module.partition(".")[0] == "ringbinder":
+                for alias in aliases:
+                    if alias.name not in NAMES.get(module, ()) and f"{module}.{alias.name}" not in NAMES:
+                        yield f"{module}.{alias.name}"
+            case ast.Import(names=aliases):
+                yield from (a.name for a in aliases if a.name.partition(".")[0] == "ringbinder" and a.name not in NAMES)
+
+
+@pytest.mark.parametrize("file", [*PLUGINS, *EXAMPLES], ids=lambda file: str(file.relative_to(ROOT)))
+def test_plugins_use_public_names_only(file: Path) -> None:
+    assert list(private_uses(file.read_text())) == []
+
+
+def test_private_imports_are_found() -> None:
+    source = "from ringbinder.runtime import log\nfrom ringbinder import process, nothing\nimport ringbinder.app\n"
+    assert list(private_uses(source)) == ["ringbinder.runtime.log", "ringbinder.nothing", "ringbinder.app"]
+
+
+def test_public_modules_are_in_contract_and_page() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contract = next(part for part in contracts if part["name"].startswith("plugins import only"))
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    assert contract["ignore_imports"] == [f"** -> {module}" for module in MODULES[1:]]
+    assert re.findall(r"automodule:: (\S+)", page) == list(MODULES)
+    assert re.findall(r"^\| \[`([\w.]+)`\]", page, re.MULTILINE) == list(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_have_a_docstring(module: str) -> None:
+    """Constants and names of types are in their module's."""
+    made = import_module(module)
+
+    def documented(name: str) -> bool:
+        value = getattr(made, name)
+        own = inspect.isclass(value) or inspect.isfunction(value)
+        return bool(value.__doc__) if own else f"`{name}`" in (made.__doc__ or "")
+
+    assert [name for name in sorted(NAMES[module]) if not documented(name)] == []
