@@ -57,6 +57,30 @@ asyncio.run(main())
 """
 
 
+# What `measured_leash` has run in the leash's place: it sees none of the variables and packages that measure others.
+MEASURED = """
+import runpy, sys
+sys.path += {path!r}
+import coverage
+measuring = coverage.Coverage(config_file={config!r}, messages=False)
+measuring.set_option("run:patch", ["_exit", "execv"])
+measuring.start()
+try:
+    runpy.run_path({leash!r}, run_name="__main__")
+finally:
+    measuring.save()
+"""
+
+
+@pytest.fixture(autouse=True)
+def measured_leash(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has `make coverage` see the leash, which runs without site-packages and in its command's environment."""
+    if config := os.environ.get("COVERAGE_PROCESS_CONFIG"):
+        script = tmp_path_factory.mktemp("leash") / "measured.py"
+        script.write_text(MEASURED.format(path=sys.path, config=f":data:{config}", leash=process._LEASH))
+        monkeypatch.setattr(process, "_LEASH", str(script))
+
+
 def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
 
