@@ -67,6 +67,7 @@ MEANINGS: Final = {
     "patch-failed": "`sessions keep`: git could not write the patch.",
     "no-loopback": "The machine has neither 127.0.0.1 nor ::1, on which notebooks are.",
     "path-too-long": "The state folder's path is too long for a socket in it; the message says what to do.",
+    "provider-left-out": "The provider that has this prefix is installed, but disabled or broken.",
     "provider-unknown": "No provider has this prefix.",
     "python-not-available": "The Python that the repository asks for is not here and could not be fetched.",
     "push-refused": "The registry did not take the image that was built.",

@@ -87,8 +87,11 @@ class Ringbinder:
         return {name: self.pipeline.stages.describe(name) for name in self.plugins.providers}
 
     def link(self, text: str) -> Link:
-        """What a pasted address means. Raises `UserError` (``link-not-understood``)."""
-        return parse_link(text, self.plugins.providers, lambda link: self.plugins.hooks.ask("recognize", link=link))
+        """What a pasted address means. Raises `UserError` (``link-not-understood``, ``provider-left-out``)."""
+        plugins = self.plugins
+        return parse_link(
+            text, plugins.providers, lambda link: plugins.hooks.ask("recognize", link=link), plugins.left_out
+        )
 
     def launch(self, request: LaunchRequest) -> Session:
         """Starts a session for one client.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringbinder import LaunchRequest, Plugin, Provider, ProviderInfo, Repo, Sink, SinkEvent
+from ringbinder import LaunchRequest, Plugin, Provider, ProviderInfo, Repo, Sink, SinkEvent, UserError
 from ringbinder.testing import MemoryApp, memory_app
 from structlog.testing import capture_logs
 
@@ -101,6 +101,12 @@ async def test_it_is_left_out(row: str, tmp_path: Path) -> None:
         async with memory_app(tmp_path, {"provider:shelf": plugin}) as app:
             await healthy(app)
             assert "shelf" not in app.app.providers()
+            with pytest.raises(UserError, match=re.escape(words)) as caught:
+                app.app.link("shelf/emma")
+            session = app.app.launch(LaunchRequest("shelf", "emma"))
+            *_, (_, last) = [event async for batch in session.read() for event in batch]
+            assert (last.data["code"], caught.value.code) == ("provider-left-out",) * 2
+            assert words in last.message
     (reported,) = [entry for entry in logs if entry.get("plugin") == "provider:shelf"]
     assert words in reported["reason"]
 

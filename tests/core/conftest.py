@@ -136,11 +136,11 @@ class Site:
         for distribution in distributions(path=[str(self.folder)]):
             yield from distribution.entry_points.select(group=group)
 
-    def plugins(self, sections: Mapping[str, Any] | None = None, **settings: Any) -> Plugins:
+    def plugins(self, sections: Mapping[str, Any] | None = None, public: bool = False, **settings: Any) -> Plugins:
         """Not yet loaded; `settings` are the section `Ringbinder`."""
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump({**(sections or {}), "Ringbinder": settings}))
-        services = Services(structlog.get_logger(), Paths(self.folder / "state", self.folder / "cache"))
+        services = Services(structlog.get_logger(), Paths(self.folder / "state", self.folder / "cache"), public=public)
         return Plugins.apart(load([file], environ={}), services, entry_points=self.entry_points)
 
     def loaded(self, sections: Mapping[str, Any] | None = None, **settings: Any) -> Plugins:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from urllib.parse import parse_qsl, quote, unquote
 
 from attrs import evolve
@@ -26,6 +27,7 @@ _ENCODE_URI = ";,/?:@&=+$-_.!~*'()#"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _QUERY = re.compile(r"[?#]")
 _ENCODED_DOT = re.compile("%2e", re.IGNORECASE)
+_WEB = re.compile("^https?://", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HOST = re.compile(
     r"(?:https?://[^/?#\s]+|(?:localhost|[^/?#\s]+\.[^/?#\s.:]+|\[[0-9a-f:]+\])(?::\d+)?)/", re.IGNORECASE
@@ -41,12 +43,18 @@ _PAGES = frozenset({"tree", "blob", "raw", "src", "commit", "-"})
 _NICKNAMES = {"github": "gh", "github.com": "gh", "gitlab": "gl", "gitlab.com": "gl"}
 
 
-def parse_link(text: str, prefixes: Collection[str], recognize: Callable[[str], Link | None]) -> Link:
+def parse_link(
+    text: str,
+    prefixes: Collection[str],
+    recognize: Callable[[str], Link | None],
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> Link:
     """What `text` means: a prefix and a spec, a `/v2/` address of any Binder, or what a provider recognizes.
 
     `prefixes` are the names of the providers; `recognize` asks them about anything else (the hook of that
-    name). The spec keeps its percent-encoding. Raises UserError ``link-not-understood`` with the closest
-    thing that would be understood, or ``urlpath-not-allowed``.
+    name); `left_out` are providers that are installed and not active, each with the reason. The spec keeps its
+    percent-encoding. Raises UserError ``link-not-understood`` with the closest thing that would be understood,
+    ``provider-left-out``, or ``urlpath-not-allowed``.
     """
     text = text.strip()
     if len(text) > _LONGEST:
@@ -70,10 +78,17 @@ def parse_link(text: str, prefixes: Collection[str], recognize: Callable[[str], 
         return Link(provider, spec, path_to_open(query))
     if link := recognize(text):
         return evolve(link, urlpath=safe_urlpath(link.urlpath))
+    if name := _named(address, left_out):
+        raise provider_left_out(name, left_out[name])
     shown = redact(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
     raise UserError(
         "link-not-understood", f'"{shown}" was not understood.{_suggestion(address, prefixes)} {_forms(prefixes)}'
     )
+
+
+def provider_left_out(name: str, reason: str) -> UserError:
+    """The error about a link to a provider that is installed and not active."""
+    return UserError("provider-left-out", f'The provider "{name}" of this link is installed, but left out: {reason}.')
 
 
 def v2_path(link: Link) -> str:
@@ -149,6 +164,15 @@ def _binder_address(address: str, prefixes: Collection[str]) -> tuple[str, str] 
         if step == "v2" and steps[i + 1] in prefixes:
             return steps[i + 1], "/".join(steps[i + 2 :])
     return None
+
+
+def _named(address: str, providers: Collection[str]) -> str:
+    """The one of `providers` that a link of any form names; empty if it names none."""
+    if found := _binder_address(address, providers):
+        return found[0]
+    first = _WEB.sub("", address).partition("/")[0]
+    name = _NICKNAMES.get(first.lower(), "")
+    return name if name in providers else ""
 
 
 def _forms(prefixes: Collection[str]) -> str:

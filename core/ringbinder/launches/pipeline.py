@@ -22,6 +22,7 @@ from ..runtime.silence import Silence, speaker
 from ..secret import begin_launch
 from . import image_names as naming
 from .failures import Explainer
+from .links import provider_left_out
 from .reporting import StageEvents
 from .runs import Runs
 from .sessions import Session
@@ -96,9 +97,11 @@ class Pipeline:
     async def resolve(self, request: LaunchRequest, tell: Notify) -> Repo:
         """Asks the provider named in the link.
 
-        Raises `UserError` (``provider-unknown``, ``ref-not-found``, ...).
+        Raises `UserError` (``provider-unknown``, ``provider-left-out``, ``ref-not-found``, ...).
         """
         if request.provider not in self.plugins.providers:
+            if reason := self.plugins.left_out.get(request.provider):
+                raise provider_left_out(request.provider, reason)
             raise UserError("provider-unknown", f"No provider found for prefix {request.provider}")
         begin_launch()
         async with await self.stages.admitted(Ticket("resolve", request, tell)):

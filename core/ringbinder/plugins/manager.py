@@ -120,6 +120,21 @@ class Plugins:
             raise PluginError(f"{kind}:{name}", f"no {kind} of this name is active.{hint}")
         return active[name].instance
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The providers that are installed and not active, with the reason that is shown for a link to one.
+
+        Where others can reach the server, the reason of a failure is in the log alone.
+        """
+        active = self._active("provider")
+        reasons = {}
+        for found in self.found:
+            if found.kind == "provider" and found.name not in active:
+                hidden = self._services.public and found.state == "failed"
+                reason = "it failed, and the log of this service has the reason" if hidden else found.reason
+                reasons[found.name] = " ".join(reason.split())
+        return reasons
+
     def builds_at_once(self, most: int) -> int:
         """How many builds the builder takes at a time, at most `most`."""
         # A stranger's builder need not come of the base class.

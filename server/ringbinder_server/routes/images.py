@@ -16,7 +16,7 @@ from ..request_context import Site, urlpath_asked
 _MOST = 2000
 _GOOD_FOR = 15.0
 _ON_BADGES = 60
-_NOT_FOUND = frozenset({"provider-unknown", "ref-not-found", "repo-not-found"})
+_NOT_FOUND = frozenset({"provider-left-out", "provider-unknown", "ref-not-found", "repo-not-found"})
 _COLOURS = {
     "ready": "#107c41", "building": "#b45309", "cold": "#57606a", "broken": "#b42318", "unknown": "#57606a",
 }  # fmt: skip

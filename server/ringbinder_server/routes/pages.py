@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from quart import Blueprint, Response, abort, redirect, render_template, request, send_from_directory
 from ringbinder.errors import ConfigError, UserError
 from ringbinder.launches.consent import other_repositories
-from ringbinder.launches.links import path_to_open, v2_path
+from ringbinder.launches.links import path_to_open, provider_left_out, v2_path
 from ringbinder.model import Link
 from werkzeug.wrappers import Response as Redirect
 
@@ -51,8 +51,11 @@ def routes(site: Site, look: Look) -> Blueprint:
     @blueprint.get("/v2/<segment:provider>/<rest:spec>")
     async def launch(provider: str, spec: str) -> Response:
         if provider not in site.binder.plugins.providers:
-            known = ", ".join(site.binder.plugins.providers)
+            plugins = site.binder.plugins
+            known = ", ".join(plugins.providers)
             message = f'There is no provider "{provider}" here; there are {known}.'
+            if reason := plugins.left_out.get(provider):
+                message = provider_left_out(provider, reason).message
             return Response(await render_template("error.html", title="Not found", message=message), 404)
         problem = ""
         try:

@@ -138,6 +138,31 @@ def test_refused_with_a_hint(text: str, hint: str) -> None:
     assert hint in error.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "zenodo/10.5281/zenodo.1",
+        "v2/zenodo/10.5281/zenodo.1",
+        "https://mybinder.org/v2/zenodo/10.5281/zenodo.1",
+    ],
+)
+def test_link_of_provider_left_out_gives_the_reason(text: str) -> None:
+    with pytest.raises(UserError, match=r'"zenodo" .* installed, but left out: it is ill\.$') as caught:
+        parse_link(text, PREFIXES, nobody, {"zenodo": "it is ill"})
+    assert caught.value.code == "provider-left-out"
+
+
+@pytest.mark.parametrize("text", ["https://gitlab.com/group/repo", "gitlab.com/group/repo", "gitlab/group/repo/main"])
+def test_nickname_of_provider_left_out_gives_the_reason(text: str) -> None:
+    with pytest.raises(UserError, match=r'"gl" .* it is ill\.$'):
+        parse_link(text, ("gh", "git"), nobody, {"gl": "it is ill"})
+
+
+def test_link_that_another_recognizes_is_not_left_out() -> None:
+    other = Link("git", "x/HEAD")
+    assert parse_link("https://gitlab.com/group/repo", ("git",), lambda text: other, {"gl": "it is ill"}) == other
+
+
 def test_suggestions_name_only_providers_that_are_there() -> None:
     with pytest.raises(UserError) as caught:
         parse_link("user/repo", ("fake",), nobody)

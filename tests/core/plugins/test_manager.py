@@ -353,6 +353,18 @@ def test_what_is_disabled_is_not_loaded(site: Site) -> None:
     assert site.row(plugins, "plugin", "policy").reason == "policy stands in Ringbinder.disabled_plugins"
 
 
+@pytest.mark.parametrize("public", [False, True])
+def test_providers_left_out_have_a_reason(site: Site, public: bool) -> None:
+    site.provider("rb-ill", "ill", "def __init__(self, config, context): raise RuntimeError('no\\n/etc/key')")
+    plugins = site.plugins({}, public, disabled_plugins=["git"])
+    plugins.load()
+    reasons = plugins.left_out
+    assert set(reasons) == {"ill", "git"}
+    assert reasons["git"] == "git stands in Ringbinder.disabled_plugins"
+    assert ("RuntimeError: no /etc/key" in reasons["ill"]) is not public, "strangers get no words of the machine's"
+    assert public is ("the log of this service has the reason" in reasons["ill"])
+
+
 def test_what_is_needed_cannot_be_disabled(site: Site) -> None:
     with pytest.raises(ConfigError, match='"jupyterhub" cannot be used: jupyterhub stands'):
         site.loaded(builder="docker", registry="oci", launcher="jupyterhub", disabled_plugins=["jupyterhub"])

@@ -133,6 +133,7 @@ async def test_pages_beside(serve: Serve, browser: Browser) -> None:
     sets = {
         "BinderHub.banner_message": "<p style='margin: 0; font-weight: 700'>Closed on <b>Friday</b></p>",
         "BinderHub.about_message": "<p id='ours'>Run by <b>us</b></p>",
+        "Ringbinder.disabled_plugins": "[gist]",
     }
     async with serve(sets) as live, opened(browser) as page:
         await page.goto(live.address + "about")
@@ -141,6 +142,8 @@ async def test_pages_beside(serve: Serve, browser: Browser) -> None:
         await shot(page, "about")
         await page.goto(live.address + "v2/nope/a/b/c")
         await expect(page.locator("main")).to_contain_text('There is no provider "nope" here')
+        await page.goto(live.address + "v2/gist/emma/1234/HEAD")
+        await expect(page.locator("main")).to_contain_text("left out: gist stands in Ringbinder.disabled_plugins.")
         await page.goto(live.address + "nope")
         await shot(page, "not-found")
         await page.get_by_role("link", name="Open a repository").click()
