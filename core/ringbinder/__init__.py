@@ -6,6 +6,8 @@ Beside it plugins may import the modules that the Python API's page lists. Names
 - `Duration`: seconds; in a file a number, or with a unit: ``250ms``, ``90s``, ``10m``, ``2h``, ``1d``.
 - `ByteSize`: bytes; in a file a number, or with a unit, by powers of 1024: ``2G``, ``512Mi``.
 - `ImageKind`: ``oci`` or ``folder``, what a builder makes, a registry holds and a launcher runs.
+- `Content`: gives an iterator over the bytes of a blob from an offset on; called again where an upload is resumed.
+- `BlobOutcome`: how a blob came to be in a repository: ``present`` before, ``mounted`` from another, or ``uploaded``.
 - `Phase`: what a line of a launch belongs to, as in the event stream.
 - `Source`: where a repository's content is: one of the four classes with this ending.
 - `Http`: `httpx.AsyncClient`.
@@ -18,7 +20,9 @@ from .config.options import ByteSize, Duration, NoOptions, option
 from .errors import (
     BuildError,
     ConfigError,
+    DigestMismatch,
     EventsRejected,
+    MissingBlob,
     PluginError,
     Refused,
     RingbinderError,
@@ -29,7 +33,10 @@ from .events.query import EventQuery, EventRow
 from .model import (
     Allowance,
     ArchiveSource,
+    BlobOutcome,
     Client,
+    Content,
+    Descriptor,
     Diagnosis,
     DoiSource,
     Failure,
@@ -41,6 +48,7 @@ from .model import (
     ImageKind,
     LaunchRequest,
     Link,
+    Manifest,
     Plan,
     ProviderInfo,
     PruneResult,
@@ -51,11 +59,13 @@ from .model import (
     Target,
     User,
     Work,
+    digest_of,
 )
-from .plugins.bases import Builder, Launcher, Plugin, Provider, Registry, Sink
+from .plugins.bases import BlobRegistry, Builder, Launcher, Plugin, Provider, Registry, Sink
 from .plugins.context import Context
 from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
 from .plugins.hookspecs import Ticket, hookimpl
+from .plugins.image_registry import ImageRegistry
 from .protocol import Event, Log, Phase, SinkEvent
 from .runtime.clock import Clock
 from .runtime.import_string import load_named
@@ -72,14 +82,19 @@ __all__ = [
     "PLUGIN_API",
     "Allowance",
     "ArchiveSource",
+    "BlobOutcome",
+    "BlobRegistry",
     "BuildError",
     "Builder",
     "ByteSize",
     "Client",
     "Clock",
     "ConfigError",
+    "Content",
     "Context",
+    "Descriptor",
     "Diagnosis",
+    "DigestMismatch",
     "DoiSource",
     "Duration",
     "Event",
@@ -94,11 +109,14 @@ __all__ = [
     "Http",
     "Image",
     "ImageKind",
+    "ImageRegistry",
     "LaunchRequest",
     "Launcher",
     "Link",
     "Log",
     "Logger",
+    "Manifest",
+    "MissingBlob",
     "NoOptions",
     "Paths",
     "Pattern",
@@ -126,6 +144,7 @@ __all__ = [
     "User",
     "UserError",
     "Work",
+    "digest_of",
     "hookimpl",
     "load_named",
     "option",

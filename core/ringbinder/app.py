@@ -47,6 +47,7 @@ from .model import (
 )
 from .plugins.context import Application
 from .plugins.discovery import EntryPoints
+from .plugins.image_registry import ImageRegistry
 from .plugins.manager import Plugins, plugin_hooks
 from .plugins.watchdog import watched_loop
 from .runtime.log import Logger
@@ -277,7 +278,9 @@ async def _assembled(
     )  # fmt: skip
     reporter = StageEvents(emitter, stages.describe, config.events.launch_version)
     servers = Servers(stages, reporter)
-    plugins = Plugins(config, services, hooks, Application(emitter, stages.fetch, servers), entry_points=entry_points)
+    registry = ImageRegistry(hooks, settings.chosen["registry"])
+    lent = Application(emitter, stages.fetch, servers, registry)
+    plugins = Plugins(config, services, hooks, lent, entry_points=entry_points)
     plugins.load()
     for sink, its in plugins.delivery.items():
         delivery.add(sink, its)

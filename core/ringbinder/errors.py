@@ -56,6 +56,18 @@ class EventsRejected(RingbinderError):
     """
 
 
+class MissingBlob(RingbinderError):
+    """A registry does not have a blob, or no longer. `digest` is empty if the registry does not say which."""
+
+    def __init__(self, message: str, digest: str = "") -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
+class DigestMismatch(RingbinderError):
+    """Content is not what its digest or its size says: a builder's, a registry's, or damaged on its way."""
+
+
 class PluginError(RingbinderError):
     """A plugin broke the contract or could not be loaded, configured or started. Names plugin and hook."""
 

@@ -5,12 +5,15 @@ Each stage gets the earlier result whole; no stage sees the HTTP request.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen, validators
 
 from .errors import UserError
 from .secret import Secret
@@ -19,6 +22,8 @@ LONGEST_SPEC: Final = 2048
 """Bytes of a spec as it was sent."""
 _HOME_NETWORK: Final = 64
 """Bits of an IPv6 address that a provider gives out as one: within it, a client has as many as it likes."""
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 ImageKind = Literal["oci", "folder"]
 Stage = Literal["resolve", "check", "build", "push", "launch"]
@@ -220,6 +225,50 @@ class Image:
     """When it was launched last, in Unix seconds, where the registry knows."""
     in_use: bool = field(default=False, eq=False)
     """Something runs on it just now, as far as the registry knows."""
+
+
+def _is_digest(_: Any, attribute: Attribute[str], digest: str) -> None:
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{attribute.name!r} must be sha256: and 64 hexadecimal digits")
+
+
+@frozen
+class Descriptor:
+    """Content that a registry has, or is to have: a blob or a manifest.
+
+    Source: the descriptor of the OCI image specification. Raises ValueError if `digest` or `size` is none.
+    """
+
+    media_type: str
+    digest: str = field(validator=_is_digest)
+    """``sha256:`` and 64 hexadecimal digits."""
+    size: int = field(validator=[validators.instance_of(int), validators.ge(0)])
+    """Bytes."""
+
+
+@frozen(slots=False)
+class Manifest:
+    """What a tag of a registry stands for: `content` is the JSON as it is stored, byte for byte."""
+
+    media_type: str
+    content: bytes = field(repr=False)
+
+    @cached_property
+    def descriptor(self) -> Descriptor:
+        """How other manifests name it."""
+        return Descriptor(self.media_type, digest_of(self.content), len(self.content))
+
+
+def digest_of(content: bytes | bytearray) -> str:
+    """``sha256:`` and the digits for `content`."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+Content = Callable[[int], AsyncIterator[bytes]]
+"""The bytes of a blob from an offset on: called again where an upload is resumed or repeated."""
+
+BlobOutcome = Literal["present", "mounted", "uploaded"]
+"""How a blob came to be in a repository: it was there, was taken from another repository, or was sent."""
 
 
 @frozen

@@ -6,7 +6,7 @@ The hooks are the contract (`hookspecs`); a class that has them and the same con
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -15,7 +15,21 @@ from ..config.options import Duration as Duration
 from ..config.options import NoOptions
 from ..config.options import option as option
 from ..errors import PluginError
-from ..model import Image, ImageKind, LaunchRequest, Link, Plan, ProviderInfo, Repo, Server, Target
+from ..model import (
+    BlobOutcome,
+    Content,
+    Descriptor,
+    Image,
+    ImageKind,
+    LaunchRequest,
+    Link,
+    Manifest,
+    Plan,
+    ProviderInfo,
+    Repo,
+    Server,
+    Target,
+)
 from ..protocol import Log, SinkEvent
 from .context import Context
 from .deprecation import PLUGIN_API
@@ -75,6 +89,41 @@ class Registry(Plugin[C], ABC):
 
     async def delete(self, image: Image) -> bool | None:
         return False
+
+
+class BlobRegistry(Registry[C], ABC):
+    """A registry that builders which assemble images themselves can use: see `Context.registry`."""
+
+    holds: ClassVar[ImageKind] = "oci"
+
+    @abstractmethod
+    async def find_blob(self, repository: str, digest: str) -> Descriptor | None: ...
+
+    @abstractmethod
+    async def put_blob(
+        self, repository: str, blob: Descriptor, content: Content, mount_from: str
+    ) -> BlobOutcome | None: ...
+
+    @abstractmethod
+    async def read_blob(self, repository: str, blob: Descriptor, offset: int) -> AsyncGenerator[bytes, None] | None: ...
+
+    @abstractmethod
+    async def read_manifest(self, repository: str, reference: str) -> Manifest | None: ...
+
+    @abstractmethod
+    async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor | None: ...
+
+    @abstractmethod
+    async def list_tags(self, repository: str) -> Sequence[str] | None: ...
+
+    async def delete_manifest(self, repository: str, reference: str) -> bool | None:
+        return None
+
+    async def delete_blob(self, repository: str, digest: str) -> bool | None:
+        return None
+
+    async def delete_repository(self, repository: str) -> bool | None:
+        return None
 
 
 class Builder(Plugin[C], ABC):

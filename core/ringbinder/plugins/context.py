@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from attrs import Factory, evolve, field, frozen
 
@@ -20,6 +20,7 @@ from ..runtime.paths import Paths
 from ..runtime.services import Http, Services
 from ..runtime.store import Store
 from ..runtime.tasks import Tasks
+from .image_registry import ImageRegistry
 
 
 class Servers(Protocol):
@@ -45,6 +46,8 @@ class _NoServers:
         """Does nothing."""
 
 
+NO_REGISTRY: Final = ImageRegistry(None, "")
+
 Fetch = Callable[[Repo, Path, Log], Awaitable[None]]
 
 
@@ -59,6 +62,7 @@ class Application:
     events: Events
     fetch: Fetch = _no_fetch
     servers: Servers = field(factory=_NoServers)
+    registry: ImageRegistry = NO_REGISTRY
 
     @classmethod
     def absent(cls, services: Services) -> Self:
@@ -100,6 +104,11 @@ class Context:
     def servers(self) -> Servers:
         """The servers that run, and how a launcher reports that one has ended."""
         return self.application.servers
+
+    @property
+    def registry(self) -> ImageRegistry:
+        """The registry that the configuration chooses: for builders that assemble images themselves."""
+        return self.application.registry
 
     @property
     def clock(self) -> Clock:

@@ -21,6 +21,9 @@ import pluggy
 
 from ..model import (
     Allowance,
+    BlobOutcome,
+    Content,
+    Descriptor,
     Diagnosis,
     Failure,
     Finding,
@@ -28,6 +31,7 @@ from ..model import (
     Image,
     LaunchRequest,
     Link,
+    Manifest,
     Plan,
     ProviderInfo,
     PruneResult,
@@ -121,6 +125,65 @@ class Hooks:
         `plan` is what `image` was made for: its `repo` says what the server shows. Cancelled or failed, it leaves
         nothing running. Raises `UserError`, `TransientError`.
         """
+
+    # -- blobs and manifests -------------------------------------------------------------------------------
+
+    # For builders that assemble images themselves (`Context.registry`), of registries that are `BlobRegistry`. A
+    # `repository` is the name of an image without its tag; a `reference` is a tag or a digest in it. All raise
+    # `TransientError` if the registry does not answer, `ConfigError` if it refuses us.
+
+    @hookspec(firstresult=True)
+    async def find_blob(self, repository: str, digest: str) -> Descriptor | None:
+        """The registry: the blob, if the repository has it."""
+
+    @hookspec(firstresult=True)
+    async def put_blob(
+        self, repository: str, blob: Descriptor, content: Content, mount_from: str
+    ) -> BlobOutcome | None:
+        """The registry: sees to it that the repository has the blob.
+
+        `content` is opened only where neither the repository has the blob nor can it be mounted from the repository
+        `mount_from` (empty: from none), and again, at a later offset, where an upload is resumed; what it raises is
+        raised. Memory does not grow with the blob. Raises `DigestMismatch` if the content is not `blob`.
+        """
+
+    @hookspec(firstresult=True)
+    async def read_blob(self, repository: str, blob: Descriptor, offset: int) -> AsyncGenerator[bytes, None] | None:
+        """The registry: the bytes of a blob from `offset` on, at most `blob.size` in all.
+
+        The iterator goes on where a connection breaks. It raises `MissingBlob` if the blob is not there, and
+        `DigestMismatch` at its end if all of it was read and it is not `blob`.
+        """
+
+    @hookspec(firstresult=True)
+    async def read_manifest(self, repository: str, reference: str) -> Manifest | None:
+        """The registry: a manifest of at most 4 MiB; None if it is not there. Its digest is verified."""
+
+    @hookspec(firstresult=True)
+    async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor | None:
+        """The registry: stores a manifest, atomically under a tag or under its own digest.
+
+        Raises `MissingBlob` if the registry does not have what it names.
+        """
+
+    @hookspec(firstresult=True)
+    async def list_tags(self, repository: str) -> Sequence[str] | None:
+        """The registry: all tags, in no order; none if there is no such repository."""
+
+    @hookspec(firstresult=True)
+    async def delete_manifest(self, repository: str, reference: str) -> bool | None:
+        """The registry: removes a tag and no other tag, or a manifest by its digest with all of its tags.
+
+        True if it was there; None if this registry does not delete.
+        """
+
+    @hookspec(firstresult=True)
+    async def delete_blob(self, repository: str, digest: str) -> bool | None:
+        """The registry: removes a blob from a repository, which nothing there uses any more; as `delete_manifest`."""
+
+    @hookspec(firstresult=True)
+    async def delete_repository(self, repository: str) -> bool | None:
+        """The registry: removes a repository that has no tag left; True if it did, None if it cannot."""
 
     # -- policy --------------------------------------------------------------------------------------------
 

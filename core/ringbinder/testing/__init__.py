@@ -16,7 +16,7 @@ slow, broken or out of quota, `hosts` those of GitHub, GitLab and Zenodo, `ocire
 
 from .builder import BuilderCase, BuilderContract
 from .clock import FakeClock
-from .context import RecordedServers, RecordingLog, folder_plan, make_context
+from .context import RecordedServers, RecordingLog, folder_plan, image_registry, make_context
 from .launcher import LauncherCase, LauncherContract
 from .memory import MemoryApp, memory_app
 from .policy import PolicyCase, PolicyContract, RecordingTicket
@@ -45,6 +45,7 @@ __all__ = [
     "SinkContract",
     "Trouble",
     "folder_plan",
+    "image_registry",
     "make_context",
     "memory_app",
     "troubled",

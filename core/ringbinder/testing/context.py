@@ -16,7 +16,9 @@ import structlog
 from attrs import define, evolve, field
 
 from ..model import FolderSource, Plan, Repo, Server
+from ..plugins.caller import HookCaller
 from ..plugins.context import Application, Context
+from ..plugins.image_registry import ImageRegistry
 from ..protocol import Log, Phase
 from ..runtime.clock import Clock, SystemClock
 from ..runtime.paths import Paths
@@ -79,13 +81,23 @@ class RecordedServers:
         self.ended.append((server, reason, seconds, why))
 
 
-def make_context(tmp_path: Path, name: str, *, clock: Clock | None = None, answer: Answer | None = None) -> Context:
+def image_registry(registry: Any) -> ImageRegistry:
+    """What `Context.registry` is where the plugin `registry` is chosen."""
+    hooks = HookCaller(structlog.get_logger())
+    hooks.register(registry, "registry:tested")
+    return ImageRegistry(hooks, "registry:tested")
+
+
+def make_context(
+    tmp_path: Path, name: str, *, clock: Clock | None = None, answer: Answer | None = None, registry: Any = None
+) -> Context:
     """A `Context` for the plugin `name` whose folders are below `tmp_path`.
 
     With `answer`, that function gives the response to each request of `context.http`, as in
     `httpx.MockTransport`, and nothing reaches the network. Its `fetch` copies what a `FolderSource`
     points to, as in the plans that `folder_plan` makes; its
-    `servers` are `RecordedServers`. Close with ``await context.services.close()``.
+    `servers` are `RecordedServers`; its `registry` asks the plugin `registry`. Close with
+    ``await context.services.close()``.
     """
     import httpx
 
@@ -94,6 +106,8 @@ def make_context(tmp_path: Path, name: str, *, clock: Clock | None = None, answe
     transport = httpx.MockTransport(answer) if answer else None
     services = Services(log, paths, clock or SystemClock(), transport=transport)
     application = evolve(Application.absent(services), fetch=_copy_folder, servers=RecordedServers())
+    if registry is not None:
+        application = evolve(application, registry=image_registry(registry))
     return Context(name, services, log, application)
 
 

@@ -1,18 +1,37 @@
-"""Images that are names in memory."""
+"""Images that are names in memory; blobs and manifests of builders that assemble images are kept there whole."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar, Final
 
 import attrs
 from attrs import frozen
-from ringbinder import ByteSize, Context, Duration, Image, ImageKind, Log, Plan, Registry, Target, option
+from ringbinder import (
+    BlobOutcome,
+    BlobRegistry,
+    ByteSize,
+    Content,
+    Context,
+    Descriptor,
+    DigestMismatch,
+    Duration,
+    Image,
+    ImageKind,
+    Log,
+    Manifest,
+    MissingBlob,
+    Plan,
+    Target,
+    digest_of,
+    option,
+)
 
 from .faults import FakeOptions, Faults
 
 _PUSH_STEPS: Final = 10
+_BLOB: Final = "application/octet-stream"
 
 
 @frozen
@@ -25,8 +44,8 @@ class FakeRegistryOptions(FakeOptions):
     push_layer_bytes: ByteSize = option(10 * 1024**2, help="Size of each of these layers.")
 
 
-class FakeRegistry(Registry[FakeRegistryOptions]):
-    """Remembers the names of what was pushed, until the process ends."""
+class FakeRegistry(BlobRegistry[FakeRegistryOptions]):
+    """Remembers the names of what was pushed, and all blobs and manifests, until the process ends."""
 
     Config = FakeRegistryOptions
     sections = ("Fake", "FakeRegistry")
@@ -36,6 +55,8 @@ class FakeRegistry(Registry[FakeRegistryOptions]):
         super().__init__(config, context)
         self._faults = Faults(config)
         self._images: dict[str, Image] = {}
+        self._blobs: dict[tuple[str, str], bytes] = {}
+        self._manifests: dict[tuple[str, str], Manifest] = {}
 
     async def check(self, plan: Plan, fresh: bool) -> Image | None:
         await self.context.clock.sleep(self.config.check_seconds)
@@ -63,6 +84,77 @@ class FakeRegistry(Registry[FakeRegistryOptions]):
         log.line(f"Successfully pushed {image.name}: a fake, only its name is kept\n")
         return pushed
 
+    async def find_blob(self, repository: str, digest: str) -> Descriptor | None:
+        content = self._blobs.get((repository, digest))
+        return None if content is None else Descriptor(_BLOB, digest, len(content))
+
+    async def put_blob(self, repository: str, blob: Descriptor, content: Content, mount_from: str) -> BlobOutcome:
+        if (repository, blob.digest) in self._blobs:
+            return "present"
+        if known := self._blobs.get((mount_from, blob.digest)):
+            self._blobs[repository, blob.digest] = known
+            return "mounted"
+        whole = bytearray()
+        async for piece in content(0):
+            whole += piece
+        if len(whole) != blob.size or digest_of(whole) != blob.digest:
+            raise DigestMismatch(f"the content for {blob.digest} is not what its digest says")
+        self._blobs[repository, blob.digest] = bytes(whole)
+        return "uploaded"
+
+    async def read_blob(self, repository: str, blob: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:
+        return self._read(repository, blob, offset)
+
+    async def _read(self, repository: str, blob: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:
+        content = self._blobs.get((repository, blob.digest))
+        if content is None:
+            raise MissingBlob(f"{repository} has no blob {blob.digest}", blob.digest)
+        yield content[offset : blob.size]
+        if len(content) != blob.size:
+            raise DigestMismatch(f"the blob {blob.digest} has {len(content)} bytes, not {blob.size}")
+
+    async def read_manifest(self, repository: str, reference: str) -> Manifest | None:
+        return self._manifests.get((repository, reference))
+
+    async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor:
+        for digest in re.findall(rb'"digest": *"(sha256:[0-9a-f]{64})"', manifest.content):
+            known = (repository, digest.decode())
+            if known not in self._blobs and known not in self._manifests:
+                raise MissingBlob(f"{repository} has no blob {digest.decode()}", digest.decode())
+        descriptor = manifest.descriptor
+        self._manifests[repository, reference] = self._manifests[repository, descriptor.digest] = manifest
+        if reference != descriptor.digest:
+            name = f"{repository}:{reference}"
+            now = self.context.clock.time()
+            self._images[name] = Image(name, self.holds, digest=descriptor.digest, pushed=True, built_at=now)
+        return descriptor
+
+    async def list_tags(self, repository: str) -> Sequence[str]:
+        return [tag for name, tag in self._manifests if name == repository and ":" not in tag]
+
+    async def delete_manifest(self, repository: str, reference: str) -> bool:
+        manifest = self._manifests.pop((repository, reference), None)
+        if manifest is None:
+            return False
+        self._images.pop(f"{repository}:{reference}", None)
+        if ":" in reference:
+            for tag in await self.list_tags(repository):
+                if self._manifests[repository, tag] == manifest:
+                    await self.delete_manifest(repository, tag)
+        return True
+
+    async def delete_blob(self, repository: str, digest: str) -> bool:
+        return self._blobs.pop((repository, digest), None) is not None
+
+    async def delete_repository(self, repository: str) -> bool:
+        kept = {*self._blobs, *self._manifests}
+        if await self.list_tags(repository) or not any(name == repository for name, _ in kept):
+            return False
+        for whole in (self._blobs, self._manifests):
+            for key in [key for key in whole if key[0] == repository]:
+                del whole[key]
+        return True
+
     async def images(self) -> Sequence[Image]:
         return tuple(self._images.values())
 
@@ -71,4 +163,4 @@ class FakeRegistry(Registry[FakeRegistryOptions]):
 
 
 def _digest(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return digest_of(text.encode())

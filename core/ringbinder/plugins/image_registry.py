@@ -1,0 +1,184 @@
+"""The chosen registry, as builders see it that assemble images themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, BinaryIO, Final
+
+from attrs import field, frozen
+
+from ..errors import DigestMismatch, PluginError
+from ..image_reference import Reference
+from ..model import BlobOutcome, Content, Descriptor, Manifest
+from .caller import HookCaller
+
+SMALL_BLOB: Final = 4 * 2**20
+"""Bytes that `read_small_blob` takes into memory at most: the size of manifest that registries must take."""
+
+_PIECE: Final = 2**20
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@frozen
+class ImageRegistry:
+    """Blobs, manifests and tags of the registry that the configuration chooses.
+
+    A repository is the name of an image without its tag (of `Target.reference`, or another with the same beginning;
+    `ringbinder.image_reference` takes names apart). A reference is a tag or a digest in it.
+
+    All raise `TransientError` if the registry does not answer, after it was asked several times; `ConfigError` if it
+    refuses our credentials or what we want to do; `PluginError` if the chosen registry takes no blobs; ValueError for
+    what is no repository or reference.
+    """
+
+    _hooks: HookCaller | None = field(repr=False)
+    _chosen: str
+
+    @property
+    def takes_blobs(self) -> bool:
+        """Whether the chosen registry has the hooks that all this needs."""
+        return self._hooks is not None and self._hooks.implements(self._chosen, "put_blob")
+
+    async def find_blob(self, repository: str, digest: str) -> Descriptor | None:
+        """The blob, if the repository has it."""
+        check_digest(digest)
+        blob: Descriptor | None = await self._ask("find_blob", repository, digest=digest)
+        return blob
+
+    async def put_blob(
+        self, repository: str, blob: Descriptor, content: bytes | BinaryIO | Content, mount_from: str = ""
+    ) -> BlobOutcome:
+        """Sees to it that the repository has `blob`; returns how.
+
+        `content` is read only if the blob has to be sent: bytes, an open file, which is read from its beginning in
+        threads and stays open, or a function that gives an iterator over the bytes from an offset on, which is called
+        again where a connection broke. `mount_from` is a repository of the same registry that may have the blob.
+
+        Raises `DigestMismatch` if the content is not `blob`, and what `content` raises.
+        """
+        if mount_from:
+            check_repository(mount_from)
+        outcome: BlobOutcome = await self._done(
+            "put_blob", repository, blob=blob, content=_opening(content), mount_from=mount_from
+        )
+        return outcome
+
+    async def copy_blob(self, blob: Descriptor, source: str, target: str) -> BlobOutcome:
+        """Sees to it that the repository `target` has `blob`, which `source` has: mounted if the registry can.
+
+        Raises `MissingBlob` if `source` no longer has it.
+        """
+        return await self.put_blob(target, blob, partial(self.read_blob, source, blob), source)
+
+    async def read_blob(self, repository: str, blob: Descriptor, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes of `blob` from `offset` on, verified at the end if `offset` is 0.
+
+        Raises `MissingBlob` if the repository does not have it, `DigestMismatch` if it is not `blob`.
+        """
+        pieces: AsyncGenerator[bytes, None] = await self._done("read_blob", repository, blob=blob, offset=offset)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def read_small_blob(self, repository: str, blob: Descriptor) -> bytes:
+        """All bytes of a `blob` of at most 4 MiB, such as an image's configuration, as `read_blob`.
+
+        Raises `DigestMismatch` for one that is larger.
+        """
+        if blob.size > SMALL_BLOB:
+            raise DigestMismatch(f"the blob {blob.digest} of {repository} has {blob.size} bytes, too many to be read")
+        return b"".join([piece async for piece in self.read_blob(repository, blob)])
+
+    async def read_manifest(self, repository: str, reference: str) -> Manifest | None:
+        """A manifest of at most 4 MiB, verified by its digest; None if it is not there."""
+        check_reference(reference)
+        manifest: Manifest | None = await self._ask("read_manifest", repository, reference=reference)
+        return manifest
+
+    async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor:
+        """Stores a manifest under a tag (or its own digest), all at once, in place of what was there.
+
+        Raises `MissingBlob` if the registry does not have a blob that it names: it is to be put again.
+        """
+        check_reference(reference)
+        descriptor: Descriptor = await self._done("put_manifest", repository, reference=reference, manifest=manifest)
+        return descriptor
+
+    async def list_tags(self, repository: str) -> Sequence[str]:
+        """All tags, in no order; none if there is no such repository."""
+        tags: Sequence[str] = await self._done("list_tags", repository)
+        return tags
+
+    async def delete_manifest(self, repository: str, reference: str) -> bool | None:
+        """Removes a tag and no other tag, or a manifest by its digest with all of its tags.
+
+        True if it was there; None if this registry does not delete.
+        """
+        check_reference(reference)
+        deleted: bool | None = await self._ask("delete_manifest", repository, reference=reference)
+        return deleted
+
+    async def delete_blob(self, repository: str, digest: str) -> bool | None:
+        """Removes a blob that no manifest of the repository names, as `delete_manifest`."""
+        check_digest(digest)
+        deleted: bool | None = await self._ask("delete_blob", repository, digest=digest)
+        return deleted
+
+    async def delete_repository(self, repository: str) -> bool | None:
+        """Removes a repository that has no tag left; True if it did, None if this registry cannot."""
+        deleted: bool | None = await self._ask("delete_repository", repository)
+        return deleted
+
+    async def _ask(self, hook: str, repository: str, **arguments: Any) -> Any:
+        check_repository(repository)
+        if self._hooks is None or not self._hooks.implements(self._chosen, "put_blob"):
+            message = "this registry takes no images from a builder that assembles them itself; choose another builder"
+            raise PluginError(self._chosen or "registry", message, hook)
+        return await self._hooks.first(hook, chosen=self._chosen, repository=repository, **arguments)
+
+    async def _done(self, hook: str, repository: str, **arguments: Any) -> Any:
+        """The answer to a hook that always has one."""
+        answer = await self._ask(hook, repository, **arguments)
+        if answer is None:
+            raise PluginError(self._chosen, "it gave None", hook)
+        return answer
+
+
+def check_repository(name: str) -> None:
+    """Raises ValueError if `name` is no name of an image without tag and digest."""
+    if (reference := Reference.parse(name)).tag or reference.digest:
+        raise ValueError(f"{name!r} is to be the name of a repository, without a tag or a digest")
+
+
+def check_reference(text: str) -> None:
+    """Raises ValueError if `text` is neither a tag nor a digest."""
+    if not _TAG.fullmatch(text):
+        check_digest(text)
+
+
+def check_digest(text: str) -> None:
+    """Raises ValueError if `text` is no digest."""
+    if not _DIGEST.fullmatch(text):
+        raise ValueError(f"{text!r} is no digest: sha256: and 64 hexadecimal digits")
+
+
+def _opening(content: bytes | BinaryIO | Content) -> Content:
+    if isinstance(content, bytes):
+        return partial(_of_bytes, content)
+    return content if callable(content) else partial(_of_file, content)
+
+
+async def _of_bytes(content: bytes, offset: int) -> AsyncIterator[bytes]:
+    for start in range(offset, len(content), _PIECE):
+        yield content[start : start + _PIECE]
+
+
+async def _of_file(file: BinaryIO, offset: int) -> AsyncIterator[bytes]:
+    await asyncio.to_thread(file.seek, offset)
+    while piece := await asyncio.to_thread(file.read, _PIECE):
+        yield piece
