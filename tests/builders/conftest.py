@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ringbinder.model import GitSource, Plan, Repo, Target
@@ -18,6 +18,9 @@ from ringbinder_builders.kubernetes import KubernetesBuilder
 from ringbinder_cluster.client import Patience
 from ringbinder_cluster.logs import LogTimes
 from ringbinder_cluster.watching import WatchTimes
+
+if TYPE_CHECKING:
+    from realparts.turned import TurnedClock
 
 REPO = "https://git.example/a/b"
 
@@ -51,7 +54,7 @@ Replica = Callable[..., AbstractAsyncContextManager[QuickBuilder]]
 
 
 @pytest.fixture
-def replica(api: KubeApi, tmp_path: Path) -> Replica:
+def replica(api: KubeApi, tmp_path: Path, clock: TurnedClock) -> Replica:
     """Starts a builder, as one replica of Ringbinder has it; the arguments are its options."""
     count = 0
 
@@ -59,7 +62,7 @@ def replica(api: KubeApi, tmp_path: Path) -> Replica:
     async def start(**options: Any) -> AsyncIterator[QuickBuilder]:
         nonlocal count
         count += 1
-        context = make_context(tmp_path / f"replica-{count}", "kubernetes")
+        context = make_context(tmp_path / f"replica-{count}", "kubernetes", clock=clock)
         options = {"cleanup_interval": 0.1, "keep_finished": 60.0, "push_secret": "", **options}
         builder = QuickBuilder(KubernetesBuildOptions(**options), context)
         try:

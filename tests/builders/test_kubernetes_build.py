@@ -66,9 +66,7 @@ async def test_credentials_travel_in_a_secret_that_goes_with_the_pod(
         [secret] = api.objects["secrets"].values()
         go_on.set()
         await build
-        async with asyncio.timeout(10):
-            while api.objects["secrets"]:
-                await asyncio.sleep(0.02)
+        await api.until(lambda: not api.objects["secrets"])
     assert pod is not None
     assert "pass-word" not in json.dumps(pod)
     content = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
@@ -255,9 +253,7 @@ async def test_a_pod_of_the_same_name_that_makes_another_image_is_waited_for(
     assert one.build == other.build
     async with replica() as a, replica() as b:
         first = asyncio.create_task(a.build(one, target(one), RecordingLog()))
-        async with asyncio.timeout(10):
-            while api.pod(one.build) is None:
-                await asyncio.sleep(0.01)
+        await api.until(lambda: api.pod(one.build))
         second = asyncio.create_task(b.build(other, target(other), log))
         await log.until("Another build of this repository")
         go_on.set()
@@ -294,9 +290,7 @@ async def test_the_cleaner_removes_what_is_finished_or_too_old(api: KubeApi, rep
         api.put_pod({"metadata": {"name": "old", "labels": labels}, "spec": spec})
         api.put_pod({"metadata": {"name": "done", "labels": labels}, "spec": spec, "status": {"phase": "Failed"}})
         api.put_pod({"metadata": {"name": "other", "labels": {"component": "hub"}}, "spec": spec})
-        async with asyncio.timeout(20):
-            while api.pod("old") or api.pod("done"):
-                await asyncio.sleep(0.02)
+        await api.until(lambda: not api.pod("old") and not api.pod("done"))
         assert api.pod("other")
 
 

@@ -268,5 +268,5 @@ async def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
                     await until(parts, SHUTTING_DOWN.strip())
                 assert process.returncode is None
                 process.send_signal(signal.SIGINT)
-                await asyncio.wait_for(process.wait(), 2)
-        assert process.returncode == -signal.SIGINT
+                await asyncio.wait_for(process.wait(), 30)
+        assert process.returncode == -signal.SIGINT  # one that has waited for all its clients exits with 0

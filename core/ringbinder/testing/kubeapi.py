@@ -115,6 +115,7 @@ class KubeApi(KubeCluster):
         verb = known.verb(request, rest)
         message = "/".join([resource, *rest[1:]])
         self.requests[f"{verb} {message}"] += 1
+        self._seen.notify_all()
         if (verb, message) in self.forbidden:
             return known.status(
                 403, "Forbidden", f'{message} is forbidden: User "test" cannot {verb} resource "{message}"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -51,11 +51,21 @@ class KubeCluster:
     _history: list[tuple[int, str, Object]] = field(factory=list)
     _forgotten: int = 100
     _news: Wakeup = field(factory=Wakeup)
+    _seen: Wakeup = field(factory=Wakeup)
     _logs: dict[str, PodLog] = field(factory=dict)
     _lives: dict[str, asyncio.Task[None]] = field(factory=dict)
 
     def pod(self, name: str, namespace: str = "binder") -> Object | None:
         return self.objects["pods"].get((namespace, name))
+
+    async def until(self, holds: Callable[[], object], seconds: float = 60.0) -> None:
+        """Returns once `holds()`, which is asked whenever an object has changed or a request has come.
+
+        After `seconds` raises TimeoutError.
+        """
+        async with asyncio.timeout(seconds):
+            while not holds():
+                await self._seen.wait()
 
     def put_pod(self, pod: Object, namespace: str = "binder") -> Object:
         """A pod that somebody else has created and that does nothing."""
@@ -112,6 +122,7 @@ class KubeCluster:
                 owners = thing["metadata"].get("ownerReferences") or ()
                 if any(owner["uid"] == meta["uid"] for owner in owners):
                     del self.objects["secrets"][where]
+            self._seen.notify_all()
 
     def _changed(self, kind: str, pod: Object) -> None:
         """Gives a pod its next version and tells the watches."""
@@ -125,6 +136,7 @@ class KubeCluster:
             self._forgotten = self._history[-self.kept_events][0]
             del self._history[: -self.kept_events]
         self._news.notify_all()
+        self._seen.notify_all()
 
     async def _live(self, pod: Object) -> None:
         await asyncio.sleep(self.start_seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -61,4 +61,4 @@ class Warned:
 
 
 Act = Line | Wait | Hold | Exit | Stuck | Warned
-Script = Callable[[Object], Sequence[Act]]
+Script = Callable[[Object], Iterable[Act]]
