@@ -53,10 +53,6 @@ class Delivery:
         for queue in self._queues:
             queue.put(event)
 
-    async def stored(self) -> None:
-        """Returns when every event emitted so far is in the spool of each sink that has one."""
-        await asyncio.gather(*(queue.stored() for queue in self._queues))
-
     def health(self) -> list[Health]:
         """One line for each sink; a sink that is unwell does not make the whole unhealthy."""
         return [queue.health() for queue in self._queues]

@@ -16,7 +16,6 @@ from ..protocol import SinkEvent
 from ..runtime.loops import Loop
 from ..runtime.retry import Retry
 from ..runtime.services import Services
-from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates
 from .queues import Send, SinkQueue
 from .spool import Read, Spool
@@ -47,7 +46,6 @@ class DiskQueue(SinkQueue):
         self._disk_rests = False
         """The last write has failed, and the next one is not yet due."""
         self._done = False
-        self._stored = Wakeup()
         services.metrics.sink_spool_bytes.labels(name).set_function(lambda: self._spool.bytes)
 
     @property
@@ -77,10 +75,6 @@ class DiskQueue(SinkQueue):
         writing = self._loop("the spool", "its events wait in memory, and the oldest are lost")
         delivering = self._loop("delivery", "its events wait in the spool")
         return [self._write_until_closed(writing), delivering.run(self._deliver)]
-
-    async def stored(self) -> None:
-        while self._queue or self._writing:
-            await self._stored.wait()
 
     async def finish(self) -> None:
         """Writes what is still in memory to the spool; what cannot be written in a few seconds is lost."""
@@ -158,7 +152,6 @@ class DiskQueue(SinkQueue):
             if self._disk_trouble:
                 self._disk_trouble = ""
                 self._services.log.info("the spool can be written again", sink=self.name)
-            self._stored.notify_all()
             self._news.notify_all()
         finally:
             self._writing = 0

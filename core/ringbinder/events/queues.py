@@ -78,9 +78,6 @@ class SinkQueue(ABC):
     async def finish(self) -> None:
         """After the work has ended, or was cut short."""
 
-    @abstractmethod
-    async def stored(self) -> None: ...
-
     def wants(self, event: SinkEvent) -> bool:
         """Whether the sink's filter lets `event` pass."""
         settings = self.settings
@@ -200,9 +197,6 @@ class MemoryQueue(SinkQueue):
 
     def work(self) -> Sequence[Coroutine[Any, Any, None]]:
         return [self._loop("delivery", "its events wait, and the oldest are lost").run(self._deliver)]
-
-    async def stored(self) -> None:
-        """Nothing is stored."""
 
     async def finish(self) -> None:
         if self._queue:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
+import pytest
 import structlog
 from ringbinder.app import running
 from ringbinder.config.loading import load
+from ringbinder.events.spool import Spool
+from ringbinder.protocol import SinkEvent
 
 SCHEMA = {
     "$id": "test/number",
@@ -23,6 +27,17 @@ SCHEMA = {
     "required": ["number", "text"],
     "properties": {"number": {"type": "integer"}, "text": {"type": "string"}},
 }
+
+
+append, stored = Spool.append, -1
+
+
+def noted(spool: Spool, events: Sequence[SinkEvent]) -> int:
+    """Notes the number of the last event that is on the disk."""
+    global stored
+    dropped = append(spool, events)
+    stored = events[-1].fields["number"]
+    return dropped
 
 
 async def main(url: str, state: str, first: int, count: int, rate: float) -> None:
@@ -51,7 +66,8 @@ async def main(url: str, state: str, first: int, count: int, rate: float) -> Non
             while number < due and not (count and number >= first + count):
                 events.emit("test/number", {"number": number, "text": "x" * (number % 300)})
                 number += 1
-            await app.delivery.stored()
+            while stored < number - 1:
+                await asyncio.sleep(0.005)
             print(f"stored {number - 1}", flush=True)
             await asyncio.sleep(0.01)
         while app.delivery.health()[0].detail["waiting"]:
@@ -60,4 +76,5 @@ async def main(url: str, state: str, first: int, count: int, rate: float) -> Non
 
 
 if __name__ == "__main__":
+    pytest.MonkeyPatch().setattr(Spool, "append", noted)
     asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))

@@ -15,7 +15,7 @@ import structlog
 from ringbinder.config.event_settings import DeliverySettings
 from ringbinder.errors import EventsRejected
 from ringbinder.events.delivery import Delivery
-from ringbinder.events.spool import Spool
+from ringbinder.events.spool import Read, Spool
 from ringbinder.protocol import SinkEvent
 from ringbinder.runtime.paths import Paths
 from ringbinder.runtime.services import Services
@@ -163,22 +163,33 @@ async def test_one_rejected_event_is_counted_and_the_others_arrive(site: Site) -
 
 
 class Disk:
-    """Makes every write of the spool fail while it is full."""
+    """Makes every write of the spool fail while it is full; counts the events that were written."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.full = False
-        real = Spool.append
+        self.written = 0
+        self._news = asyncio.Event()
+        real, loop = Spool.append, asyncio.get_running_loop()
 
         def append(spool: Spool, events: Sequence[SinkEvent]) -> int:
             if self.full:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return real(spool, events)
+            dropped = real(spool, events)
+            self.written += len(events)
+            loop.call_soon_threadsafe(self._news.set)
+            return dropped
 
         patch.setattr(Spool, "append", append)
 
+    async def until_written(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while self.written < count:
+                self._news.clear()
+                await self._news.wait()
+
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+async def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     monkeypatch.setattr("ringbinder.events.disk_queue._DISK_PAUSE", 0.02)
     return Disk(monkeypatch)
 
@@ -271,6 +282,125 @@ async def test_a_real_disk_that_is_full(small_disk: Path, monkeypatch: pytest.Mo
         async with site.delivery().running():
             await site.sink.until(lambda: len(site.sink.taken) == emitted + 20)
     assert site.sink.numbers == list(range(emitted + 20))
+
+
+async def test_spool_beyond_its_bound_drops_the_oldest_and_counts(site: Site, disk: Disk) -> None:
+    site.sink.broken = OSError("down")
+    delivery = site.delivery(spool=4000)
+    with capture_logs() as logs:
+        async with delivery.running():
+            delivery.emit(event(0))
+            await site.sink.until(lambda: bool(site.sink.calls))
+            for number in range(1, 100):
+                delivery.emit(event(number))
+                await disk.until_written(number + 1)
+            assert delivery.health()[0].detail["message"] == "OSError: down; events were dropped"
+            site.sink.broken = None
+            await site.sink.until(lambda: site.sink.numbers[-1:] == [99])
+    offered, *kept = site.sink.numbers  # the first one was being offered when it had to go
+    assert (offered, kept) == (0, list(range(100 - len(kept), 100)))
+    assert 0 < site.count("dropped") == 100 - len(kept)
+    assert [entry["event"] for entry in logs].count("a sink's spool is full; its oldest events are dropped") == 1
+
+
+async def test_damaged_lines_of_the_spool_are_logged_and_counted(site: Site) -> None:
+    site.sink.broken = OSError("down")
+    first = site.delivery()
+    with capture_logs():
+        async with first.running():
+            for number in range(3):
+                first.emit(event(number))
+            await site.sink.until(lambda: bool(site.sink.calls))
+    [segment] = site.state.rglob("*.events")
+    segment.write_bytes(segment.read_bytes().replace(b'"number": 1', b'"number": 7'))
+    site.sink.broken = None
+    with capture_logs() as logs:
+        async with site.delivery().running():
+            await site.sink.until(lambda: len(site.sink.taken) == 2)
+    assert site.sink.numbers == [0, 2]
+    assert site.count("dropped") == 1
+    assert ("error", "lines of a spool are damaged", 1) in [
+        (entry["log_level"], entry["event"], entry.get("count")) for entry in logs
+    ]
+
+
+async def test_spool_that_cannot_be_read_is_read_later(site: Site, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, failures = Spool.read, [OSError(errno.EIO, "Input/output error")]
+
+    def failing(spool: Spool, limit: int) -> Read:
+        if failures:
+            raise failures.pop()
+        return read(spool, limit)
+
+    monkeypatch.setattr(Spool, "read", failing)
+    delivery = site.delivery()
+    with capture_logs() as logs:
+        async with delivery.running():
+            delivery.emit(event(0))
+            await site.sink.until(lambda: len(site.sink.taken) == 1)
+            message = delivery.health()[0].detail["message"]
+    assert message == "the spool cannot be used: Input/output error"
+    assert [entry["error"] for entry in logs] == ["[Errno 5] Input/output error"]
+
+
+async def test_event_whose_mark_cannot_be_written_comes_once_more(
+    site: Site, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(spool: Spool) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    first = site.delivery()
+    with capture_logs():
+        async with first.running():
+            with monkeypatch.context() as patch:
+                patch.setattr(Spool, "_write_mark", full)
+                first.emit(event(0))
+                await site.sink.until(lambda: len(site.sink.taken) == 1)
+                while first.health()[0].ok:
+                    await asyncio.sleep(0.01)
+        async with site.delivery().running():
+            await site.sink.until(lambda: len(site.sink.taken) == 2)
+    assert site.sink.numbers == [0, 0]
+    assert site.sink.taken[0].id == site.sink.taken[1].id
+
+
+async def test_events_that_find_no_disk_at_the_end_count_as_dropped(site: Site, disk: Disk) -> None:
+    site.sink.broken = OSError("down")
+    disk.full = True
+    delivery = site.delivery()
+    with capture_logs() as logs:
+        async with delivery.running():
+            for number in range(3):
+                delivery.emit(event(number))
+            await site.sink.until(lambda: len(site.sink.calls) > 1)
+    assert ("events are lost at the end", 3) in [(entry["event"], entry.get("count")) for entry in logs]
+    assert (site.count("sent"), site.count("dropped")) == (0, 3)
+
+
+async def test_sink_down_amid_a_rejected_batch_gets_the_rest_later(site: Site) -> None:
+    """What it has taken one by one before comes again: the batch is marked as a whole."""
+    down, up = asyncio.Event(), asyncio.Event()
+
+    async def send(name: str, events: Sequence[SinkEvent]) -> None:
+        if len(events) > 1:
+            raise EventsRejected("one of them")
+        if events[0].fields["number"] == 1 and not up.is_set():
+            down.set()
+            raise OSError("down")
+        await site.sink(name, events)
+
+    services = Services(structlog.get_logger(), Paths(site.state, site.state))
+    settings = DeliverySettings(mode="at_least_once", linger=60, batch=3, retry_first=0.01)
+    first = delivering({"s": settings}, send, services)
+    with capture_logs():
+        async with first.running():
+            for number in range(3):
+                first.emit(event(number))
+            await asyncio.wait_for(down.wait(), 60)
+        up.set()
+        async with delivering({"s": settings}, send, services).running():
+            await site.sink.until(lambda: site.sink.numbers[-1:] == [2])
+    assert site.sink.numbers == [0, 0, 1, 2]
 
 
 async def test_a_spool_folder_that_cannot_be_made_is_told_and_events_still_go(tmp_path: Path) -> None:

@@ -321,3 +321,56 @@ def test_whole_line_of_another_hand_counts_as_damaged(tmp_path: Path, payload: b
     read = spool.read(10)
     assert (read.damaged, [found.fields["number"] for found in read.events]) == (1, [1])
     spool.close()
+
+
+def test_segment_that_was_taken_before_a_kill_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark is written first: a process may be killed before the segments below it are deleted."""
+    monkeypatch.setattr("ringbinder.events.spool._SEGMENT_BYTES", 1)
+    spool = opened(tmp_path)
+    for number in range(3):
+        spool.append([event(number)])
+    first, *_ = sorted(tmp_path.rglob("*.events"))
+    content = first.read_bytes()
+    for _ in range(2):
+        spool.mark(spool.read(1))
+    spool.close()
+    first.write_bytes(content)
+    spool = opened(tmp_path)
+    assert not first.exists()
+    assert [found.fields["number"] for found in all_of(spool)] == [2]
+
+
+def test_segment_that_was_shortened_does_not_hold_up_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringbinder.events.spool._SEGMENT_BYTES", 1)
+    spool = opened(tmp_path)
+    for number in range(3):
+        spool.append([event(number)])
+    min(tmp_path.rglob("*.events")).write_bytes(b"")
+    assert [found.fields["number"] for found in all_of(spool)] == [1, 2]
+
+
+def test_half_a_write_that_cannot_be_taken_back_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    spool.append([event(0)])
+
+    def refuse(file: int, size: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ringbinder.events.spool.os.ftruncate", refuse)
+        assert not _fits(spool, [event(1)], room=50)
+    spool.append([event(2)])
+    assert [found.fields["number"] for found in all_of(spool)] == [0, 2]
+    spool.close()
+    assert all_of(opened(tmp_path)) == []
+
+
+def test_spool_whose_slots_are_all_in_use_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringbinder.events.spool._SLOTS", 2)
+    held = [opened(tmp_path), opened(tmp_path)]
+    with pytest.raises(OSError, match=f"all 2 slots of {tmp_path} are in use"):
+        opened(tmp_path)
+    held.pop().close()
+    opened(tmp_path).close()
