@@ -10,7 +10,7 @@ import statistics
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, evolve
 
@@ -83,16 +83,24 @@ class Ringbinder:
     def log(self) -> Logger:
         return self.services.log
 
+    @property
+    def _launcher(self) -> str:
+        return self.config.settings.chosen["launcher"]
+
     def providers(self) -> dict[str, ProviderInfo]:
-        """What can be launched from, by prefix, in the order of the configuration."""
-        return {name: self.pipeline.stages.describe(name) for name in self.plugins.providers}
+        """What can be launched from, by prefix, in the order of the configuration; who fails at it is left out."""
+        described = {}
+        for name in self.plugins.providers:
+            try:
+                described[name] = self.pipeline.stages.describe(name)
+            except Exception:
+                self.log.exception("a provider is left out, since it cannot describe itself", plugin=f"provider:{name}")
+        return described
 
     def link(self, text: str) -> Link:
         """What a pasted address means. Raises `UserError` (``link-not-understood``, ``provider-left-out``)."""
         plugins = self.plugins
-        return parse_link(
-            text, plugins.providers, lambda link: plugins.hooks.ask("recognize", link=link), plugins.left_out
-        )
+        return parse_link(text, plugins.providers, lambda link: plugins.hooks.recognize(link=link), plugins.left_out)
 
     def launch(self, request: LaunchRequest) -> Session:
         """Starts a session for one client.
@@ -124,9 +132,7 @@ class Ringbinder:
     async def find(self, repo: Repo) -> tuple[Plan, Image | None]:
         """The image that `repo` becomes, and whether the registry has it. Raises what a registry raises."""
         plan = self.pipeline.plan(repo)
-        return plan, await self.plugins.hooks.first(
-            "check", chosen=self.config.settings.chosen["registry"], plan=plan, fresh=False
-        )
+        return plan, await self.plugins.hooks.check(self.config.settings.chosen["registry"], plan=plan, fresh=False)
 
     async def image_state(self, plan: Plan, image: Image | None) -> ImageState:
         """What a launch would find now, `plan` and `image` being what `find` gave. Starts nothing."""
@@ -157,29 +163,19 @@ class Ringbinder:
 
     async def authenticate(self, headers: Mapping[str, str], target: str = "") -> User | Redirect | None:
         """Who sends these headers: `hookspecs.Hooks.authenticate`. Raises what a plugin raises."""
-        found = await self.plugins.hooks.first("authenticate", headers=headers, target=target)
-        if not isinstance(found, User | Redirect | None):
-            raise PluginError("authenticate", f"a plugin gave a {type(found).__name__}, no User or Redirect")
-        return found
+        return await self.plugins.hooks.authenticate(headers=headers, target=target)
 
     async def log_in(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Redirect | None:
         """Where a browser goes that comes back from a login. Raises what a plugin raises."""
-        found = await self.plugins.hooks.first("log_in", headers=headers, query=query)
-        if not isinstance(found, Redirect | None):
-            raise PluginError("log_in", f"a plugin gave a {type(found).__name__}, no Redirect")
-        return found
+        return await self.plugins.hooks.log_in(headers=headers, query=query)
 
     async def log_out(self, headers: Mapping[str, str]) -> Redirect | None:
         """What ends the login of who sends these headers. Raises what a plugin raises."""
-        found = await self.plugins.hooks.first("log_out", headers=headers)
-        if not isinstance(found, Redirect | None):
-            raise PluginError("log_out", f"a plugin gave a {type(found).__name__}, no Redirect")
-        return found
+        return await self.plugins.hooks.log_out(headers=headers)
 
     async def allowance(self, request: LaunchRequest) -> Allowance | None:
         """How many builds who asks may still start; None if that is not counted."""
-        found: Allowance | None = await self.plugins.hooks.first("allowance", request=request)
-        return found
+        return await self.plugins.hooks.allowance(request=request)
 
     def why_stopped(self, server: Server) -> str:
         """Why a server that was launched here ended by itself, in words; empty if its launcher has not said."""
@@ -187,23 +183,20 @@ class Ringbinder:
 
     async def work(self) -> Sequence[Work]:
         """Sessions that run, and those that left changed files. Raises what a launcher raises."""
-        answers = await self.plugins.hooks.every("work", chosen=self.config.settings.chosen["launcher"])
+        answers = await self.plugins.hooks.work(self._launcher)
         return [work for _, works in answers for work in works]
 
     async def keep_work(self, session: str) -> bool:
         """The session counts as active now; True if it runs and the launcher knew it."""
-        return bool(await self._about_work("keep_work", session=session))
+        return bool(await self.plugins.hooks.keep_work(self._launcher, session=session))
 
     async def export_work(self, session: str, into: Path) -> bool:
         """Writes the changed files: `hookspecs.Hooks.export_work`. True if the launcher knew the session."""
-        return bool(await self._about_work("export_work", session=session, into=into))
+        return bool(await self.plugins.hooks.export_work(self._launcher, session=session, into=into))
 
     async def discard_work(self, session: str) -> bool:
         """Removes the files of an ended session; True if the launcher knew it."""
-        return bool(await self._about_work("discard_work", session=session))
-
-    async def _about_work(self, hook: str, **arguments: Any) -> Any:
-        return await self.plugins.hooks.first(hook, chosen=self.config.settings.chosen["launcher"], **arguments)
+        return bool(await self.plugins.hooks.discard_work(self._launcher, session=session))
 
     async def health(self) -> Sequence[Health]:
         """Every plugin's line; one that raises is a failing line with its name."""
@@ -211,7 +204,7 @@ class Ringbinder:
         def unwell(plugin: str, error: Exception) -> Health:
             return Health(plugin, ok=False, detail={"message": str(error)})
 
-        lines = [line for _, line in await self.plugins.hooks.every("health", on_error=unwell)]
+        lines = [line for _, line in await self.plugins.hooks.health(unwell)]
         if not any(line.service == _HUB for line in lines):
             lines.append(await self._launcher_health())
         return lines + self.plugins.health() + self.delivery.health()

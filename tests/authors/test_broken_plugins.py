@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ringbinder import LaunchRequest, Plugin, Provider, ProviderInfo, Repo, Sink, SinkEvent, UserError
+from ringbinder import (
+    GitSource,
+    LaunchRequest,
+    Link,
+    Plugin,
+    Provider,
+    ProviderInfo,
+    Repo,
+    Sink,
+    SinkEvent,
+    UserError,
+    hookimpl,
+)
 from ringbinder.testing import MemoryApp, memory_app
 from structlog.testing import capture_logs
 
@@ -51,6 +63,50 @@ class WrongType(Shelf):
         return {"url": "https://shelf.example"}
 
 
+class WrongField(Shelf):
+    async def resolve(self, request: LaunchRequest) -> Any:
+        address: Any = None
+        return Repo(address, GitSource("u", "abc"), "abc", "emma", "u", "emma")
+
+
+class DescribesWrongly(Shelf):
+    def describe(self) -> Any:
+        return {"displayName": "Shelf"}
+
+
+class CannotDescribe(Shelf):
+    def describe(self) -> ProviderInfo:
+        raise KeyError("a bug of the shelf")
+
+
+class RecognizesWrongly(Shelf):
+    def recognize(self, link: str) -> Any:
+        return {"provider": "shelf"}
+
+
+class CannotRecognize(Shelf):
+    def recognize(self, link: str) -> Link | None:
+        raise KeyError("a bug of the shelf")
+
+
+class Unhealthy(Shelf):
+    async def health(self) -> Any:
+        return {"ok": True}
+
+
+class ForgetsReturn(Plugin[Any]):
+    @hookimpl(wrapper=True)
+    def resolve(self, request: LaunchRequest) -> Generator[None, Any, Any]:
+        yield
+
+
+class TakesAway(Plugin[Any]):
+    @hookimpl(wrapper=True)
+    def resolve(self, request: LaunchRequest) -> Generator[None, Any, Any]:
+        result = yield
+        return None if request.provider == "fake" and request.spec.startswith("a/taken") else result
+
+
 class Mutating(Shelf):
     async def resolve(self, request: LaunchRequest) -> Repo | None:
         request.spec = "another"  # type: ignore[misc]
@@ -85,11 +141,14 @@ LEFT_OUT: dict[str, tuple[type[Any], str]] = {
     "wrong-colour": (WrongColour, "hook 'resolve': the method is plain, but this hook is awaited"),
     "cannot-be-made": (NotMade, "it cannot be made"),
     "misspelt-hook": (Misspelt, "call it 'fetch'"),
+    "describes-wrongly": (DescribesWrongly, "hook 'describe': it gave a dict instead of a ProviderInfo"),
+    "describes-wrongly ": (CannotDescribe, "hook 'describe': it cannot describe itself: KeyError"),
 }
 FAILING: dict[str, tuple[type[Any], str]] = {
     "raises": (Raising, "provider:shelf"),
     "hangs": (Hanging, "no answer within"),
-    "wrong-type": (WrongType, "provider:shelf"),
+    "wrong-type": (WrongType, "it gave a dict instead of a Repo or None"),
+    "wrong-type ": (WrongField, "it gave a Repo whose 'url' is None instead of a str"),
     "mutates": (Mutating, "provider:shelf"),
 }
 
@@ -129,6 +188,41 @@ async def test_its_own_launches_fail_and_say_whose_bug_it_is(row: str, tmp_path:
     )
 
 
+@pytest.mark.parametrize("plugin", [RecognizesWrongly, CannotRecognize])
+async def test_provider_failing_to_recognize_is_passed_over(plugin: type[Any], tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with memory_app(tmp_path, {"provider:shelf": plugin}) as app:
+            assert app.app.link("https://nowhere.example/x").provider != "shelf"
+            await healthy(app)
+    assert {(line["plugin"], line["hook"]) for line in logs if "hook" in line} == {("provider:shelf", "recognize")}
+
+
+async def test_health_of_a_wrong_type_is_a_failing_line(tmp_path: Path) -> None:
+    async with memory_app(tmp_path, {"provider:shelf": Unhealthy}) as app:
+        lines = {line.service: line for line in await app.app.health()}
+        await healthy(app)
+    assert not lines["provider:shelf"].ok
+    assert "hook 'health': it gave a dict instead of a Health" in lines["provider:shelf"].detail["message"]
+
+
+async def test_wrapper_that_forgets_to_return_is_left_out(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with memory_app(tmp_path, {"plugin:shelf": ForgetsReturn}) as app:
+            await healthy(app)
+    (reported,) = [line for line in logs if line.get("plugin") == "plugin:shelf"]
+    assert "hook 'resolve': the wrapper returns nothing" in reported["reason"]
+
+
+async def test_wrapper_that_takes_an_answer_away_is_named(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with memory_app(tmp_path, {"plugin:shelf": TakesAway}) as app:
+            events = await app.launch("fake/a/taken/main")
+            await healthy(app)
+    assert events[-1].phase == "failed"
+    assert "not your fault" in events[-1].message
+    assert any("'plugin:shelf', hook 'resolve': its wrapper gave None" in str(line) for line in logs), logs
+
+
 async def test_a_task_in_the_background_that_fails_is_named(tmp_path: Path) -> None:
     with capture_logs() as logs:
         async with memory_app(tmp_path, {"plugin:shelf": FailingTask}) as app:
@@ -157,7 +251,8 @@ TESTED_ELSEWHERE = {
 
 
 def test_every_row_of_the_table_has_a_test() -> None:
-    here = {*LEFT_OUT, *FAILING, "task-fails", "sink-fails"}
+    here = {row.strip() for row in (*LEFT_OUT, *FAILING)} | {"task-fails", "sink-fails"}
+    here |= {"recognizes-wrongly", "health-of-wrong-type", "wrapper-forgets-return"}
     assert set(ROWS) == here | set(TESTED_ELSEWHERE)
     for place in TESTED_ELSEWHERE.values():
         file, _, test = place.partition("::")

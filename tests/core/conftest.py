@@ -23,7 +23,9 @@ from ringbinder.runtime.services import Services
 STOCK = """
     from contextlib import asynccontextmanager
     from attrs import frozen
-    from ringbinder import Builder, Launcher, Provider, Registry, Secret, Sink, option
+    from ringbinder import (
+        Builder, GitSource, Launcher, Provider, ProviderInfo, Registry, Repo, Secret, Sink, option
+    )
 
     TRACE = []
 
@@ -44,8 +46,10 @@ STOCK = """
     class GitHub(Traced, Provider):
         Config = Options
         sections = ("RepoProvider", "GitHubRepoProvider")
-        def describe(self): return self.config.hostname
-        async def resolve(self, request): return self.config.hostname
+        def describe(self): return ProviderInfo(self.config.hostname, "repo", "", "ref")
+        async def resolve(self, request):
+            host = self.config.hostname
+            return Repo(host, GitSource(host, "abc"), "abc", "x", "x", "x")
 
     class Git(GitHub):
         sections = ("RepoProvider", "GitRepoProvider")

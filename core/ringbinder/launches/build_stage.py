@@ -13,7 +13,7 @@ from ..errors import PluginError, Refused
 from ..model import Image, Target
 from ..protocol import Event
 from ..runtime.services import Services
-from ..runtime.silence import Silence, speaker
+from ..runtime.silence import speaker
 from ..runtime.store import KeptLog, Outcome
 from ..runtime.waiting_line import WaitingLine, queue_notice
 from .failures import Explainer
@@ -81,10 +81,9 @@ class BuildStage:
 
     async def _build_and_push(self, run: Run) -> Image:
         stages, plan = self.stages, run.plan
-        with Silence("The registry has not answered"):
-            target = await stages.ask("registry", "target", plan=plan)
+        target = await stages.target(plan)
         with stages.writing("builder", run.append, "building", "The build has printed nothing") as log:
-            built: Image = await stages.ask("builder", "build", plan=plan, target=target, log=log)
+            built = await stages.build(plan, target, log)
         if not built.pushed:
             with stages.writing("registry", run.append, "pushing", "The push has made no progress") as log:
                 await self._push(run, built, target, log)
@@ -97,7 +96,7 @@ class BuildStage:
     async def _push(self, run: Run, image: Image, target: Target, log: LogWriter) -> None:
         started, success = time.monotonic(), False
         try:
-            await self.stages.ask("registry", "push", image=image, target=target, log=log)
+            await self.stages.push(image, target, log)
             success = True
         finally:
             seconds = time.monotonic() - started

@@ -72,7 +72,7 @@ class Explainer:
     async def _diagnosis(self, failure: Failure) -> dict[str, Any]:
         """What the plugins say, as keys of the event."""
         try:
-            answer = await self.hooks.first("diagnose", failure=failure)
+            answer = await self.hooks.diagnose(failure=failure)
             if answer is None:
                 return {}
             reason = {key: getattr(answer, key) for key in ("cause", "line", "advice", "code")}

@@ -26,7 +26,7 @@ from .links import provider_left_out
 from .reporting import StageEvents
 from .runs import Runs
 from .sessions import Session
-from .stages import Notify, Stages, Ticket, judged, waiting
+from .stages import Notify, Stages, Ticket, waiting
 
 # What each session says: one object for all.
 _BUILD_TO_START: Final = Event("waiting", "Waiting for build to start...\n")
@@ -107,8 +107,7 @@ class Pipeline:
         async with await self.stages.admitted(Ticket("resolve", request, tell)):
             started = time.monotonic()
             try:
-                with self.services.metrics.stage("resolve"):
-                    repo = await self._resolve(request)
+                repo = await self._resolve(request)
             except Exception as error:
                 if not isinstance(error, Refused):
                     self.reporter.resolved(request, time.monotonic() - started, error)
@@ -121,16 +120,14 @@ class Pipeline:
         options, forms = self.plugins.spec_options(request.provider), SpecForms.of(request.spec)
         try:
             options.permit(forms)
-            return options.applied(await self._resolved(request, chosen), forms)
+            return options.applied(await self._resolved(request), forms)
         except Refused as error:
             error.policy = error.policy or chosen
             raise
 
-    async def _resolved(self, request: LaunchRequest, chosen: str) -> Repo:
+    async def _resolved(self, request: LaunchRequest) -> Repo:
         with Silence(lambda: f"{self.stages.describe(request.provider).display_name} has not answered"):
-            repo: Repo | None = judged(
-                await self.stages.hooks.first("resolve", chosen=chosen, request=request), chosen, "resolve"
-            )
+            repo = await self.stages.resolve(request)
         if repo is None:
             link = f"{request.provider}:{request.spec}"
             advice = "Double check your URL and that your repo is public."
@@ -163,9 +160,7 @@ class Pipeline:
             self.services.metrics.launching(request.provider, plan.repo.url),
             self.stages.writing("launcher", session.notify, "launching", silent) as log,
         ):
-            server: Server = await self.stages.ask(
-                "launcher", "launch", image=image, request=request, plan=plan, log=log
-            )
+            server = await self.stages.launch(image, request, plan, log)
         session.server = server  # at once: if anything fails from here on, it is taken down
         self.launch_seconds.append(time.monotonic() - started)
         self.reporter.server_started(server, request, plan.repo)

@@ -22,7 +22,7 @@ class Servers:
     async def running(self) -> Sequence[Server]:
         """The servers that run now. Raises what a launcher raises."""
         launcher = self._stages.settings.chosen["launcher"]
-        answers = await self._stages.hooks.every("servers", chosen=launcher)
+        answers = await self._stages.hooks.servers(launcher)
         if not answers:  # a quota must not take that for no servers
             raise PluginError(launcher, "no plugin lists the servers that run", "servers")
         return [server for _, listed in answers for server in listed]
@@ -30,7 +30,7 @@ class Servers:
     async def stop(self, server: Server) -> bool:
         """Ends a server; True if the launcher knew it."""
         launcher = self._stages.settings.chosen["launcher"]
-        known = bool(await self._stages.hooks.first("stop", chosen=launcher, server=server))
+        known = bool(await self._stages.hooks.stop(launcher, server=server))
         if known:
             self.stopped(server.id, "stopped")
         return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
 from attrs import define
 from structlog.contextvars import get_contextvars
@@ -13,7 +13,7 @@ from structlog.contextvars import get_contextvars
 from ..config.settings import RingbinderSettings
 from ..errors import PluginError, Refused
 from ..model import Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
-from ..plugins.caller import HookCaller
+from ..plugins.caller import Answers, HookCaller
 from ..protocol import Event, Log, Phase, SinkEvent
 from ..runtime.log import Logger
 from ..runtime.metrics import Metrics
@@ -21,11 +21,7 @@ from ..runtime.silence import Silence
 from ..secret import redact, redacted
 from .runs import LogWriter
 
-_ANSWERS: Final[Mapping[str, type]] = {
-    "resolve": Repo, "check": Image, "target": Target, "build": Image, "push": Image, "launch": Server,
-}  # fmt: skip
-"""What the hook of each stage gives."""
-
+T = TypeVar("T")
 
 Notify = Callable[[Event], None]
 
@@ -55,27 +51,44 @@ class Stages:
     metrics: Metrics
     log: Logger
 
-    async def ask(self, kind: str, hook: str, *, optional: bool = False, **arguments: Any) -> Any:
-        """The answer of the general plugins or the chosen plugin of `kind` to the hook of a stage.
-
-        Raises PluginError if it is of a wrong type, or None without being `optional`.
-        """
-        plugin = self.settings.chosen[kind]
-        with self.metrics.stage(hook):
-            answer = judged(await self.hooks.first(hook, chosen=plugin, **arguments), plugin, hook)
-        if answer is None and not optional:
-            raise PluginError(plugin, "it gave None, and no other plugin an answer", hook)
-        return answer
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        """What the link means now; None if its provider does not know it."""
+        with self.metrics.stage("resolve"):
+            return await self.hooks.resolve(f"provider:{request.provider}", request=request)
 
     async def check(self, plan: Plan, *, fresh: bool) -> Image | None:
         """The image of `plan`, if the registry has it."""
-        with Silence("The registry has not answered"):
-            image: Image | None = await self.ask("registry", "check", optional=True, plan=plan, fresh=fresh)
-        return image
+        with Silence("The registry has not answered"), self.metrics.stage("check"):
+            return await self.hooks.check(self.settings.chosen["registry"], plan=plan, fresh=fresh)
+
+    async def target(self, plan: Plan) -> Target:
+        """Where the builder writes."""
+        registry = self.settings.chosen["registry"]
+        with Silence("The registry has not answered"), self.metrics.stage("target"):
+            return _given(await self.hooks.target(registry, plan=plan), registry, "target")
+
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image:
+        """The image that the builder has made."""
+        builder = self.settings.chosen["builder"]
+        with self.metrics.stage("build"):
+            return _given(await self.hooks.build(builder, plan=plan, target=target, log=log), builder, "build")
+
+    async def push(self, image: Image, target: Target, log: Log) -> Image:
+        """The image, once the registry has it."""
+        registry = self.settings.chosen["registry"]
+        with self.metrics.stage("push"):
+            return _given(await self.hooks.push(registry, image=image, target=target, log=log), registry, "push")
+
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        """A server for one client."""
+        launcher = self.settings.chosen["launcher"]
+        with self.metrics.stage("launch"):
+            server = await self.hooks.launch(launcher, image=image, request=request, plan=plan, log=log)
+            return _given(server, launcher, "launch")
 
     async def admitted(self, ticket: Ticket) -> AbstractAsyncContextManager[None]:
         """Runs all `admit` hooks; the context manager holds their slots."""
-        slots = await self.hooks.every("admit", ticket=ticket)
+        slots = await self.hooks.admit(ticket=ticket)
         if not slots:  # usually: thousands may wait for a build meanwhile
             ticket.admitted = True
             return nullcontext()
@@ -105,28 +118,24 @@ class Stages:
 
     def describe(self, provider: str) -> ProviderInfo:
         """What a provider reports of itself."""
-        info: ProviderInfo = self.hooks.ask("describe", chosen=f"provider:{provider}")
-        return info
+        return self.hooks.describe(f"provider:{provider}")
 
     async def fetch(self, repo: Repo, into: Path, log: Log) -> None:
         """Brings a repository's content into an existing empty folder, by asking its provider."""
         log.line(f"Fetching {repo.url} at {repo.ref}\n", "fetching")
         chosen = f"provider:{repo.provider}"
-        if not await self.hooks.first("fetch", chosen=chosen, repo=repo, into=into, log=log):
+        if not await self.hooks.fetch(chosen, repo=repo, into=into, log=log):
             raise PluginError(repo.provider, "it brought no content", "fetch")
 
     async def emit(self, sink: str, events: Sequence[SinkEvent]) -> None:
         """Gives events to one sink."""
-        await self.hooks.first("emit", chosen=f"sink:{sink}", events=events)
+        await self.hooks.emit(f"sink:{sink}", events=events)
 
 
 @asynccontextmanager
-async def _holding(ticket: Ticket, slots: Sequence[tuple[str, Any]]) -> AsyncIterator[None]:
+async def _holding(ticket: Ticket, slots: Answers[AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for plugin, slot in slots:
-            if not isinstance(slot, AbstractAsyncContextManager):
-                problem = f"it gave {type(slot).__name__}, which is no async context manager"
-                raise PluginError(plugin, problem, "admit")
             try:
                 await stack.enter_async_context(slot)
             except Refused as error:
@@ -141,9 +150,7 @@ def waiting(message: str, data: Mapping[str, Any] | None = None) -> Event:
     return Event("waiting", redact(str(message)).rstrip("\n") + "\n", redacted(data or {}))
 
 
-def judged(answer: Any, plugin: str, hook: str) -> Any:
-    """`answer`, if it is of the type that a stage's hook gives. Raises PluginError."""
-    if answer is not None and not isinstance(answer, _ANSWERS[hook]):
-        problem = f"it, or a plugin that was asked before it, gave a {type(answer).__name__} instead of a"
-        raise PluginError(plugin, f"{problem} {_ANSWERS[hook].__name__}", hook)
+def _given(answer: T | None, plugin: str, hook: str) -> T:
+    if answer is None:
+        raise PluginError(plugin, "it gave None, and no other plugin an answer", hook)
     return answer

@@ -1,384 +1,175 @@
-"""The call loop: pluggy registers, orders and validates; we await.
-
-pluggy never awaits: with it, an async ``firstresult`` hook would always win with a coroutine, and a wrapper
-would time nothing. So registration and order are pluggy's; the loop here is its own with an `await` in it.
-"""
+"""The hooks as core calls them: one method for each, with its types."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import FrameType
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, TypeVar
 
-import pluggy
-from attrs import define, field, frozen
+from ..model import (
+    Allowance,
+    BlobOutcome,
+    Content,
+    Descriptor,
+    Diagnosis,
+    Failure,
+    Finding,
+    Health,
+    Image,
+    LaunchRequest,
+    Link,
+    Manifest,
+    Plan,
+    ProviderInfo,
+    PruneResult,
+    Redirect,
+    Repo,
+    Server,
+    Target,
+    User,
+    Work,
+)
+from ..protocol import Log, SinkEvent
+from .call_loop import CallLoop
+from .hookspecs import Ticket
 
-from ..errors import PluginError, Refused, RingbinderError, TransientError, UserError
-from ..runtime.log import Logger
-from ..runtime.suggest import did_you_mean
-from . import hookspecs
-from .hookspecs import GUARDS
-from .validation import SPECS, Spec, check, hooks_in, options
-
-TIMEOUTS: Final[Mapping[str, float | None]] = {
-    "resolve": 60, "fetch": 600, "check": 60, "target": 60, "build": None, "push": 1800, "launch": 1800,
-    "admit": None, "authenticate": 30, "log_in": 30, "log_out": 30, "emit": 60, "diagnose": 10, "stop": 60,
-    "servers": 60, "images": 60, "delete": 120, "health": 10, "doctor": 60, "allowance": 5, "work": 60, "keep_work": 60,
-    "export_work": 600, "discard_work": 120, "prune_images": None,
-    "find_blob": 60, "put_blob": None, "read_blob": 60, "read_manifest": 120, "put_manifest": 120, "list_tags": 300,
-    "delete_manifest": 300, "delete_blob": 120, "delete_repository": 120,
-}  # fmt: skip
-"""Seconds that one call of one implementation may take; None is no limit: a builder has its own."""
-
-OnError = Callable[[str, Exception], Any]
-
-
-def timeout_problems(timeouts: Mapping[str, float]) -> list[str]:
-    """What is wrong with the names of an operator's time limits."""
-    return [
-        f"Ringbinder.hook_timeouts.{name}: no hook with a time limit has this name."
-        + did_you_mean(name, TIMEOUTS, f" Those are: {', '.join(TIMEOUTS)}.")
-        for name in timeouts
-        if name not in TIMEOUTS
-    ]
+T = TypeVar("T")
+Call = Coroutine[Any, Any, T]
+Answers = list[tuple[str, T]]
+"""Each with the name of its plugin."""
 
 
-class HookCaller:
-    """Registers plugins and calls their hooks; one per application.
+class HookCaller(CallLoop):
+    """Calls hooks; one per application.
 
-    `timeouts` is seconds by hook name, over `TIMEOUTS`; 0 is no limit.
+    `hookspecs.Hooks` says what each is for and raises. `chosen` is the plugin that is asked after the general ones; a
+    hook without it asks all. A hook whose first answer wins gives None where none answers. Each raises PluginError,
+    naming plugin and hook, for an answer that is not of the hook's type, and TransientError where one takes too long.
     """
 
-    def __init__(
-        self,
-        log: Logger,
-        *,
-        timeouts: Mapping[str, float] | None = None,
-        on_failure: Callable[[str, str], None] = lambda plugin, hook: None,
-    ) -> None:
-        self._log = log
-        self._on_failure = on_failure
-        self._timeouts = {**TIMEOUTS, **(timeouts or {})}
-        self._manager = _PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs.Hooks)
-        self._general: set[str] = set()
-        self._refusing: set[str] = set()
-        self._plans: dict[tuple[str, str | None], _Plan] = {}
+    def describe(self, chosen: str) -> ProviderInfo:
+        info: ProviderInfo = self._plain("describe", chosen)
+        return info
 
-    def register(self, plugin: object, name: str, *, general: bool = False) -> None:
-        """Takes in a plugin; `general` is one that is asked at every stage.
+    def recognize(self, *, link: str) -> Link | None:
+        """A provider that fails is passed over."""
+        found: Link | None = self._plain("recognize", on_error=self._passed_over("recognize"), link=link)
+        return found
 
-        The one that is registered last is called first. Raises PluginError, naming plugin and hook, if a
-        method does not fit its hook; nothing is registered then.
-        """
-        check(plugin, name, self._log)
-        try:
-            self._manager.register(plugin, name)
-        except (ValueError, pluggy.PluginValidationError) as error:
-            raise PluginError(name, f"it cannot be registered: {error}") from error
-        if general:
-            self._general.add(name)
-        self._plans.clear()
+    def resolve(self, chosen: str, *, request: LaunchRequest) -> Call[Repo | None]:
+        return self._first("resolve", chosen, request=request)
 
-    def unregister(self, name: str) -> None:
-        """Takes out a plugin. Raises PluginError if there is none of that name."""
-        self._manager.unregister(self._plugin(name), name)
-        self._general.discard(name)
-        self._refusing.discard(name)
-        self._plans.clear()
+    def fetch(self, chosen: str, *, repo: Repo, into: Path, log: Log) -> Call[bool | None]:
+        return self._first("fetch", chosen, repo=repo, into=into, log=log)
 
-    def refuse(self, name: str) -> None:
-        """Plugin `name` works no more: from now on its `admit` and `authenticate` let no one in."""
-        self._refusing.add(name)
-        self._plans.clear()
+    def check(self, chosen: str, *, plan: Plan, fresh: bool) -> Call[Image | None]:
+        return self._first("check", chosen, plan=plan, fresh=fresh)
 
-    def implements(self, name: str, hook: str) -> bool:
-        """Whether plugin `name` answers `hook`; a wrapper alone does not."""
-        return bool(self._own(name, hook))
+    def target(self, chosen: str, *, plan: Plan) -> Call[Target | None]:
+        return self._first("target", chosen, plan=plan)
 
-    def hooks_of(self, name: str) -> tuple[str, ...]:
-        """The hooks that plugin `name` answers or wraps."""
-        return hooks_in(self._plugin(name))
+    def build(self, chosen: str, *, plan: Plan, target: Target, log: Log) -> Call[Image | None]:
+        return self._first("build", chosen, plan=plan, target=target, log=log)
 
-    def lifespan(self, name: str) -> AbstractAsyncContextManager[None] | None:
-        """The life span of plugin `name`, to be entered; None if it has none."""
-        for implementation in self._own(name, "lifespan"):
-            function = implementation.function
-            if inspect.isasyncgenfunction(function):
-                function = asynccontextmanager(function)
-            span = function()
-            if not hasattr(type(span), "__aenter__") or not hasattr(type(span), "__aexit__"):
-                raise PluginError(name, f"it gave {span!r}, which is no async context manager", "lifespan")
-            return span  # type: ignore[no-any-return]
-        return None
+    def push(self, chosen: str, *, image: Image, target: Target, log: Log) -> Call[Image | None]:
+        return self._first("push", chosen, image=image, target=target, log=log)
 
-    def answered(self, hook: str) -> bool:
-        """Whether any plugin answers `hook`; wrappers alone do not."""
-        return any(not made.wrapper for made in self._implementations(SPECS[hook]))
+    def launch(self, chosen: str, *, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Call[Server | None]:
+        return self._first("launch", chosen, image=image, request=request, plan=plan, log=log)
 
-    async def first(self, hook: str, /, *, chosen: str | None = None, **arguments: Any) -> Any:
-        """The first answer that is not None, else None.
+    def find_blob(self, chosen: str, *, repository: str, digest: str) -> Call[Descriptor | None]:
+        return self._first("find_blob", chosen, repository=repository, digest=digest)
 
-        General plugins are asked first, then the `chosen` one alone; without one, all in pluggy's order.
-        Wrappers of those that may be asked go around all of it, and what a wrapper returns is the result.
+    def put_blob(
+        self, chosen: str, *, repository: str, blob: Descriptor, content: Content, mount_from: str
+    ) -> Call[BlobOutcome | None]:
+        return self._first("put_blob", chosen, repository=repository, blob=blob, content=content, mount_from=mount_from)
 
-        Raises what an implementation raises, and TransientError if one takes too long.
-        """
-        plan = self._plan(hook, chosen, arguments)
-        around = _Around(plan.wrappers, arguments, self._log)
-        try:
-            around.enter()
-            for implementation in plan.functions:
-                around.result = await implementation.call(arguments)
-                if around.result is not None:
-                    break
-        except BaseException as error:
-            around.error = error
-        return around.leave()
+    def read_blob(
+        self, chosen: str, *, repository: str, blob: Descriptor, offset: int
+    ) -> Call[AsyncGenerator[bytes, None] | None]:
+        return self._first("read_blob", chosen, repository=repository, blob=blob, offset=offset)
 
-    async def every(
-        self, hook: str, /, *, chosen: str | None = None, on_error: OnError | None = None, **arguments: Any
-    ) -> list[tuple[str, Any]]:
-        """All answers that are not None, each with its plugin's name, asked one after another.
+    def read_manifest(self, chosen: str, *, repository: str, reference: str) -> Call[Manifest | None]:
+        return self._first("read_manifest", chosen, repository=repository, reference=reference)
 
-        The first exception ends it, unless `on_error` is given: that is called with the plugin's name and
-        the exception, its own answer stands for the plugin's, and the others are still asked. A wrapper's
-        ``yield`` gives the list of pairs.
-        """
-        plan = self._plan(hook, chosen, arguments)
-        around = _Around(plan.wrappers, arguments, self._log)
-        try:
-            around.enter()
-            around.result = []
-            for implementation in plan.functions:
-                try:
-                    result = await implementation.call(arguments)
-                except Exception as error:
-                    if on_error is None:
-                        raise
-                    result = on_error(implementation.plugin, error)
-                if result is not None:
-                    around.result.append((implementation.plugin, result))
-        except BaseException as error:
-            around.error = error
-        results: list[tuple[str, Any]] = around.leave()
-        return results
+    def put_manifest(
+        self, chosen: str, *, repository: str, reference: str, manifest: Manifest
+    ) -> Call[Descriptor | None]:
+        return self._first("put_manifest", chosen, repository=repository, reference=reference, manifest=manifest)
 
-    def ask(self, hook: str, /, *, chosen: str | None = None, **arguments: Any) -> Any:
-        """`first` for the hooks that are not awaited: ``describe`` and ``recognize``."""
-        if not SPECS[hook].plain:
-            raise TypeError(f"hook {hook!r} is to be awaited: use `first` or `every`")
-        call = self.first(hook, chosen=chosen, **arguments)
-        try:
-            # Where nothing is awaited, a coroutine runs to its end in one step.
-            call.send(None)
-        except StopIteration as done:
-            return done.value
-        raise AssertionError("a plain hook has waited for something")
+    def list_tags(self, chosen: str, *, repository: str) -> Call[Sequence[str] | None]:
+        return self._first("list_tags", chosen, repository=repository)
 
-    def _plan(self, hook: str, chosen: str | None, arguments: Mapping[str, Any]) -> _Plan:
-        plan = self._plans.get((hook, chosen))
-        if plan is None:
-            plan = self._plans[hook, chosen] = self._make_plan(SPECS[hook], chosen)
-        if arguments.keys() ^ plan.arguments:
-            raise TypeError(f"hook {hook!r} is called with {sorted(arguments)} instead of {sorted(plan.arguments)}")
-        return plan
+    def delete_manifest(self, chosen: str, *, repository: str, reference: str) -> Call[bool | None]:
+        return self._first("delete_manifest", chosen, repository=repository, reference=reference)
 
-    def _make_plan(self, spec: Spec, chosen: str | None) -> _Plan:
-        called = self._implementations(spec)
-        if chosen is not None:
-            self._plugin(chosen)
-            general = [made for made in called if made.plugin in self._general and made.plugin != chosen]
-            called = general + [made for made in called if made.plugin == chosen]
-        return _Plan(
-            frozenset(spec.arguments),
-            tuple(made for made in called if made.wrapper),
-            tuple(made for made in called if not made.wrapper),
-        )
+    def delete_blob(self, chosen: str, *, repository: str, digest: str) -> Call[bool | None]:
+        return self._first("delete_blob", chosen, repository=repository, digest=digest)
 
-    def _implementations(self, spec: Spec) -> list[_Implementation]:
-        limit = None if spec.plain else self._timeouts[spec.name] or None
-        caller: pluggy.HookCaller = getattr(self._manager.hook, spec.name)
-        return [
-            _Implementation(
-                made.plugin_name, spec, made.function, made.wrapper,
-                tuple(inspect.signature(made.function).parameters), limit, self._on_failure,
-                spec.name in GUARDS and made.plugin_name in self._refusing,
-            )
-            for made in reversed(caller.get_hookimpls())
-        ]  # fmt: skip
+    def delete_repository(self, chosen: str, *, repository: str) -> Call[bool | None]:
+        return self._first("delete_repository", chosen, repository=repository)
 
-    def _own(self, name: str, hook: str) -> list[_Implementation]:
-        self._plugin(name)
-        return [made for made in self._implementations(SPECS[hook]) if made.plugin == name and not made.wrapper]
+    def admit(self, *, ticket: Ticket) -> Call[Answers[AbstractAsyncContextManager[None]]]:
+        return self._every("admit", ticket=ticket)
 
-    def _plugin(self, name: str) -> Any:
-        plugin = self._manager.get_plugin(name)
-        if plugin is None:
-            raise PluginError(name, "no plugin of this name is active")
-        return plugin
+    def allowance(self, *, request: LaunchRequest) -> Call[Allowance | None]:
+        return self._first("allowance", request=request)
 
+    def authenticate(self, *, headers: Mapping[str, str], target: str) -> Call[User | Redirect | None]:
+        return self._first("authenticate", headers=headers, target=target)
 
-class _PluginManager(pluggy.PluginManager):
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        return options(plugin, name)
+    def log_in(self, *, headers: Mapping[str, str], query: Mapping[str, str]) -> Call[Redirect | None]:
+        return self._first("log_in", headers=headers, query=query)
 
+    def log_out(self, *, headers: Mapping[str, str]) -> Call[Redirect | None]:
+        return self._first("log_out", headers=headers)
 
-@frozen
-class _Implementation:
-    plugin: str
-    spec: Spec
-    function: Callable[..., Any]
-    wrapper: bool
-    arguments: tuple[str, ...]
-    limit: float | None
-    on_failure: Callable[[str, str], None]
-    refuses: bool = False
+    def emit(self, chosen: str, *, events: Sequence[SinkEvent]) -> Call[None]:
+        return self._first("emit", chosen, events=events)
 
-    def begin(self, arguments: Mapping[str, Any]) -> Any:
-        if self.refuses:
-            raise TransientError(f"{self.plugin} has stopped working, and no one is let in without it")
-        return self.function(**{name: arguments[name] for name in self.arguments})
+    def diagnose(self, *, failure: Failure) -> Call[Diagnosis | None]:
+        """A plugin that fails is passed over."""
+        return self._first("diagnose", on_error=self._passed_over("diagnose"), failure=failure)
 
-    async def call(self, arguments: Mapping[str, Any]) -> Any:
-        limit: asyncio.Timeout | None = None
-        try:
-            if self.spec.plain:
-                return self.begin(arguments)
-            async with asyncio.timeout(self.limit) as limit:
-                return await self.begin(arguments)
-        except SystemExit as error:
-            # From a task, it would end the whole event loop.
-            raise PluginError(self.plugin, f"it called sys.exit({error.code!r})", self.spec.name) from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Nothing has cancelled this call: the plugin waited for something that was, and so has failed.
-            message = "something that it waited for was cancelled"
-            raise PluginError(self.plugin, message, self.spec.name) from error
-        except Exception as error:
-            late = limit is not None and limit.expired() and isinstance(error, TimeoutError)
-            if not isinstance(error, UserError | PluginError | Refused):  # the explainer counts breaches of contract
-                self.on_failure(self.plugin, self.spec.name)
-            if late:
-                raise TransientError(
-                    f"plugin {self.plugin!r}, hook {self.spec.name!r}: no answer within {self.limit:g} seconds"
-                ) from None
-            if isinstance(error, Refused):
-                error.policy = error.policy or self.plugin
-            self.note(error)
-            raise
+    def stop(self, chosen: str, *, server: Server) -> Call[bool | None]:
+        return self._first("stop", chosen, server=server)
 
-    def note(self, error: Exception) -> None:
-        """Lets a traceback say whose bug it is."""
-        note = f"raised by plugin {self.plugin!r} in hook {self.spec.name!r}"
-        if not isinstance(error, RingbinderError) and note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+    def servers(self, chosen: str) -> Call[Answers[Sequence[Server]]]:
+        return self._every("servers", chosen)
 
+    def work(self, chosen: str) -> Call[Answers[Sequence[Work]]]:
+        return self._every("work", chosen)
 
-@frozen
-class _Plan:
-    """Who is called for a hook, in order."""
+    def keep_work(self, chosen: str, *, session: str) -> Call[bool | None]:
+        return self._first("keep_work", chosen, session=session)
 
-    arguments: frozenset[str]
-    wrappers: tuple[_Implementation, ...]
-    functions: tuple[_Implementation, ...]
+    def export_work(self, chosen: str, *, session: str, into: Path) -> Call[bool | None]:
+        return self._first("export_work", chosen, session=session, into=into)
 
+    def discard_work(self, chosen: str, *, session: str) -> Call[bool | None]:
+        return self._first("discard_work", chosen, session=session)
 
-_Wrapping = Generator[None, Any, Any]
+    def images(self, chosen: str) -> Call[Answers[Sequence[Image]]]:
+        return self._every("images", chosen)
 
+    def delete(self, chosen: str, *, image: Image) -> Call[bool | None]:
+        return self._first("delete", chosen, image=image)
 
-@define
-class _Around:
-    """The wrappers around one call, as pluggy has them; but cancellation is beyond their reach.
+    def prune_images(self, chosen: str, *, dry_run: bool) -> Call[PruneResult | None]:
+        return self._first("prune_images", chosen, dry_run=dry_run)
 
-    What is called between `enter` and `leave` puts its outcome into `result` or `error`. No wrapper adds a frame to
-    the call.
-    """
+    def health(self, on_error: Callable[[str, Exception], Health]) -> Call[Answers[Health]]:
+        """The line of a plugin that fails is what `on_error` makes of its name and exception."""
+        return self._every("health", on_error=on_error)
 
-    wrappers: Sequence[_Implementation]
-    arguments: Mapping[str, Any]
-    log: Logger
-    result: Any = None
-    error: BaseException | None = None
-    _entered: list[tuple[_Implementation, _Wrapping]] = field(factory=list, init=False)
+    def doctor(self, on_error: Callable[[str, Exception], Sequence[Finding]]) -> Call[Answers[Sequence[Finding]]]:
+        """The findings of a plugin that fails are what `on_error` makes of its name and exception."""
+        return self._every("doctor", on_error=on_error)
 
-    def enter(self) -> None:
-        for wrapper in self.wrappers:
-            self._entered.append((wrapper, _enter(wrapper, self.arguments)))
+    def _passed_over(self, hook: str) -> Callable[[str, Exception], None]:
+        def log(plugin: str, error: Exception) -> None:
+            self._log.error("a plugin failed, and was passed over", plugin=plugin, hook=hook, exc_info=error)
 
-    def leave(self) -> Any:
-        """Gives what the outermost wrapper returns, or raises what it raises."""
-        for wrapper, generator in reversed(self._entered):
-            try:
-                outcome = _leave(wrapper, generator, self.result, self.error)
-            except BaseException as raised:
-                if not _is_end(self.error):
-                    self.error = raised
-                elif raised is not self.error:
-                    self.log.warning(
-                        "a wrapper failed while its call was cancelled",
-                        plugin=wrapper.plugin, hook=wrapper.spec.name, exc_info=raised,
-                    )  # fmt: skip
-            else:
-                if not _is_end(self.error):
-                    self.result, self.error = outcome, None
-        if self.error is None:
-            return self.result
-        try:
-            raise self.error
-        finally:
-            self.error = None  # its traceback holds this frame: a cycle
-
-
-def _is_end(error: BaseException | None) -> bool:
-    return isinstance(error, asyncio.CancelledError | GeneratorExit)
-
-
-def _enter(wrapper: _Implementation, arguments: Mapping[str, Any]) -> _Wrapping:
-    generator: _Wrapping = wrapper.begin(arguments)
-    try:
-        next(generator)
-    except StopIteration:
-        raise PluginError(wrapper.plugin, "the wrapper did not yield", wrapper.spec.name) from None
-    except Exception as error:
-        wrapper.note(error)
-        raise
-    return generator
-
-
-def _leave(wrapper: _Implementation, generator: _Wrapping, result: Any, error: BaseException | None) -> Any:
-    try:
-        if error is None:
-            generator.send(result)
-        else:
-            generator.throw(error)
-    except StopIteration as end:
-        return end.value
-    except Exception as raised:
-        if raised is not error:
-            wrapper.note(raised)
-        raise
-    try:
-        generator.close()
-    finally:
-        raise PluginError(wrapper.plugin, "the wrapper yields more than once", wrapper.spec.name) from error
-
-
-_CALLS: Final = {
-    _Implementation.begin.__code__: "self", _Implementation.call.__code__: "self",
-    _enter.__code__: "wrapper", _leave.__code__: "wrapper",
-}  # fmt: skip
-"""The functions through which every hook of a plugin runs, with the name of the implementation in them."""
-
-
-def hook_of(frame: FrameType) -> tuple[str, str] | None:
-    """Plugin and hook that `frame` runs, seen from another thread; None if it is no call of one."""
-    if name := _CALLS.get(frame.f_code):
-        implementation: _Implementation = frame.f_locals[name]
-        return implementation.plugin, implementation.spec.name
-    return None
+        return log

@@ -230,7 +230,7 @@ class Hooks:
 
     # -- tell ----------------------------------------------------------------------------------------------
 
-    @hookspec
+    @hookspec(firstresult=True)
     async def emit(self, events: Sequence[SinkEvent]) -> None:
         """Sinks: deliver `events`, in order. Core's worker owns queue and limits; raise to report that it failed."""
 
@@ -305,3 +305,6 @@ PLAIN: frozenset[str] = frozenset({"describe", "recognize", "lifespan"})
 
 GUARDS: frozenset[str] = frozenset({"admit", "authenticate"})
 """The hooks that keep people out: a plugin with one of them works, or the server does not start (see `Row.guards`)."""
+
+NEEDED: frozenset[str] = frozenset({"resolve", "target", "build", "push", "launch"})
+"""The hooks whose answer no wrapper may take away: a stage cannot go on without it."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from attrs import field, frozen
 
@@ -18,6 +18,8 @@ from .caller import HookCaller
 
 SMALL_BLOB: Final = 4 * 2**20
 """Bytes that `read_small_blob` takes into memory at most: the size of manifest that registries must take."""
+
+T = TypeVar("T")
 
 _PIECE: Final = 2**20
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -47,8 +49,7 @@ class ImageRegistry:
     async def find_blob(self, repository: str, digest: str) -> Descriptor | None:
         """The blob, if the repository has it."""
         check_digest(digest)
-        blob: Descriptor | None = await self._ask("find_blob", repository, digest=digest)
-        return blob
+        return await self._asked("find_blob", repository).find_blob(self._chosen, repository=repository, digest=digest)
 
     async def put_blob(
         self, repository: str, blob: Descriptor, content: bytes | BinaryIO | Content, mount_from: str = ""
@@ -63,10 +64,10 @@ class ImageRegistry:
         """
         if mount_from:
             check_repository(mount_from)
-        outcome: BlobOutcome = await self._done(
-            "put_blob", repository, blob=blob, content=_opening(content), mount_from=mount_from
+        outcome = await self._asked("put_blob", repository).put_blob(
+            self._chosen, repository=repository, blob=blob, content=_opening(content), mount_from=mount_from
         )
-        return outcome
+        return self._given(outcome, "put_blob")
 
     async def copy_blob(self, blob: Descriptor, source: str, target: str) -> BlobOutcome:
         """Sees to it that the repository `target` has `blob`, which `source` has: mounted if the registry can.
@@ -80,8 +81,10 @@ class ImageRegistry:
 
         Raises `MissingBlob` if the repository does not have it, `DigestMismatch` if it is not `blob`.
         """
-        pieces: AsyncGenerator[bytes, None] = await self._done("read_blob", repository, blob=blob, offset=offset)
-        async with aclosing(pieces):
+        pieces = await self._asked("read_blob", repository).read_blob(
+            self._chosen, repository=repository, blob=blob, offset=offset
+        )
+        async with aclosing(self._given(pieces, "read_blob")) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -97,8 +100,9 @@ class ImageRegistry:
     async def read_manifest(self, repository: str, reference: str) -> Manifest | None:
         """A manifest of at most 4 MiB, verified by its digest; None if it is not there."""
         check_reference(reference)
-        manifest: Manifest | None = await self._ask("read_manifest", repository, reference=reference)
-        return manifest
+        return await self._asked("read_manifest", repository).read_manifest(
+            self._chosen, repository=repository, reference=reference
+        )
 
     async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor:
         """Stores a manifest under a tag (or its own digest), all at once, in place of what was there.
@@ -106,13 +110,15 @@ class ImageRegistry:
         Raises `MissingBlob` if the registry does not have a blob that it names: it is to be put again.
         """
         check_reference(reference)
-        descriptor: Descriptor = await self._done("put_manifest", repository, reference=reference, manifest=manifest)
-        return descriptor
+        descriptor = await self._asked("put_manifest", repository).put_manifest(
+            self._chosen, repository=repository, reference=reference, manifest=manifest
+        )
+        return self._given(descriptor, "put_manifest")
 
     async def list_tags(self, repository: str) -> Sequence[str]:
         """All tags, in no order; none if there is no such repository."""
-        tags: Sequence[str] = await self._done("list_tags", repository)
-        return tags
+        tags = await self._asked("list_tags", repository).list_tags(self._chosen, repository=repository)
+        return self._given(tags, "list_tags")
 
     async def delete_manifest(self, repository: str, reference: str) -> bool | None:
         """Removes a tag and no other tag, or a manifest by its digest with all of its tags.
@@ -120,30 +126,31 @@ class ImageRegistry:
         True if it was there; None if this registry does not delete.
         """
         check_reference(reference)
-        deleted: bool | None = await self._ask("delete_manifest", repository, reference=reference)
-        return deleted
+        return await self._asked("delete_manifest", repository).delete_manifest(
+            self._chosen, repository=repository, reference=reference
+        )
 
     async def delete_blob(self, repository: str, digest: str) -> bool | None:
         """Removes a blob that no manifest of the repository names, as `delete_manifest`."""
         check_digest(digest)
-        deleted: bool | None = await self._ask("delete_blob", repository, digest=digest)
-        return deleted
+        return await self._asked("delete_blob", repository).delete_blob(
+            self._chosen, repository=repository, digest=digest
+        )
 
     async def delete_repository(self, repository: str) -> bool | None:
         """Removes a repository that has no tag left; True if it did, None if this registry cannot."""
-        deleted: bool | None = await self._ask("delete_repository", repository)
-        return deleted
+        return await self._asked("delete_repository", repository).delete_repository(self._chosen, repository=repository)
 
-    async def _ask(self, hook: str, repository: str, **arguments: Any) -> Any:
+    def _asked(self, hook: str, repository: str) -> HookCaller:
+        """The hooks, if `hook` may be asked about `repository`."""
         check_repository(repository)
-        if self._hooks is None or not self._hooks.implements(self._chosen, "put_blob"):
+        if self._hooks is None or not self.takes_blobs:
             message = "this registry takes no images from a builder that assembles them itself; choose another builder"
             raise PluginError(self._chosen or "registry", message, hook)
-        return await self._hooks.first(hook, chosen=self._chosen, repository=repository, **arguments)
+        return self._hooks
 
-    async def _done(self, hook: str, repository: str, **arguments: Any) -> Any:
+    def _given(self, answer: T | None, hook: str) -> T:
         """The answer to a hook that always has one."""
-        answer = await self._ask(hook, repository, **arguments)
         if answer is None:
             raise PluginError(self._chosen, "it gave None", hook)
         return answer

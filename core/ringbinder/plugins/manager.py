@@ -20,7 +20,8 @@ from ..runtime.services import Services
 from ..runtime.suggest import did_you_mean
 from ..secret import redact
 from .bases import Builder, Launcher, Provider, Registry, Sink
-from .caller import HookCaller, timeout_problems
+from .call_loop import timeout_problems
+from .caller import HookCaller
 from .context import Application, Context
 from .deprecation import check_api, importing
 from .discovery import GENERAL, GROUPS, EntryPoints, Found, Row, installed, select
@@ -256,6 +257,14 @@ class Plugins:
         if found.kind == "policy" and GUARDS.isdisjoint(found.hooks):
             self.hooks.unregister(found.key)
             raise PluginError(found.key, f"{NO_GUARD} ({found.origin})")
+        if found.kind == "provider":
+            try:
+                self.hooks.describe(found.key)
+            except Exception as error:
+                self.hooks.unregister(found.key)
+                if isinstance(error, PluginError):
+                    raise
+                raise PluginError(found.key, f"it cannot describe itself: {_words(error)}", "describe") from error
 
     def _make(self, row: Row) -> None:
         found = row.found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import dis
 import functools
 import inspect
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, get_type_hints
 
 import pluggy
 from attrs import frozen
@@ -15,6 +16,7 @@ from attrs import frozen
 from ..errors import PluginError
 from ..runtime.log import Logger
 from ..runtime.suggest import did_you_mean
+from .answers import Judge, judge_of
 from .deprecation import warn_of_hook
 from .hookspecs import GUARDS, PLAIN, PROJECT, Hooks
 
@@ -34,13 +36,20 @@ class Spec:
     arguments: tuple[str, ...]
     first: bool
     plain: bool
+    judge: Judge
+    """Of the answer of one implementation."""
+    judge_outcome: Judge
+    """Of what a wrapper returns: an answer, or a list of them, each with its plugin's name."""
 
 
 def _specs() -> Iterator[Spec]:
     for name, function in vars(Hooks).items():
         if options := getattr(function, f"{PROJECT}_spec", None):
             arguments = tuple(inspect.signature(function).parameters)[1:]
-            yield Spec(name, arguments, bool(options["firstresult"]), name in PLAIN)
+            answer: Any = get_type_hints(function, include_extras=True)["return"]
+            first = bool(options["firstresult"])
+            outcome: Any = answer if first else Sequence[tuple[str, answer]]
+            yield Spec(name, arguments, first, name in PLAIN, judge_of(answer), judge_of(outcome))
 
 
 SPECS: Final[Mapping[str, Spec]] = {spec.name: spec for spec in _specs()}
@@ -144,6 +153,10 @@ class _Method:
                 "a wrapper is a plain generator: `def` (not `async def`) with one `yield`, which gives the "
                 "awaited result"
             )
+        if spec.name != "emit" and _returns_nothing(self.function):
+            raise self.refuse(
+                "the wrapper returns nothing, so the hook would have no answer: `return` what `yield` gave"
+            )
 
     def _check_colour(self, spec: Spec) -> None:
         function = self.function
@@ -183,6 +196,19 @@ class _Method:
                 raise self.refuse(f"the hook has no argument {parameter.name!r}; {valid}.{hint}")
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 raise self.refuse(f"the argument {parameter.name!r} must be one that can be given by name")
+
+
+def _returns_nothing(generator: Callable[..., Any]) -> bool:
+    """Whether `generator` comes to an end, and never with a value."""
+    values: list[bool] = []
+    before: dis.Instruction | None = None
+    for instruction in dis.get_instructions(inspect.unwrap(generator)):
+        if instruction.opname == "RETURN_CONST":
+            values.append(instruction.argval is not None)
+        elif instruction.opname == "RETURN_VALUE":
+            values.append(not (before and before.opname == "LOAD_CONST" and before.argval is None))
+        before = instruction
+    return bool(values) and not any(values)
 
 
 def _function(static: object) -> Callable[..., Any] | None:

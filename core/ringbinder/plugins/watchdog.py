@@ -18,7 +18,7 @@ from typing import Final
 
 from ..runtime.log import Logger
 from ..runtime.metrics import Metrics
-from .caller import hook_of
+from .call_loop import hook_of
 from .lifespan import plugin_of
 
 _BLOCKED_SECONDS: Final = 1.0

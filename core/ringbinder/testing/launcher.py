@@ -42,8 +42,8 @@ class LauncherCase:
         """One launch, of a session called after `number`."""
         hooks = HookCaller(self.launcher.context.log)
         hooks.register(self.launcher, "launcher")
-        server = await hooks.first(
-            "launch",
+        server = await hooks.launch(
+            "launcher",
             image=image or self.image,
             request=evolve(self.request, session=f"{number:020x}"),
             plan=self.plan,

@@ -41,7 +41,7 @@ async def _findings(invocation: Invocation) -> list[tuple[str, Finding]]:
             found += [("configuration", _failed(line)) for line in str(error).splitlines()]
         try:
             async with plugins.running():
-                answers = await plugins.hooks.every("doctor", on_error=lambda _, error: [_failed(str(error))])
+                answers = await plugins.hooks.doctor(lambda _, error: [_failed(str(error))])
                 answers += [(line.service, [_left_out(line)]) for line in plugins.health() if line.ignore_failure]
         except RingbinderError as error:
             answers = [("start", [_failed(str(error))])]

@@ -8,7 +8,7 @@ from typing import Final
 
 from ringbinder.app import Ringbinder
 from ringbinder.errors import UserError
-from ringbinder.model import Image, PruneResult
+from ringbinder.model import Image
 
 from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
@@ -64,7 +64,7 @@ async def prune_by_builder(invocation: Invocation, *, dry_run: bool, as_json: bo
     """Has the builder remove what it keeps, by its own limits."""
     async with invocation.app() as app:
         chosen = app.config.settings.chosen["builder"]
-        pruned: PruneResult | None = await app.plugins.hooks.first("prune_images", chosen=chosen, dry_run=dry_run)
+        pruned = await app.plugins.hooks.prune_images(chosen, dry_run=dry_run)
     if pruned is None:
         message = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
         echo(f"ringbinder: {message}", err=True)
@@ -82,7 +82,7 @@ async def _images(app: Ringbinder) -> list[Image]:
     """Of the registry, and of a builder that keeps some too."""
     found: dict[str, Image] = {}
     for kind in _KEEPERS:
-        answers = await app.plugins.hooks.every("images", chosen=app.config.settings.chosen[kind])
+        answers = await app.plugins.hooks.images(app.config.settings.chosen[kind])
         found = {image.name: image for _, images in answers for image in images} | found
     return list(found.values())
 
@@ -92,7 +92,7 @@ async def _delete(app: Ringbinder, image: Image) -> bool:
     try:
         for kind in _KEEPERS:
             chosen = app.config.settings.chosen[kind]
-            gone = bool(await app.plugins.hooks.first("delete", chosen=chosen, image=image)) or gone
+            gone = bool(await app.plugins.hooks.delete(chosen, image=image)) or gone
     except UserError as error:
         if error.code != "image-in-use":
             raise

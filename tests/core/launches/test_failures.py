@@ -140,7 +140,7 @@ async def test_a_broken_diagnosis_is_harmless(error: Exception, broken: Any) -> 
         message, data = await told(error, broken)
     assert data.keys() <= {"code", "status_code", "error_id"}
     assert message.startswith("Internal error" if "error_id" in data else "m")
-    assert [entry for entry in logs if entry["event"] == "diagnose failed"]
+    assert [entry for entry in logs if entry["event"] == "a plugin failed, and was passed over"]
 
 
 async def test_diagnose_is_given_the_tail_and_shows_no_secret() -> None:

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 import structlog
-from ringbinder import Health, LaunchRequest, PluginError, Refused, TransientError, UserError, hookimpl
-from ringbinder.plugins.caller import TIMEOUTS, HookCaller, timeout_problems
+from ringbinder import GitSource, Health, LaunchRequest, PluginError, Refused, Repo, TransientError, UserError, hookimpl
+from ringbinder.plugins.call_loop import TIMEOUTS, timeout_problems
+from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.hookspecs import PLAIN
 from ringbinder.plugins.validation import SPECS
 from structlog.testing import capture_logs
 
 REQUEST = LaunchRequest("gh", "a/b/main")
+
+
+def repo(name: str) -> Repo:
+    return Repo(name, GitSource(name, "abc"), "abc", name, name, name)
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ class Asked:
 
     async def resolve(self, request: LaunchRequest) -> Any:
         self.trace.append(self.name)
-        return None if self.silent else self.name
+        return None if self.silent else repo(self.name)
 
 
 class AskedFirst(Asked):
@@ -69,7 +74,7 @@ async def test_general_plugins_are_asked_first_and_then_the_chosen_one_alone(hoo
     hooks.register(AskedFirst("gh", trace), "provider:gh")
     hooks.register(Asked("gl", trace), "provider:gl")
     hooks.register(Around("stranger", trace), "provider:stranger")
-    assert await hooks.first("resolve", chosen="provider:gh", request=REQUEST) == "gh"
+    assert await hooks.resolve("provider:gh", request=REQUEST) == repo("gh")
     assert trace == ["timer in", "cache", "policy", "gh", "timer out"]
 
 
@@ -77,7 +82,7 @@ async def test_an_answer_of_a_general_plugin_is_the_answer(hooks: HookCaller) ->
     trace: list[str] = []
     hooks.register(Asked("gh", trace), "provider:gh")
     hooks.register(Asked("cache", trace), "plugin:cache", general=True)
-    assert await hooks.first("resolve", chosen="provider:gh", request=REQUEST) == "cache"
+    assert await hooks.resolve("provider:gh", request=REQUEST) == repo("cache")
     assert trace == ["cache"]
 
 
@@ -86,7 +91,7 @@ async def test_wrappers_of_the_chosen_plugin_go_around_too(hooks: HookCaller) ->
     hooks.register(Around("timer", trace), "plugin:timer", general=True)
     hooks.register(Both("gh", trace), "provider:gh")
     hooks.register(Both("gl", trace), "provider:gl")
-    assert await hooks.first("resolve", chosen="provider:gh", request=REQUEST) == "gh"
+    assert await hooks.resolve("provider:gh", request=REQUEST) == repo("gh")
     assert trace == ["timer in", "gh in", "gh", "timer out"]
 
 
@@ -96,7 +101,7 @@ async def test_without_a_choice_everybody_is_asked_the_last_one_first(hooks: Hoo
         hooks.register(Asked(name, trace, silent=True), name)
     hooks.register(AskedFirst("c", trace, silent=True), "c")
     hooks.register(Asked("d", trace, silent=True), "d")
-    assert await hooks.first("resolve", request=REQUEST) is None
+    assert await hooks._first("resolve", request=REQUEST) is None
     assert trace == ["c", "d", "b", "a"]
 
 
@@ -104,12 +109,12 @@ async def test_who_is_taken_out_is_not_called_any_more(hooks: HookCaller) -> Non
     trace: list[str] = []
     hooks.register(Asked("gh", trace), "provider:gh")
     hooks.register(Asked("cache", trace), "plugin:cache", general=True)
-    assert await hooks.first("resolve", chosen="provider:gh", request=REQUEST) == "cache"
+    assert await hooks.resolve("provider:gh", request=REQUEST) == repo("cache")
     hooks.unregister("plugin:cache")
-    assert await hooks.first("resolve", chosen="provider:gh", request=REQUEST) == "gh"
+    assert await hooks.resolve("provider:gh", request=REQUEST) == repo("gh")
     hooks.unregister("provider:gh")
     with pytest.raises(PluginError, match="'provider:gh': no plugin of this name is active"):
-        await hooks.first("resolve", chosen="provider:gh", request=REQUEST)
+        await hooks.resolve("provider:gh", request=REQUEST)
     with pytest.raises(PluginError, match="'provider:gh'"):
         hooks.unregister("provider:gh")
 
@@ -122,9 +127,7 @@ async def test_a_name_can_be_taken_once(hooks: HookCaller) -> None:
 
 async def test_a_call_with_wrong_arguments_is_a_bug(hooks: HookCaller) -> None:
     with pytest.raises(TypeError, match=r"'resolve' is called with \['link'\] instead of \['request'\]"):
-        await hooks.first("resolve", link="x")
-    with pytest.raises(TypeError, match="to be awaited"):
-        hooks.ask("resolve", request=REQUEST)
+        await hooks._first("resolve", link="x")
 
 
 class Well:
@@ -144,13 +147,12 @@ async def test_one_that_fails_does_not_silence_the_others(hooks: HookCaller) -> 
     def failing(plugin: str, error: Exception) -> Health:
         return Health(plugin, ok=False, detail={"error": str(error)})
 
-    assert await hooks.every("health", on_error=failing) == [
+    assert await hooks.health(failing) == [
         ("b", Health("b", ok=False, detail={"error": "disk full"})),
         ("a", Health("store", ok=True)),
     ]
-    assert await hooks.every("health", on_error=lambda *_: None) == [("a", Health("store", ok=True))]
     with pytest.raises(OSError, match="disk full"):
-        await hooks.every("health")
+        await hooks._every("health")
 
 
 async def test_a_bug_says_whose_it_is_and_an_error_for_a_reader_stays_as_it_is(hooks: HookCaller) -> None:
@@ -166,7 +168,7 @@ async def test_a_bug_says_whose_it_is_and_an_error_for_a_reader_stays_as_it_is(h
         plugin.error = error
         for _ in range(2):
             with pytest.raises(type(error)) as caught:
-                await hooks.first("resolve", request=REQUEST)
+                await hooks.resolve("provider:x", request=REQUEST)
             assert caught.value is error
         text = "".join(traceback.format_exception(error))
         assert text.count("raised by plugin 'provider:x' in hook 'resolve'") == isinstance(error, KeyError)
@@ -204,7 +206,7 @@ async def test_an_implementation_that_takes_too_long_is_a_transient_error() -> N
     plugin = Hangs()
     hooks.register(plugin, "provider:x")
     with pytest.raises(TransientError, match=r"'provider:x', hook 'resolve': no answer within 0\.01 seconds"):
-        await hooks.first("resolve", request=REQUEST)
+        await hooks.resolve("provider:x", request=REQUEST)
     assert plugin.ended
 
 
@@ -212,12 +214,12 @@ async def test_a_limit_of_zero_is_none() -> None:
     hooks = HookCaller(structlog.get_logger(), timeouts={"resolve": 0})
 
     class Slow:
-        async def resolve(self) -> str:
+        async def resolve(self) -> Repo:
             await asyncio.sleep(0.01)
-            return "done"
+            return repo("done")
 
     hooks.register(Slow(), "provider:x")
-    assert await hooks.first("resolve", request=REQUEST) == "done"
+    assert await hooks.resolve("provider:x", request=REQUEST) == repo("done")
 
 
 async def test_a_plugins_own_timeout_is_its_bug_and_an_outer_one_is_the_callers(hooks: HookCaller) -> None:
@@ -227,13 +229,13 @@ async def test_a_plugins_own_timeout_is_its_bug_and_an_outer_one_is_the_callers(
 
     hooks.register(Impatient(), "provider:x")
     with pytest.raises(TimeoutError, match="mine"):
-        await hooks.first("resolve", request=REQUEST)
+        await hooks.resolve("provider:x", request=REQUEST)
     hooks.unregister("provider:x")
     plugin = Hangs()
     hooks.register(plugin, "provider:y")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await hooks.first("resolve", request=REQUEST)
+            await hooks.resolve("provider:y", request=REQUEST)
     assert plugin.ended
 
 
@@ -249,7 +251,7 @@ async def test_what_a_plugin_waited_for_in_vain_does_not_cancel_the_caller(hooks
 
     hooks.register(Waits(), "provider:x")
     with pytest.raises(PluginError, match="'provider:x', hook 'resolve': something that it waited for"):
-        await hooks.first("resolve", request=REQUEST)
+        await hooks.resolve("provider:x", request=REQUEST)
 
 
 async def test_a_wrapper_that_fails_while_the_call_is_cancelled_is_logged(hooks: HookCaller) -> None:
@@ -264,7 +266,7 @@ async def test_a_wrapper_that_fails_while_the_call_is_cancelled_is_logged(hooks:
     hooks.register(Clumsy(), "plugin:clumsy", general=True)
     plugin = Hangs()
     hooks.register(plugin, "provider:x")
-    task = asyncio.create_task(hooks.first("resolve", request=REQUEST))
+    task = asyncio.create_task(hooks.resolve("provider:x", request=REQUEST))
     await plugin.begun.wait()
     with capture_logs() as logs:
         task.cancel()
@@ -280,7 +282,7 @@ class Twice:
     @hookimpl(wrapper=True)
     def resolve(self) -> Generator[None, Any, Any]:
         yield
-        yield
+        return (yield)
 
 
 class TwiceWhateverComes:
@@ -324,7 +326,7 @@ async def test_a_wrapper_yields_once(hooks: HookCaller, wrapper: type, words: st
 
     hooks.register(Outer(), "plugin:outer", general=True)
     with pytest.raises(PluginError, match=f"'plugin:bad', hook 'resolve': the wrapper {words}"):
-        await hooks.first("resolve", request=REQUEST)
+        await hooks.resolve("provider:gh", request=REQUEST)
     assert trace[-1] == "unwound"
 
 
@@ -335,6 +337,6 @@ def test_what_a_plain_hook_raises_says_whose_it_is(hooks: HookCaller) -> None:
 
     hooks.register(Ends(), "provider:x")
     with pytest.raises(RuntimeError) as caught:
-        hooks.ask("describe", chosen="provider:x")
+        hooks.describe("provider:x")
     assert isinstance(caught.value.__cause__, StopIteration)
     assert "provider:x" in str(caught.value.__cause__.__notes__)

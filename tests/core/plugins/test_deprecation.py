@@ -82,7 +82,7 @@ async def test_a_hook_may_gain_an_argument_and_old_plugins_do_not_notice() -> No
     hooks.register(Shelf(), "provider:shelf")
     arguments = {name: None for name in hookspecs.Hooks.fetch.__annotations__ if name != "return"}
     assert len(arguments) > 2
-    assert await hooks.first("fetch", chosen="provider:shelf", **arguments) is True
+    assert await hooks._first("fetch", "provider:shelf", **arguments) is True
 
 
 def test_a_plugin_that_says_nothing_is_of_today() -> None:

@@ -120,13 +120,14 @@ async def test_general_plugins_are_asked_first_then_sinks_and_so_on(site: Site) 
         def __init__(self, config, context):
             self.context = context
         async def health(self):
-            return self.context.name
+            return Health(self.context.name, ok=True)
     """
-    source = "class Well:" + body + "class File(Well):\n        async def emit(self, events): ..."
+    source = "from ringbinder import Health\nclass Well:" + body
+    source += "class File(Well):\n        async def emit(self, events): ..."
     points = {"plugins": {"b": "Well", "a": "Well"}, "sinks": {"s": "File"}}
     site.install("rb-well", source.replace("\n    ", "\n"), points)
     plugins = site.loaded(sinks=["s"])
-    assert [name for name, _ in await plugins.hooks.every("health")] == ["plugin:b", "plugin:a", "sink:s"]
+    assert [name for name, _ in await plugins.hooks._every("health")] == ["plugin:b", "plugin:a", "sink:s"]
 
 
 # -- what is broken ---------------------------------------------------------------------------------------
@@ -399,8 +400,8 @@ async def test_one_class_serves_under_several_names(site: Site) -> None:
     assert lab.context.name == "lab"
     assert lab.config.token.reveal() == "t0ken-of-all"
     request = LaunchRequest("lab", "a/b/main")
-    hosts = [await plugins.hooks.first("resolve", chosen=f"provider:{name}", request=request) for name in ("gh", "lab")]
-    assert hosts == ["github.example", "lab.example"]
+    repos = [await plugins.hooks.resolve(f"provider:{name}", request=request) for name in ("gh", "lab")]
+    assert [repo and repo.url for repo in repos] == ["github.example", "lab.example"]
 
 
 def test_an_instance_may_be_of_any_kind(site: Site) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 import structlog
-from ringbinder import LaunchRequest, PluginError, hookimpl
+from ringbinder import GitSource, LaunchRequest, PluginError, Repo, hookimpl
 from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.validation import hooks_in
 from structlog.testing import capture_logs
@@ -19,22 +19,28 @@ from structlog.testing import capture_logs
 REQUEST = LaunchRequest("gh", "a/b/main")
 
 
+def repo(name: str) -> Repo:
+    return Repo(name, GitSource(name, "abc"), "abc", name, name, name)
+
+
 @pytest.fixture
 def hooks() -> HookCaller:
     return HookCaller(structlog.get_logger())
 
 
-async def answer(hooks: HookCaller, plugin: object) -> Any:
+async def answer(hooks: HookCaller, plugin: object) -> str:
     hooks.register(plugin, "provider:x")
-    return await hooks.first("resolve", chosen="provider:x", request=REQUEST)
+    answered = await hooks.resolve("provider:x", request=REQUEST)
+    assert answered
+    return answered.url
 
 
 # -- what is a hook ---------------------------------------------------------------------------------------
 
 
 class Plain:
-    async def resolve(self, request: LaunchRequest) -> str:
-        return f"plain {request.spec}"
+    async def resolve(self, request: LaunchRequest) -> Repo:
+        return repo(f"plain {request.spec}")
 
 
 class Inherits(Plain):
@@ -43,48 +49,48 @@ class Inherits(Plain):
 
 class Marked:
     @hookimpl(tryfirst=True)
-    async def resolve(self) -> str:
-        return "marked"
+    async def resolve(self) -> Repo:
+        return repo("marked")
 
 
 class OverridesMarked(Marked):
-    async def resolve(self) -> str:
-        return "over " + await super().resolve()
+    async def resolve(self) -> Repo:
+        return repo("over " + (await super().resolve()).url)
 
 
 class OtherName:
     @hookimpl(specname="resolve")
-    async def find(self) -> str:
-        return "other"
+    async def find(self) -> Repo:
+        return repo("other")
 
 
 class OverridesOtherName(OtherName):
-    async def find(self) -> str:
-        return "over other"
+    async def find(self) -> Repo:
+        return repo("over other")
 
 
 class Static:
     @staticmethod
-    async def resolve(request: LaunchRequest) -> str:
-        return f"static {request.provider}"
+    async def resolve(request: LaunchRequest) -> Repo:
+        return repo(f"static {request.provider}")
 
 
 class MarkedOutside:
     @hookimpl(tryfirst=True)
     @classmethod
-    async def resolve(cls, request: LaunchRequest) -> str:
-        return f"{cls.__name__} {request.provider}"
+    async def resolve(cls, request: LaunchRequest) -> Repo:
+        return repo(f"{cls.__name__} {request.provider}")
 
 
 class KeywordOnly:
-    async def resolve(self, *, request: LaunchRequest | None = None) -> str:
-        return f"keyword {request.provider}" if request else "nothing"
+    async def resolve(self, *, request: LaunchRequest | None = None) -> Repo:
+        return repo(f"keyword {request.provider}" if request else "nothing")
 
 
 class OnTheInstance:
     def __init__(self) -> None:
-        async def resolve(request: LaunchRequest) -> str:
-            return f"instance {request.provider}"
+        async def resolve(request: LaunchRequest) -> Repo:
+            return repo(f"instance {request.provider}")
 
         self.resolve = resolve
 
@@ -93,22 +99,22 @@ class OnTheInstance:
 class Slotted:
     prefix: str = "slotted"
 
-    async def resolve(self, request: LaunchRequest) -> str:
-        return f"{self.prefix} {request.provider}"
+    async def resolve(self, request: LaunchRequest) -> Repo:
+        return repo(f"{self.prefix} {request.provider}")
 
 
 def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def inner(*args: Any, **kwargs: Any) -> Any:
-        return "decorated " + await function(*args, **kwargs)
+        return repo("decorated " + (await function(*args, **kwargs)).url)
 
     return inner
 
 
 class Decorated:
     @decorated
-    async def resolve(self, request: LaunchRequest) -> str:
-        return request.provider
+    async def resolve(self, request: LaunchRequest) -> Repo:
+        return repo(request.provider)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +143,10 @@ async def test_a_method_with_a_hooks_name_is_that_hook(
 
 
 async def test_an_override_keeps_the_options_of_what_it_overrides(hooks: HookCaller) -> None:
-    hooks.register(OverridesMarked(), "first")
-    hooks.register(Plain(), "second")
-    assert await hooks.first("resolve", request=REQUEST) == "over marked"
+    hooks.register(OverridesMarked(), "first", general=True)
+    hooks.register(Plain(), "second", general=True)
+    hooks.register(Plain(), "third")
+    assert await hooks.resolve("third", request=REQUEST) == repo("over marked")
 
 
 def test_hooks_are_told_in_the_order_of_the_specifications_with_wrappers(hooks: HookCaller) -> None:
