@@ -15,13 +15,13 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[tuple[str, list[bytes]]]:
+async def listening(content: bytes = ANSWER) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A server's address, and the heads of the requests that it has got."""
     heads: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(ANSWER)
+        writer.write(content)
         await writer.drain()
         writer.close()
 
@@ -61,3 +61,9 @@ async def test_a_password_in_netrc_is_not_sent_beside_a_token(monkeypatch: pytes
         assert await get(f"http://{host}/") == "hi"
     assert b"authorization: token ours\r\n" in heads[0]
     assert b"authorization" not in heads[1].lower()
+
+
+async def test_answer_that_is_no_http_is_an_error_of_httpx() -> None:
+    async with listening(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as (host, _):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await get(f"http://{host}/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ringbinder.runtime import untrusted
 from ringbinder.runtime.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
 
 CANARY = b"canary"
@@ -403,3 +405,99 @@ def test_folder_is_not_listed_beyond_the_limit(tree: UntrustedTree, monkeypatch:
     with pytest.raises(UntrustedError, match="more than 10 entries"):
         list(tree.walk(limit=10))
     assert len(listed) <= 12
+
+
+def test_what_is_of_another_kind_is_told(tree: UntrustedTree, outside: Path) -> None:
+    (tree.place / "picture").write_bytes(b"\xff\xd8")
+    (tree.place / "link").symlink_to(outside)
+
+    with pytest.raises(UntrustedError, match="no text in UTF-8"):
+        tree.read_text("picture", 100)
+    with pytest.raises(UntrustedError, match="is no link"):
+        tree.link("picture")
+    with pytest.raises(FileNotFoundError):
+        tree.link("absent")
+    assert (tree.is_folder("folder"), tree.is_folder("picture"), tree.is_folder("link/inner")) == (True, False, False)
+
+
+def _bind_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("replace", "reason"),
+    [
+        (os.mkfifo, "is a pipe, socket or device"),
+        (os.mkdir, "is a folder"),
+        (_bind_socket, "is no regular file"),
+        (lambda path: path.symlink_to("/etc/passwd"), "links are not followed"),
+    ],
+    ids=["pipe", "folder", "socket", "link"],
+)
+def test_what_replaces_a_file_as_it_is_opened_is_refused(
+    tree: UntrustedTree, replace: Callable[[Path], None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tree.place / "folder" / "file"
+    monkeypatch.chdir(file.parent)  # the address of a socket is short
+    opened = untrusted._opened
+
+    def opened_after(path: str, name: str | Path, flags: int, folder: int | None = None) -> int:
+        if name == "file":
+            file.unlink()
+            replace(Path("file"))
+        return opened(path, name, flags, folder)
+
+    monkeypatch.setattr(untrusted, "_opened", opened_after)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(UntrustedError, match=reason):
+        tree.open("folder/file")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_file_that_vanishes_while_a_tree_is_copied_is_left_out(
+    tree: UntrustedTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree.place / "folder" / "later").write_text("gone by then")
+    copy_file = UntrustedTree.copy_file
+
+    def copied(self: UntrustedTree, path: str, into: Path, limit: int) -> int:
+        (tree.place / "folder" / "later").unlink(missing_ok=True)
+        return copy_file(self, path, into, limit)
+
+    monkeypatch.setattr(UntrustedTree, "copy_file", copied)
+    assert tree.copy_tree("folder", tmp_path / "copy", 100) == len(b"content")
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["file"]
+
+
+def test_write_that_fails_leaves_the_file_and_no_draft(tree: UntrustedTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            tree.write("folder/file", b"new")
+    assert (tree.names("folder"), tree.read("folder/file", 100)) == (["file"], b"content")
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000])
+def test_folder_that_is_written_to_while_it_is_removed_ends(
+    tree: UntrustedTree, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmdir, left = os.rmdir, times
+
+    def rmdir_after(path: Any, *, dir_fd: int | None = None) -> None:
+        nonlocal left
+        if path == "folder" and left:
+            left -= 1
+            (tree.place / "folder" / f"new {left}").touch()
+        rmdir(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", rmdir_after)
+    if times == 1:
+        tree.remove_tree("folder")
+        assert tree.names() == []
+    else:
+        with pytest.raises(OSError, match="not empty"):
+            tree.remove_tree("folder")

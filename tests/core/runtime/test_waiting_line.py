@@ -123,3 +123,19 @@ async def test_cancelled_turn_at_a_leave_keeps_the_place() -> None:
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError, type(None)]
     assert not line.full
+
+
+async def test_turn_that_comes_as_its_waiter_is_cancelled_goes_on() -> None:
+    line, served = WaitingLine(1), list[str]()
+
+    async def build(name: str) -> None:
+        async with line.place(lambda before: None):
+            served.append(name)
+
+    async with line.place(lambda before: None):
+        cancelled, last = (asyncio.create_task(build(name)) for name in "ab")
+        await _settle()
+    cancelled.cancel()  # before it has run with the place that it was given
+    await asyncio.wait({cancelled, last}, timeout=60)
+    assert served == ["b"]
+    assert not line.full
