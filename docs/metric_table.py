@@ -75,12 +75,16 @@ def metrics(files: Iterable[Path]) -> Iterator[Metric]:
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(ast.Name(kind), [ast.Constant(str(name)), *more], keywords) if kind in _KINDS:
+                case ast.Call(
+                    ast.Name(kind) | ast.Attribute(attr=kind) as made, [ast.Constant(str(name)), *more], keywords
+                ) if kind.capitalize() in _KINDS:
                     values = [_value(argument) for argument in more]
                     named = {keyword.arg: _value(keyword.value) for keyword in keywords}
                     meaning = str(named.get("documentation") or (values[0] if values else ""))
                     labels = named.get("labelnames") or (values[1] if len(values) > 1 else ())
-                    yield Metric(kind, name, meaning, tuple(labels), named.get("buckets") or ())
+                    if isinstance(made, ast.Attribute) and "shared" not in named:  # see PluginMetrics
+                        labels = (*labels, "plugin")
+                    yield Metric(kind.capitalize(), name, meaning, tuple(labels), named.get("buckets") or ())
 
 
 def _value(expression: ast.expr) -> object:

@@ -11,6 +11,7 @@ Beside it plugins may import the modules that the Python API's page lists. Names
 - `Phase`: what a line of a launch belongs to, as in the event stream.
 - `Source`: where a repository's content is: one of the four classes with this ending.
 - `Http`: `httpx.AsyncClient`.
+- `Fetch`: ``async (repo, into, log)``, see `Context.fetch`.
 - `hookimpl`: decorates a method that is a hook, where it has options, such as ``@hookimpl(wrapper=True)``.
 """
 
@@ -26,9 +27,11 @@ from .errors import (
     PluginError,
     Refused,
     RingbinderError,
+    StoreError,
     TransientError,
     UserError,
 )
+from .events.emitter import PluginEvents
 from .events.query import EventQuery, EventRow
 from .model import (
     Allowance,
@@ -62,17 +65,20 @@ from .model import (
     digest_of,
 )
 from .plugins.bases import BlobRegistry, Builder, Launcher, Plugin, Provider, Registry, Sink
-from .plugins.context import Context
+from .plugins.context import Context, Fetch, Servers
 from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
 from .plugins.hookspecs import Ticket, hookimpl
 from .plugins.image_registry import ImageRegistry
 from .protocol import Event, Log, Phase, SinkEvent
 from .runtime.clock import Clock
 from .runtime.import_string import load_named
+from .runtime.kvstore import KeyValueStore
 from .runtime.log import Logger
+from .runtime.metrics import PluginMetrics
 from .runtime.paths import Paths
 from .runtime.patterns import Pattern
 from .runtime.services import Http
+from .runtime.tasks import Tasks
 from .secret import Secret, redact
 
 if not TYPE_CHECKING:  # to a type checker, every name would be one
@@ -102,6 +108,7 @@ __all__ = [
     "EventRow",
     "EventsRejected",
     "Failure",
+    "Fetch",
     "Finding",
     "FolderSource",
     "GitSource",
@@ -110,6 +117,7 @@ __all__ = [
     "Image",
     "ImageKind",
     "ImageRegistry",
+    "KeyValueStore",
     "LaunchRequest",
     "Launcher",
     "Link",
@@ -125,6 +133,8 @@ __all__ = [
     "Plugin",
     "PluginDeprecationWarning",
     "PluginError",
+    "PluginEvents",
+    "PluginMetrics",
     "Provider",
     "ProviderInfo",
     "PruneResult",
@@ -135,10 +145,13 @@ __all__ = [
     "RingbinderError",
     "Secret",
     "Server",
+    "Servers",
     "Sink",
     "SinkEvent",
     "Source",
+    "StoreError",
     "Target",
+    "Tasks",
     "Ticket",
     "TransientError",
     "User",

@@ -68,6 +68,10 @@ class DigestMismatch(RingbinderError):
     """Content is not what its digest or its size says: a builder's, a registry's, or damaged on its way."""
 
 
+class StoreError(RingbinderError):
+    """A `KeyValueStore` cannot be read or written. Names its file, and why."""
+
+
 class PluginError(RingbinderError):
     """A plugin broke the contract or could not be loaded, configured or started. Names plugin and hook."""
 

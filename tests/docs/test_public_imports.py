@@ -30,6 +30,10 @@ def private_uses(source: str) -> Iterator[str]:
                 for alias in aliases:
                     if alias.name not in NAMES.get(module, ()) and f"{module}.{alias.name}" not in NAMES:
                         yield f"{module}.{alias.name}"
+            case ast.Attribute(
+                ast.Name("context") | ast.Attribute(attr="context"), "services" | "application" as attribute
+            ):
+                yield f"Context.{attribute}"
             case ast.Import(names=aliases):
                 yield from (a.name for a in aliases if a.name.partition(".")[0] == "ringbinder" and a.name not in NAMES)
 
@@ -40,8 +44,14 @@ def test_plugins_use_public_names_only(file: Path) -> None:
 
 
 def test_private_imports_are_found() -> None:
-    source = "from ringbinder.runtime import log\nfrom ringbinder import process, nothing\nimport ringbinder.app\n"
-    assert list(private_uses(source)) == ["ringbinder.runtime.log", "ringbinder.nothing", "ringbinder.app"]
+    source = """
+from ringbinder.runtime import log
+from ringbinder import process, nothing
+import ringbinder.app
+print(self.context.services.public, context.public)
+"""
+    found = ["ringbinder.runtime.log", "ringbinder.nothing", "ringbinder.app", "Context.services"]
+    assert list(private_uses(source)) == found
 
 
 def test_public_modules_are_in_contract_and_page() -> None:

@@ -65,7 +65,7 @@ class GitHub:
 
     @property
     def remaining(self) -> float | None:
-        return self.context.metrics.registry.get_sample_value(GAUGE)
+        return self.context.services.metrics.registry.get_sample_value(GAUGE)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
+from urllib.parse import quote
 
 from attrs import Factory, evolve, field, frozen
 
@@ -13,12 +14,14 @@ from ..events.emit_rates import EmitRates
 from ..events.emitter import Events, PluginEvents
 from ..model import Repo, Server
 from ..protocol import Log
+from ..runtime.caching import Cache
 from ..runtime.clock import Clock
+from ..runtime.kvstore import KeyValueStore
 from ..runtime.log import Logger
-from ..runtime.metrics import Metrics
+from ..runtime.metrics import PluginMetrics
 from ..runtime.paths import Paths
+from ..runtime.private import make_private
 from ..runtime.services import Http, Services
-from ..runtime.store import Store
 from ..runtime.tasks import Tasks
 from .image_registry import ImageRegistry
 
@@ -73,22 +76,52 @@ class Application:
 
 @frozen
 class Context:
-    """What core lends to one plugin for its life: its name, the shared services and a logger bound to it."""
+    """What core lends to one plugin for its life. Times are in seconds, sizes in bytes.
+
+    Everything here is for this plugin, or shared with all others. Tests replace it (`ringbinder.testing.make_context`).
+    """
 
     name: str
     """The entry-point or instance name: the prefix in the link for a provider."""
     services: Services
+    """Core's own, for tests: ``await context.services.close()``. Plugins use what is below."""
     log: Logger
+    """structlog's logger, bound to the plugin: ``log.warning("shelf unavailable", shelf=name)``; it redacts secrets."""
     application: Application = Factory(lambda self: Application.absent(self.services), takes_self=True)
+    """Core's own, as `services`."""
+    kind: str = ""
+    """``provider``, ``registry``, ``builder``, ``launcher``, ``sink``, ``policy`` or ``plugin``; empty in tests."""
+
+    @property
+    def key(self) -> str:
+        """Kind and name, as in ``provider:gh``: no two plugins of an application have the same."""
+        return f"{self.kind}:{self.name}" if self.kind else self.name
 
     @property
     def http(self) -> Http:
-        """Shared httpx.AsyncClient over the aiohttp transport, without a connection limit."""
+        """The shared `httpx.AsyncClient`, for any number of concurrent requests; not to be closed.
+
+        - Errors are httpx's own: catch ``httpx.HTTPError`` (``httpx.TimeoutException`` and ``httpx.ConnectError`` among
+          them), and ``httpx.InvalidURL`` for an address that is not yours. No status is an error by itself.
+        - Each of connecting, sending, and waiting for the next bytes may take 30 seconds; a slow response can take any
+          time in all: set ``timeout=`` of the request, and `asyncio.timeout` around the whole.
+        - Redirects are not followed unless ``follow_redirects=True``; none should be, with a credential for one host.
+        - A response is read up to 32 MiB (see `ringbinder.http`); a longer one is ``httpx.ReadError``. None is asked
+          for compressed, and one that is all the same is ``httpx.DecodingError``. For JSON of a stranger:
+          ``await read_json(response.aiter_bytes(), limit)`` of `ringbinder.untrusted`, within
+          ``async with http.stream("GET", url) as response``.
+        - Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``); ``~/.netrc`` is not read. Cookies that servers
+          set are kept for all plugins: one that logs in somewhere has a client of its own, with
+          `ringbinder.http.Transport`.
+        - It goes wherever it is sent, also into the network of the server: a plugin whose addresses come from strangers
+          checks where they lead.
+        """
         return self.services.http
 
     @property
-    def metrics(self) -> Metrics:
-        return self.services.metrics
+    def metrics(self) -> PluginMetrics:
+        """Metrics of the plugin's own: `counter`, `gauge`, `histogram`."""
+        return PluginMetrics(self.key, self.services.metrics)
 
     @property
     def events(self) -> PluginEvents:
@@ -97,7 +130,10 @@ class Context:
 
     @property
     def fetch(self) -> Fetch:
-        """Brings a repository's content into an existing empty folder, by asking its provider."""
+        """Brings a repository's content into an existing empty folder, by asking its provider.
+
+        ``await context.fetch(repo, into, log)``. Raises what the provider raises.
+        """
         return self.application.fetch
 
     @property
@@ -112,17 +148,49 @@ class Context:
 
     @property
     def clock(self) -> Clock:
+        """The time, and `sleep`, which tests turn."""
         return self.services.clock
 
     @property
-    def store(self) -> Store:
-        return self.services.store
+    def store(self) -> KeyValueStore:
+        """A small key-value store of this plugin's own, in its `state_folder`. It needs no closing."""
+        return KeyValueStore(self._state_folder / "store.sqlite")
+
+    @property
+    def state_folder(self) -> Path:
+        """A folder of this plugin's own, made for this user only: ``plugins/KIND-NAME`` below the state folder.
+
+        It survives restarts, and an upgrade of the plugin; replicas on other machines have folders of their own. What
+        may be deleted at any time belongs below ``paths.cache``. Raises OSError if it cannot be made.
+        """
+        folder = self._state_folder
+        make_private(folder)
+        return folder
+
+    @property
+    def _state_folder(self) -> Path:
+        return self.paths.state / "plugins" / quote(self.key.replace(":", "-", 1), safe="")
 
     @property
     def paths(self) -> Paths:
+        """The folders of this installation. See `state_folder` for files of the plugin's own."""
         return self.services.paths
+
+    @property
+    def public(self) -> bool:
+        """Whether others than the people of this machine can reach the server."""
+        return self.services.public
+
+    @property
+    def closing(self) -> bool:
+        """Ringbinder is stopping: what another replica, or the next start, can go on with need not be ended."""
+        return self.services.closing
 
     @property
     def tasks(self) -> Tasks:
         """For work in the background: a task that fails is logged with the plugin's name; all end at shutdown."""
         return evolve(self.services.tasks, log=self.log)
+
+    def cache(self, limit: int) -> Cache[Any, Any]:
+        """A cache for at most `limit` values, by this clock: ``await cache.load(key, work, seconds)``."""
+        return Cache(limit, self.clock.monotonic)

@@ -294,7 +294,7 @@ class Plugins:
                     extra={**getattr(plugin, "delivery", {}), **self._config.events.delivery.get(found.name, {})},
                     where=f"EventLog.delivery.{found.name}",
                 )
-            found.instance = plugin(config, Context(found.name, self._services, log, self._application))
+            found.instance = plugin(config, Context(found.name, self._services, log, self._application, found.kind))
         except RingbinderError:
             raise
         except (Exception, SystemExit) as error:

@@ -14,13 +14,17 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """At most `limit` values, each for its own time; the one that was not used for longest goes first."""
+    """At most `limit` values, each for its own time; the one that was not used for longest goes first.
+
+    None is no value: what there is not must be remembered as something else.
+    """
 
     def __init__(self, limit: int, now: Callable[[], float]) -> None:
         """`now` gives seconds that never go back: `Clock.monotonic`."""
         self._limit = limit
         self._now = now
         self._kept: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._flights: SingleFlight[K, V] = SingleFlight()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -37,6 +41,7 @@ class Cache(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V, seconds: float) -> None:
+        """Keep `value`; for no time if `seconds` is not positive."""
         self._kept.pop(key, None)
         if seconds > 0:
             self._kept[key] = (self._now() + seconds, value)
@@ -44,7 +49,25 @@ class Cache(Generic[K, V]):
             self._kept.popitem(last=False)
 
     def drop(self, key: K) -> None:
+        """Forget the value, if there is one."""
         self._kept.pop(key, None)
+
+    async def load(
+        self, key: K, work: Callable[[], Coroutine[Any, Any, V]], seconds: float | Callable[[V], float]
+    ) -> V:
+        """Return the value, or what `work` returns, which is then kept for `seconds`, or for what they are of it.
+
+        All who want it meanwhile wait for the same `work`, as in `SingleFlight`, and get its error, which is not kept.
+        """
+        if (known := self.get(key)) is not None:
+            return known
+
+        async def loaded() -> V:
+            value = await work()
+            self.put(key, value, seconds(value) if callable(seconds) else seconds)
+            return value
+
+        return await self._flights(key, loaded)
 
 
 class SingleFlight(Generic[K, V]):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
 from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
+import structlog
 from attrs import define, field, frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.samples import Sample
 
+from ..errors import PluginError
 from ..secret import redact_encoded
 
 OTHER: Final = "(other)"
+_PLUGIN: Final = "plugin"
+_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+C = TypeVar("C", Counter, Gauge, Histogram)
 
 
 @define
@@ -72,8 +79,88 @@ def _without_repos(samples: Sequence[Sample]) -> Iterator[Sample]:
     yield from merged.values()
 
 
+@define(eq=False)
+class PluginMetrics:
+    """Metrics of a plugin's own at ``/metrics``, and how a policy counts a launch that it refuses; `Context.metrics`.
+
+    Each series gets the label `plugin` (``provider:gh``), so that instances of one plugin, and plugins that use the
+    same name, stay apart. With `shared` there is no such label, and one metric for all that ask for this name: for
+    what they have in common, such as a quota. Names follow Prometheus (``shelf_requests``, with the unit at the end:
+    ``shelf_answer_seconds``; a counter's name is shown with ``_total``). The same name again gives the same metric.
+    Labels are no place for what strangers can choose: each value is a series for as long as the server runs.
+
+    What these methods return is of `prometheus_client`. They raise PluginError for a name that Prometheus does not
+    take, that is one of Ringbinder's, or that a plugin uses for another kind of metric.
+    """
+
+    _plugin: str
+    _core: Metrics
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The registry of this plugin alone, for collectors of `prometheus_client` that have no method here."""
+        return self._core.plugin_registry(self._plugin)
+
+    def counter(self, name: str, description: str, labels: Sequence[str] = (), *, shared: bool = False) -> Counter:
+        """A number that only grows: ``counter.labels("found").inc()``, without labels ``counter.inc()``."""
+        return self._made(Counter, name, description, labels, shared)
+
+    def gauge(self, name: str, description: str, labels: Sequence[str] = (), *, shared: bool = False) -> Gauge:
+        """A number that goes up and down: ``gauge.set(4)``."""
+        return self._made(Gauge, name, description, labels, shared)
+
+    def histogram(
+        self,
+        name: str,
+        description: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS,
+        shared: bool = False,
+    ) -> Histogram:
+        """How often each size or time was seen: ``histogram.observe(0.3)``. `buckets` are their upper bounds."""
+        return self._made(Histogram, name, description, labels, shared, buckets=buckets)
+
+    def count_launch(self, status: str, provider: str, repo: str) -> None:
+        """Counts a refused launch in ``binderhub_launch_count_total``: `status` is why, such as ``pod_quota``.
+
+        `provider` is that of the request, `repo` the repository's address (`Repo.url`), whose label is bounded.
+        """
+        self._core.count_launch(status, provider, repo)
+
+    def _made(self, kind: type[C], name: str, description: str, labels: Sequence[str], shared: bool, **more: Any) -> C:
+        owner = "" if shared else self._plugin
+        try:
+            return self._core.plugin_metric(owner, kind, name, description, tuple(labels), **more)
+        except ValueError as error:
+            raise PluginError(self._plugin, f"the metric {name!r} cannot be made: {error}") from error
+
+
+@define(eq=False)
+class _PluginSeries:
+    """What the registries of all plugins collect, the series of each under its name."""
+
+    registries: dict[str, CollectorRegistry] = field(factory=dict)
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for plugin, registry in list(self.registries.items()):
+            try:
+                collected = list(registry.collect())
+            except Exception:
+                structlog.get_logger().warning("metrics of a plugin are missing", plugin=plugin, exc_info=True)
+                continue
+            for metric in collected:
+                family = families.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type, metric.unit)
+                )
+                own = {_PLUGIN: plugin} if plugin else {}
+                family.samples += [sample._replace(labels={**sample.labels, **own}) for sample in metric.samples]
+        yield from families.values()
+
+
 class Metrics:
-    """`registry` is what `/metrics` shows; a plugin adds its own collectors to it.
+    """`registry` is what `/metrics` shows; plugins add to it through their `PluginMetrics`.
 
     Names, labels and buckets are the replaced system's, so that dashboards keep working.
     """
@@ -81,6 +168,8 @@ class Metrics:
     def __init__(self, repos: int | None = None) -> None:
         """`repos` is how many repositories are named: the first ones; None: all."""
         self.registry = CollectorRegistry()
+        self._of_plugins = _PluginSeries()
+        self._made: dict[tuple[str, str], tuple[type, tuple[str, ...], Any]] = {}
         self.build_time = Histogram(
             "binderhub_build_time_seconds",
             "Histogram of build times",
@@ -166,6 +255,32 @@ class Metrics:
             ["plugin", "hook"],
             registry=self.registry,
         )
+
+        self._own = {metric.name for metric in self.registry.collect()}
+        self.registry.register(self._of_plugins)
+
+    def plugin_registry(self, plugin: str) -> CollectorRegistry:
+        """The registry of one plugin, ``kind:name``; with an empty name, of what plugins share."""
+        return self._of_plugins.registries.setdefault(plugin, CollectorRegistry())
+
+    def plugin_metric(
+        self, plugin: str, kind: type[C], name: str, description: str, labels: tuple[str, ...], **more: Any
+    ) -> C:
+        """The metric that `plugin` has under `name`, made if need be. Raises ValueError where that cannot be."""
+        if not _NAME.fullmatch(name):
+            raise ValueError("a name is made of letters, digits and underscores")
+        if name.removesuffix("_total") in self._own or _PLUGIN in labels:
+            raise ValueError("this name, or the label 'plugin', is Ringbinder's own")
+        for (_, other), (its_kind, _, _) in self._made.items():
+            if other == name and its_kind is not kind:
+                raise ValueError(f"a {its_kind.__name__.lower()} has this name")
+        if (plugin, name) not in self._made:
+            metric = kind(name, description, labels, registry=self.plugin_registry(plugin), **more)
+            self._made[plugin, name] = kind, labels, metric
+        _, its_labels, known = self._made[plugin, name]
+        if its_labels != labels:
+            raise ValueError(f"it has the labels {', '.join(its_labels) or 'none'}")
+        return known  # type: ignore[no-any-return]  # of `kind`, as was looked at above
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:

@@ -100,7 +100,7 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
         try:
             await Following(cluster, pod, log).success()
         except asyncio.CancelledError:
-            if not self.context.services.closing:
+            if not self.context.closing:
                 await cluster.remove(pod)
             raise
         return Image(plan.image, self.makes, pushed=True)

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from attrs import Factory, define, field, frozen
 from ringbinder import Redirect, Refused, RingbinderError, Secret, TransientError, User, redact
-from ringbinder.concurrency import Cache, SingleFlight
+from ringbinder.concurrency import Cache
 
 from ._api import HubApi
 from ._options import HubOptions
@@ -55,7 +55,6 @@ class HubLogin:
     _seen: Cache[bytes, _Known] = field(
         init=False, default=Factory(lambda self: Cache(_MOST, self.api.clock.monotonic), takes_self=True)
     )
-    _asking: SingleFlight[bytes, _Known] = field(factory=SingleFlight, init=False)
 
     async def who(self, headers: Mapping[str, str], target: str) -> User | Redirect | None:
         """See the hook `authenticate`."""
@@ -120,12 +119,16 @@ class HubLogin:
     async def _user(self, token: str) -> User | None:
         """Whose token it is; None if it is no one's. Raises Refused if they may not use this service."""
         key = _key_of(token)
-        known = self._seen.get(key) or await self._asking(key, lambda: self._ask(key, Secret(token, of_client=True)))
+        known = await self._seen.load(
+            key,
+            lambda: self._ask(Secret(token, of_client=True)),
+            lambda known: self.config.user_memory if known != _Known() else _UNKNOWN_SECONDS,
+        )
         if known.lacking:
             raise Refused(known.lacking, status=403)
         return known.user
 
-    async def _ask(self, key: bytes, token: Secret) -> _Known:
+    async def _ask(self, token: Secret) -> _Known:
         headers = {"Authorization": f"token {token.reveal()}"}
         reply = await self.api.ask("GET", "user", headers=headers, tries=_TRIES, seconds=_ANSWER_SECONDS)
         known = _Known()
@@ -133,7 +136,6 @@ class HubLogin:
             known = self._judged(reply.shaped(_OWNER, "say whose a token is"))
         elif reply.status not in (401, 403, 404):
             raise _trouble(reply.refusal("say whose a token is"))
-        self._seen.put(key, known, self.config.user_memory if reply.ok else _UNKNOWN_SECONDS)
         return known
 
     def _judged(self, model: Mapping[str, Any]) -> _Known:

@@ -83,6 +83,6 @@ class RateLimit(Plugin[RateLimitOptions]):
         if not self.config.limit or request.build_token or request.user or request.local:
             return None
         with suppress(ValueError):
-            if ipaddress.ip_address(request.client.ip).is_loopback and not self.context.services.public:
+            if ipaddress.ip_address(request.client.ip).is_loopback and not self.context.public:
                 return None
         return request.client.network or None

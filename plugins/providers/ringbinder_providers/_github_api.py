@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 from typing import Final
-from weakref import WeakKeyDictionary, ref
 
 from attrs import define, field
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Gauge
 from ringbinder import Context, Secret, TransientError, UserError
 
 from ._address import shown
@@ -19,18 +18,6 @@ from ._api import Answer, Api, TokenRefused, number
 _SCARCE: Final = (0.2, 0.5)
 _REFUSALS: Final = frozenset({403, 429})
 _LONGEST_WAIT: Final = 86_400.0
-
-# Weak both ways: a gauge holds its registry, and the registry the gauge.
-_gauges: Final[WeakKeyDictionary[CollectorRegistry, ref[Gauge]]] = WeakKeyDictionary()
-
-
-def _gauge(registry: CollectorRegistry) -> Gauge:
-    """One for all the plugins of an application: `gh` and `gist` spend the same quota."""
-    known = _gauges.get(registry)
-    if known is None or (gauge := known()) is None:
-        gauge = Gauge("binderhub_github_rate_limit_remaining", "GitHub rate limit remaining", registry=registry)
-        _gauges[registry] = ref(gauge)
-    return gauge
 
 
 def authorization(token: Secret, client_id: str, client_secret: Secret) -> dict[str, str]:
@@ -55,7 +42,10 @@ class GitHubApi:
     _remaining: Gauge = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._remaining = _gauge(self.context.metrics.registry)
+        # `gh` and `gist` spend the same quota.
+        self._remaining = self.context.metrics.gauge(
+            "binderhub_github_rate_limit_remaining", "GitHub rate limit remaining", shared=True
+        )
 
     async def get(self, path: str) -> Answer:
         """As `Api.get`. Raises TransientError also where the API has had enough of us, UserError for what it blocks."""

@@ -56,7 +56,7 @@ class SpecProvider(Provider[C]):
         super().__init__(config, context)
         refuse = config.refuse_private_addresses
         self.guard = Guard(
-            on=context.services.public if refuse is None else refuse, trusted=config.trusted_hosts | self.own_hosts()
+            on=context.public if refuse is None else refuse, trusted=config.trusted_hosts | self.own_hosts()
         )
         self.retry = Retry(config.retry_delay, tries=config.retries + 1, clock=context.clock)
 

@@ -172,7 +172,7 @@ class GitProvider(GitBacked[GitOptions]):
                     "Name the hosts that they are for in GitRepoProvider.credential_hosts.",
                 )
             )
-        if self.context.services.public and not self.guard.on:
+        if self.context.public and not self.guard.on:
             findings.append(
                 Finding(
                     "warning",

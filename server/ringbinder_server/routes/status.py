@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -10,7 +11,7 @@ from quart import Blueprint, Response, jsonify, request
 from ringbinder.errors import UserError
 from ringbinder.launches.links import split_spec, v2_path
 from ringbinder.model import Health, Link
-from ringbinder.runtime.caching import Cache, SingleFlight
+from ringbinder.runtime.caching import Cache
 from ringbinder.runtime.metrics import WithoutRepos
 from ringbinder.secret import redact
 
@@ -30,17 +31,11 @@ def routes(site: Site) -> Blueprint:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
 
-    looked: Cache[str, list[Health]] = Cache(1, binder.services.clock.monotonic)
-    look: SingleFlight[str, list[Health]] = SingleFlight()
-
-    async def look_at_all() -> list[Health]:
-        lines = list(await binder.health())
-        looked.put("health", lines, _HEALTH_GOOD_FOR)
-        return lines
+    looked: Cache[str, Sequence[Health]] = Cache(1, binder.services.clock.monotonic)
 
     @blueprint.get("/health")
     async def health() -> Response:
-        lines = looked.get("health") or await look("health", look_at_all)
+        lines = await looked.load("health", binder.health, _HEALTH_GOOD_FOR)
         checks = [_check(line) for line in lines]
         ok = all(check["ok"] or check.get("_ignore_failure") for check in checks)
         response = jsonify(ok=ok, checks=checks)
