@@ -113,6 +113,7 @@ class LaunchRequest:
 
     @property
     def binder_request(self) -> str:
+        """The link's path, as in BinderHub's events: ``v2/gh/owner/name/main``."""
         return f"v2/{self.provider}/{self.spec}"
 
     def persistent(self, repo: Repo) -> str:

@@ -35,6 +35,7 @@ class Event:
 
     @property
     def terminal(self) -> bool:
+        """Whether nothing follows: it is ``ready`` or ``failed``."""
         return self.phase in TERMINAL
 
     @property

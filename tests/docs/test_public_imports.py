@@ -12,6 +12,7 @@ from pathlib import Path
 from runpy import run_path
 
 import pytest
+from ringbinder.plugins.hookspecs import Hooks
 
 from .pages import ROOT
 
@@ -74,3 +75,20 @@ def test_public_names_have_a_docstring(module: str) -> None:
         return bool(value.__doc__) if own else f"`{name}`" in (made.__doc__ or "")
 
     assert [name for name in sorted(NAMES[module]) if not documented(name)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_methods_have_a_docstring(module: str) -> None:
+    """Or are named in that of their class; hooks have a page of their own."""
+    classes = [getattr(import_module(module), name) for name in NAMES[module]]
+    parts = {
+        part for found in classes if inspect.isclass(found) for part in found.__mro__ if "ringbinder." in str(part)
+    }
+    silent = [
+        f"{part.__name__}.{name}"
+        for part in parts
+        for name, member in vars(part).items()
+        if (inspect.isfunction(member) or isinstance(member, property | classmethod))
+        and not (name.startswith("_") or hasattr(Hooks, name) or member.__doc__ or f"`{name}`" in (part.__doc__ or ""))
+    ]
+    assert silent == []

@@ -104,6 +104,7 @@ class SpecForms:
 
     @classmethod
     def of(cls, spec: str) -> SpecForms:
+        """Return the forms of `spec`, as it stands in a link after the provider's prefix."""
         steps = _without_dots(spec.split("/"))
         address, rest = unquote(steps[0]) if steps else "", steps[1:]
         if not (_ADDRESS.match(address) or _SCP.fullmatch(address)):

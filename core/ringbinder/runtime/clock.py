@@ -18,7 +18,8 @@ class Clock(Protocol):
         """Seconds that never go back."""
         raise NotImplementedError  # only declared: the protocol's classes have it
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Wait; for no time if `seconds` is not positive, letting other tasks run."""
 
 
 class SystemClock:

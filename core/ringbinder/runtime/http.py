@@ -36,6 +36,7 @@ class Transport(httpx.AsyncBaseTransport):
     _by_proxy: dict[str, AiohttpTransport] = field(factory=dict, init=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request`, for httpx. Raises httpx's errors."""
         proxy = self._proxy_for(request.url)
         if proxy not in self._by_proxy:
             factory = None if proxy else self.socket_factory
@@ -54,6 +55,7 @@ class Transport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
+        """Close all connections."""
         for transport in self._by_proxy.values():
             await transport.aclose()
 

@@ -35,7 +35,7 @@ _FLAGS: Final = re.compile(r"\(\?[ims]+\)")
 
 
 class Match(Protocol):
-    """A match of a `Regex`, as `re` has it."""
+    """A match of a `Regex`: `group`, `groups`, `groupdict`, `start` and `end` are as those of `re.Match`."""
 
     def __getitem__(self, group: int | str, /) -> Any: ...
     def group(self, *groups: int | str) -> Any: ...
@@ -63,21 +63,27 @@ class Regex:
         return f"Regex({self.pattern!r})"
 
     def search(self, text: str) -> Match | None:
+        """Return the first match in `text`, if there is one. All methods take time linear in the text."""
         return self._compiled.search(_encodable(text))  # type: ignore[no-any-return]
 
     def match(self, text: str) -> Match | None:
+        """Return the match at the beginning of `text`, if there is one."""
         return self._compiled.match(_encodable(text))  # type: ignore[no-any-return]
 
     def fullmatch(self, text: str) -> Match | None:
+        """Return the match of the whole `text`, if it is one."""
         return self._compiled.fullmatch(_encodable(text))  # type: ignore[no-any-return]
 
     def finditer(self, text: str) -> Iterator[Match]:
+        """Return all matches that do not overlap, from left to right."""
         return self._compiled.finditer(_encodable(text))  # type: ignore[no-any-return]
 
     def sub(self, replacement: str | Callable[[Match], str], text: str) -> str:
+        """Return `text` with `replacement` for each match; in one that is a text, ``\\1`` is the first group."""
         return self._compiled.sub(replacement, _encodable(text))  # type: ignore[no-any-return]
 
     def split(self, text: str) -> list[str]:
+        """Return what stands between the matches."""
         return self._compiled.split(_encodable(text))  # type: ignore[no-any-return]
 
 

@@ -24,6 +24,7 @@ class Tasks:
     _running: set[asyncio.Task[Any]] = field(factory=set)
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` until it ends. An exception is logged with `name`, and goes no further unless it is awaited."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -34,7 +35,9 @@ class Tasks:
     ) -> asyncio.Task[Any]:
         """Repeat `work`, from now on, `seconds` after each end and sooner after a failure, which does not end it.
 
-        `name` and `consequence` are for the log, as in `Loop`.
+        `name` ("watch of shelves") and `consequence` ("new shelves are not shown", without a full stop) are for the
+        log, as in `Loop`. Failures are counted in ``ringbinder_background_failures_total``. The returned task may be
+        cancelled.
         """
         loop = Loop(name, consequence, self.log, self.clock)
         failures = self.metrics.background_failures.labels(name)

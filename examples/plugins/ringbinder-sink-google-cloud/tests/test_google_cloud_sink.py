@@ -19,10 +19,9 @@ pytest.importorskip(
 import structlog
 from aiohttp import web
 from attrs import define, field
+from ringbinder import ConfigError, LaunchRequest
 from ringbinder.app import Ringbinder, running
 from ringbinder.config.loading import load
-from ringbinder.errors import ConfigError
-from ringbinder.model import LaunchRequest
 
 
 @define
