@@ -9,11 +9,11 @@ ENV PATH=/opt/ringbinder/bin:${PATH} \
     VIRTUAL_ENV=/opt/ringbinder
 RUN python3 -m venv /opt/ringbinder \
     && pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes --requirement locks/uv.txt \
-    && uv export --quiet --frozen --offline --no-default-groups --no-emit-project --extra kubernetes \
+    && uv export --quiet --frozen --offline --no-default-groups --no-emit-workspace --extra kubernetes \
        --output-file /tmp/locked.txt \
     && uv pip install --quiet --no-cache --compile-bytecode --require-hashes --requirement /tmp/locked.txt \
     && uv pip install --quiet --no-cache --compile-bytecode --no-deps \
-       --build-constraints locks/build.txt --require-build-hashes /src
+       --build-constraints locks/build.txt --require-build-hashes /src/core /src
 
 FROM ${BASE}
 # ssh does not run for a user without a name.

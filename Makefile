@@ -12,13 +12,13 @@ bin := $(VENV)/bin
 # uv installs many times as fast as pip, and Ringbinder needs it in any case.
 install := $(bin)/uv pip install --quiet --python $(bin)/python
 
-# What uv.lock has, checked by hash, from the index that this machine is configured for; then Ringbinder itself.
+# What uv.lock has, checked by hash, from the index that this machine is configured for; then Ringbinder itself, in its two parts.
 # $(1): the groups and extras of pyproject.toml; $(2): more options.
 define install_locked
-	@$(bin)/uv export --quiet --frozen --offline --no-default-groups --no-emit-project --no-header --no-annotate \
+	@$(bin)/uv export --quiet --frozen --offline --no-default-groups --no-emit-workspace --no-header --no-annotate \
 	  $(1) --output-file $(VENV)/locked.txt
 	@$(install) $(2) --require-hashes --requirement $(VENV)/locked.txt
-	@$(install) $(2) --no-deps --build-constraints locks/build.txt --require-build-hashes --editable .
+	@$(install) $(2) --no-deps --build-constraints locks/build.txt --require-build-hashes --editable ./core --editable .
 	@touch $@
 endef
 
@@ -136,10 +136,10 @@ $(bin)/uv: | $(bin)/python
 	$(bin)/python "$$($(bin)/python -c "$$find_pip")/pip" install --quiet --no-compile \
 	  --require-hashes --requirement locks/uv.txt
 
-$(VENV)/.ready-launch: pyproject.toml uv.lock | $(bin)/uv
+$(VENV)/.ready-launch: pyproject.toml core/pyproject.toml uv.lock | $(bin)/uv
 	@echo "Installing Ringbinder into $(VENV)..."
 	$(call install_locked,--group pip)
 
-$(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml uv.lock | $(bin)/uv
+$(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml core/pyproject.toml uv.lock | $(bin)/uv
 	@echo "Installing Ringbinder and the packages of group $* into $(VENV)..."
 	$(call install_locked,--group pip --group $*,--compile-bytecode)

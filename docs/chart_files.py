@@ -90,7 +90,7 @@ def _shown(default: Any) -> str:
 
 def _own_plugins() -> Iterator[Any]:
     for row in installed():
-        if row.found.distribution == "ringbinder":
+        if row.found.ours:
             yield row.entry_point.load()
 
 

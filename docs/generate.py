@@ -3,7 +3,8 @@
     python docs/generate.py            rewrites them
     python docs/generate.py --check    says which are stale; exit code 1 if any
 
-It also writes the generated files of the Helm chart (`chart_files.py`).
+It also writes the generated files of the Helm chart (`chart_files.py`), and the version where it is
+repeated.
 
 A page asks for a part with a pair of comments; what stands between them is replaced:
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
@@ -86,7 +88,7 @@ def plugin_table(kind: str) -> str:
     """The plugins of one kind that come with Ringbinder: their names, what they are, their sections."""
     names: dict[str, list[str]] = {}
     for row in sorted(installed(), key=lambda row: row.found.name):
-        if row.found.distribution == "ringbinder" and row.found.kind == kind:
+        if row.found.ours and row.found.kind == kind:
             names.setdefault(row.found.target, []).append(row.found.name)
     lines = ["| name | what it is | sections |", "|---|---|---|"]
     for target, shared in names.items():
@@ -179,7 +181,7 @@ def _quoted(names: Iterable[str]) -> str:
 def _plugin_sections() -> Iterator[str]:
     seen: set[tuple[str, ...]] = set()
     for row in sorted(installed(), key=lambda row: row.found.key):
-        if row.found.distribution != "ringbinder":
+        if not row.found.ours:
             continue
         plugin: Any = row.entry_point.load()
         options = getattr(plugin, "Config", NoOptions)
@@ -200,6 +202,16 @@ def _table(options: type[Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def parts_of_the_program() -> dict[Path, str]:
+    """The project files of both distributions, with the version that the one of `ringbinder` names."""
+    whole, core = DOCS.parent / "pyproject.toml", DOCS.parent / "core" / "pyproject.toml"
+    version = tomllib.loads(whole.read_text())["project"]["version"]
+    return {
+        whole: re.sub(r'(?m)^(  "ringbinder-core==)[^"]*', rf"\g<1>{version}", whole.read_text()),
+        core: re.sub(r'(?m)^version = "[^"]*"', f'version = "{version}"', core.read_text()),
+    }
+
+
 def rendered(page: str) -> str:
     """`page` with all its generated parts as the code has them now. Raises KeyError for an unknown part."""
     return PART.sub(lambda match: f"{match[1]}\n{PARTS[match['name']]()}\n{match[3]}", page)
@@ -208,7 +220,7 @@ def rendered(page: str) -> str:
 def stale() -> dict[Path, str]:
     """Every file that is not as it should be, with what it has to hold."""
     pages = {path: rendered(path.read_text()) for path in sorted(DOCS.rglob("*.md"))}
-    wanted = {**pages, **chart_files.files()}
+    wanted = {**pages, **parts_of_the_program(), **chart_files.files()}
     return {path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text}
 
 

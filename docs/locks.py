@@ -127,7 +127,7 @@ def lists() -> dict[str, str]:
             "--quiet",
             "--frozen",
             "--offline",
-            "--no-emit-project",
+            "--no-emit-workspace",
             "--no-header",
             "--no-annotate",
             *selection,
@@ -165,7 +165,7 @@ def check() -> list[str]:
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
         source = package["source"]
         addresses = [file["url"] for file in (*package.get("wheels", ()), *filter(None, [package.get("sdist")]))]
-        if source != {"editable": "."} and (
+        if source not in ({"editable": "."}, {"editable": "core"}) and (
             source != {"registry": INDEX} or not all(address.startswith(FILES) for address in addresses)
         ):
             problems.append(f"uv.lock takes {package['name']} from another place than PyPI")

@@ -100,7 +100,7 @@ def _takers() -> dict[str, list[str]]:
         note(cls, (section,), "core")
     for row in installed():
         plugin: Any = row.entry_point.load()
-        if row.found.distribution == "ringbinder":
+        if row.found.ours:
             note(
                 getattr(plugin, "Config", NoOptions),
                 plugin.sections,

@@ -1,4 +1,4 @@
-"""What a plugin author has: the built wheel of Ringbinder, fresh environments, and commands that run in them."""
+"""What a plugin author has: the built wheels of Ringbinder, fresh environments, and commands that run in them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None 
 
 @frozen
 class Environment:
-    """A virtual environment with Ringbinder in it, as a stranger has it."""
+    """A virtual environment, as a stranger has it."""
 
     folder: Path
 
@@ -57,6 +57,13 @@ class Environment:
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
         }
 
+    def distributions(self) -> list[str]:
+        """The names of what is installed."""
+        listed = run(
+            [uv.find_uv_bin(), "pip", "list", "--quiet", "--format=json", "--python", self.bin / "python"], self.folder
+        )
+        return [package["name"] for package in json.loads(listed)]
+
     def __call__(self, *command: str | Path, cwd: Path | None = None) -> str:
         """The output of a program of the environment, which must succeed."""
         program, *arguments = command
@@ -79,21 +86,35 @@ class Environment:
         return events
 
 
+@frozen
+class Wheels:
+    """Both wheels of this working copy."""
+
+    core: Path
+    whole: Path
+
+
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]) -> Path:
-    """The wheel of this very working copy."""
+def wheels(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]) -> Wheels:
     require_real("uv")
-    folder = tmp_path_factory.mktemp("wheel")
-    run([uv.find_uv_bin(), "build", "--quiet", "--wheel", "--out-dir", folder, ROOT], folder)
-    (found,) = folder.glob("*.whl")
-    return found
+    folder = tmp_path_factory.mktemp("wheels")
+    run([uv.find_uv_bin(), "build", "--quiet", "--wheel", "--all-packages", "--out-dir", folder, ROOT], folder)
+    (core,), (whole,) = folder.glob("ringbinder_core-*.whl"), folder.glob("ringbinder-*.whl")
+    return Wheels(core, whole)
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, wheel: Path, require_real: Callable[..., None]) -> Environment:
-    """A new environment with the wheel and pytest."""
-    require_real("jupyterlab")
+def author(tmp_path: Path, wheels: Wheels) -> Environment:
+    """A new environment with core alone, and pytest."""
     environment = Environment(tmp_path / "environment")
     run([uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, environment.folder], tmp_path)
-    environment.install(wheel, *_TOOLS)
+    environment.install(wheels.core, *_TOOLS)
     return environment
+
+
+@pytest.fixture
+def fresh(author: Environment, wheels: Wheels, require_real: Callable[..., None]) -> Environment:
+    """A new environment with all of Ringbinder, and pytest."""
+    require_real("jupyterlab")
+    author.install(wheels.core, wheels.whole)
+    return author

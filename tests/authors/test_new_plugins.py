@@ -17,9 +17,10 @@ from ringbinder_server.cli import main
 from ringbinder_server.scaffold import KINDS, Project
 
 if TYPE_CHECKING:
-    from tests.authors.conftest import Environment
+    from tests.authors.conftest import Environment, Wheels
 
 NAME = "tea-house"
+HEAVY = {"click", "hypercorn", "jinja2", "jupyter-repo2docker", "py-rattler", "quart", "ringbinder", "uv"}
 LAUNCHER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -82,16 +83,19 @@ def options(kind: str, address: str) -> tuple[str, list[str]]:
 
 @pytest.mark.real("uv", "jupyterlab")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_plugin_works_as_it_is(kind: str, fresh: Environment, tmp_path: Path) -> None:
-    fresh("ringbinder", "plugins", "new", kind, NAME, cwd=tmp_path)
+def test_a_new_plugin_works_as_it_is(kind: str, author: Environment, wheels: Wheels, tmp_path: Path) -> None:
     project = tmp_path / Project(kind, NAME).distribution
-    fresh.install("--editable", project)
-    reported = fresh("pytest", "-q", cwd=project)
+    done = CliRunner().invoke(main, ["plugins", "new", kind, NAME, "--into", str(project)])
+    assert done.exit_code == 0, done.output
+    author.install("--editable", project)
+    reported = author("pytest", "-q", cwd=project)
     assert "passed" in reported
     assert "failed" not in reported
+    assert not set(author.distributions()) & HEAVY, "core alone is enough for a plugin"
+    author.install(wheels.core, wheels.whole)
     with web() as (address, posted):
         link, sets = options(kind, address)
-        events = fresh.launch(link, *[part for text in sets for part in ("--set", text)])
+        events = author.launch(link, *[part for text in sets for part in ("--set", text)])
         assert events[-1]["phase"] == "ready", events[-1]
         assert bool(posted) == (kind == "sink")
 

@@ -28,7 +28,7 @@ from attrs import define, field, frozen
 from ringbinder import Secret, Server
 from ringbinder.testing.kernel import open_kernel
 
-from .conftest import run
+from .conftest import Wheels, run
 
 TUTORIALS: Final = Path(__file__).parents[2] / "docs" / "tutorials"
 BLOCK: Final = re.compile(
@@ -155,7 +155,7 @@ class Shell:
 
 
 @pytest.fixture
-def env(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, str]:
+def env(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, wheels: Wheels) -> dict[str, str]:
     """A home of its own; what was downloaded before is not downloaded again."""
     home = tmp_path / "home"
     home.mkdir()
@@ -165,11 +165,11 @@ def env(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -
     return {name: value for name, value in os.environ.items() if name not in usual} | {
         "HOME": str(home),
         "PATH": f"{Path(sys.base_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PIP_FIND_LINKS": f"{found} {wheel.parent}".strip(),
+        "PIP_FIND_LINKS": f"{found} {wheels.core.parent}".strip(),
         "PYTHONUNBUFFERED": "1",
         "RINGBINDER_CACHE": str(tmp_path_factory.getbasetemp() / "end-to-end" / "cache"),
         "UV_CACHE_DIR": downloaded,
-        "UV_FIND_LINKS": str(wheel.parent),
+        "UV_FIND_LINKS": str(wheels.core.parent),
     }
 
 

@@ -55,7 +55,7 @@ def configuration() -> Iterator[tuple[str, Any]]:
     yield from CORE_SECTIONS.items()
     for row in installed():
         plugin = row.entry_point.load()
-        if row.found.distribution == "ringbinder" and plugin.sections:
+        if row.found.ours and plugin.sections:
             yield plugin.sections[-1], getattr(plugin, "Config", NoOptions)
 
 
@@ -89,7 +89,7 @@ def test_every_code_of_an_error() -> None:
     raised = {
         code
         for file in SOURCES
-        if "fake" not in file.parts
+        if "ringbinder_fake" not in file.parts
         for code in re.findall(r"\bUserError\(\s*\"([a-z-]+)\"", file.read_text())
     }
     assert len(raised) > 20

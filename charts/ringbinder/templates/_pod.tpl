@@ -41,7 +41,7 @@ initContainers:
       - |
         python=$(command -v python)
         uv pip freeze --no-cache --python "$python" | grep -v ' @ ' > /tmp/constraints.txt
-        echo ringbinder > /tmp/excludes.txt
+        printf '%s\n' ringbinder ringbinder-core > /tmp/excludes.txt
         uv pip install --no-cache --python "$python" --target /opt/plugins \
           --constraint /tmp/constraints.txt --excludes /tmp/excludes.txt "$@"
       - plugins

@@ -21,7 +21,7 @@ from ..errors import ConfigError, PluginError
 from ..model import Finding, ImageKind
 from ..runtime.log import Logger
 from .deprecation import check_api
-from .discovery import GROUPS, Found, Row, installed
+from .discovery import GROUPS, OWN, Found, Row, installed
 from .hookspecs import GUARDS
 from .manager import BASES, FIT, NO_GUARD, import_plugin
 from .validation import check, hooks_in
@@ -117,7 +117,7 @@ def _options(found: Found, plugin: Any) -> Iterator[Finding]:
     if sections and sections[-1] in CORE_SECTIONS:
         yield Finding("error", f"its last section, {sections[-1]}, is Ringbinder's own; name one after the plugin")
     for row in installed():
-        if row.found.distribution == "ringbinder" != found.distribution and sections[-1:] == _last_section(row):
+        if row.found.ours and not found.ours and sections[-1:] == _last_section(row):
             last = "".join(sections[-1:])
             yield Finding("warning", f"its last section, {last}, is that of {row.found.key}", "name another")
 
@@ -132,12 +132,13 @@ def _distribution(row: Row) -> Iterator[Finding]:
         yield Finding(
             "warning", f"the package {package} has no file py.typed", "add an empty one: its types are then seen"
         )
-    if row.entry_point.dist is None or row.found.distribution == "ringbinder":
+    if row.entry_point.dist is None or row.found.ours:
         return
     wanted = list(_requirements(row.entry_point.dist.requires or ()))
     if not wanted:
-        yield Finding("warning", f"{row.found.distribution} does not require ringbinder", "add it to its dependencies")
-    running = Version(version("ringbinder"))
+        message = f"{row.found.distribution} does not require ringbinder-core"
+        yield Finding("warning", message, "add it to its dependencies")
+    running = Version(version("ringbinder-core"))
     for requirement in wanted:
         if not requirement.specifier.contains(running, prereleases=True):
             yield Finding("error", f"{row.found.distribution} requires {requirement}, and this is {running}")
@@ -149,5 +150,5 @@ def _requirements(texts: Iterable[str]) -> Iterator[Requirement]:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
-        if requirement.name == "ringbinder":
+        if requirement.name in OWN:
             yield requirement

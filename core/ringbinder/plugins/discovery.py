@@ -24,6 +24,9 @@ GROUPS: Final[Mapping[str, str]] = {
 }
 """Entry-point group of each kind, in the order in which plugins are started and asked."""
 
+OWN: Final = frozenset({"ringbinder", "ringbinder-core"})
+"""The distributions that Ringbinder itself is made of."""
+
 OPT_IN: Final = frozenset({"fake"})
 """Test doubles: off unless named."""
 
@@ -59,6 +62,11 @@ class Found:
     def key(self) -> str:
         """Its name among the plugins of all kinds: ``provider:gh``."""
         return f"{self.kind}:{self.name}"
+
+    @property
+    def ours(self) -> bool:
+        """Whether it ships with Ringbinder."""
+        return _normal(self.distribution) in OWN
 
     @property
     def origin(self) -> str:
@@ -123,8 +131,7 @@ def _means_policies(group: str) -> bool:
 
 
 def _rank(row: Row) -> tuple[bool, str]:
-    distribution = _normal(row.found.distribution)
-    return distribution != "ringbinder", distribution
+    return not row.found.ours, _normal(row.found.distribution)
 
 
 def _row(kind: str, point: EntryPoint) -> Row:

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from ringbinder import ConfigError, LaunchRequest, PluginError
 from ringbinder.config.loading import load
+from ringbinder.plugins.discovery import OWN
 from ringbinder.plugins.manager import Plugins
 from ringbinder.runtime.paths import Paths
 from ringbinder.runtime.services import Services
@@ -58,8 +59,13 @@ def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_pa
     site.uninstall("ringbinder-osf")
     assert "provider:osf" not in found()
     site.uninstall("stock")
-    ours = {point for point in distribution("ringbinder").entry_points if point.group.startswith("ringbinder.")}
-    assert sorted(found().values()) == sorted(f"ringbinder {point.value}" for point in ours)
+    ours = {
+        f"{name} {point.value}"
+        for name in OWN
+        for point in distribution(name).entry_points
+        if point.group.startswith("ringbinder.")
+    }
+    assert set(found().values()) == ours
 
 
 def test_ringbinders_own_plugins_stand_first_and_the_rest_in_order_of_their_distributions(site: Site) -> None:
