@@ -242,6 +242,12 @@ async def test_a_sink_that_fails_costs_no_launch(tmp_path: Path) -> None:
 TESTED_ELSEWHERE = {
     "stops-while-running": "tests/attack/test_policies_fail_closed.py::test_policy_that_dies_while_running_refuses_all",
     "cannot-be-imported": "tests/core/plugins/test_manager.py::test_a_broken_plugin_that_nothing_needs_is_left_out",
+    "missing-option": "tests/cli/test_plugin_commands.py::test_show_of_a_plugin_with_a_missing_option",
+    "wrong-option": "tests/core/plugins/test_check.py::test_wrong_option_is_found",
+    "secret-as-text": "tests/core/plugins/test_check.py::test_wrong_option_is_found",
+    "wrong-delivery": "tests/core/plugins/test_check.py::test_wrong_delivery_is_the_authors",
+    "unusable-name": "tests/core/plugins/test_check.py::test_name_that_fits_into_no_link_is_found",
+    "python-regex": "tests/core/plugins/test_check.py::test_python_regex_for_a_browser_is_found",
     "slow-import": "tests/cli/test_plugin_commands.py::test_check_says_what_is_wrong",
     "hangs-at-import": "tests/cli/test_plugin_commands.py::test_check_tells_of_a_plugin_that_hangs_at_import",
     "ends-the-process": "tests/cli/test_plugin_commands.py::test_check_outlives_a_plugin_that_ends_the_process",

@@ -59,6 +59,29 @@ def test_show_tells_origin_hooks_options_and_variables(ringbinder: Program) -> N
     assert record["options"][0]["variables"] == ["RINGBINDER__Strangers__flavour", "FLAVOUR"]
 
 
+def test_show_of_a_plugin_with_a_missing_option(ringbinder: Program) -> None:
+    needy = ringbinder.plugin("needy", OPTIONS.replace('"plain", help', "help"))
+    reported = ringbinder("plugins", "show", "needy", **needy)
+    assert reported.returncode == 0, reported.stderr
+    for words in (
+        "state:    failed: Strangers.flavour: required, but not given; RINGBINDER__Strangers__flavour or FLAVOUR",
+        "hooks:    health",
+        "sections: Strangers",
+        "flavour (text, required)",
+        "      RINGBINDER__Strangers__flavour or FLAVOUR",
+    ):
+        assert words in reported.stdout
+    assert "state:    active" in ringbinder("plugins", "show", "needy", **needy, FLAVOUR="sweet").stdout
+
+
+def test_show_of_a_plugin_whose_options_cannot_be_read(ringbinder: Program) -> None:
+    broken = ringbinder.plugin("broken", OPTIONS.replace("flavour: str", "flavour: 'Unknown'"))
+    reported = ringbinder("plugins", "show", "broken", **broken)
+    assert reported.returncode == 0, reported.stderr
+    assert "state:    failed: plugin 'plugin:broken': it cannot be made" in reported.stdout
+    assert "NameError" in reported.stdout
+
+
 def test_show_of_what_is_not_installed(ringbinder: Program) -> None:
     done = ringbinder("plugins", "show", "zenod")
     assert (done.returncode, done.stdout) == (6, "")
@@ -86,6 +109,9 @@ WRONG = {
     OPTIONS.replace("Strangers", "Ringbinder"): "is Ringbinder's own",
     OPTIONS.replace("Strangers", "ZenodoProvider"): "is that of provider:zenodo",
     OPTIONS.replace('option("plain", help="How it tastes.", env="FLAVOUR")', '"plain"'): "has no help",
+    OPTIONS.replace(
+        "async def health(self): ...", "async def health(self): ...\n    def __init__(self): ..."
+    ): "TypeError",
 }
 
 
@@ -120,7 +146,7 @@ def test_check_outlives_a_plugin_that_ends_the_process(ringbinder: Program, sour
         "print('no newline', end='')\n"
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(600,)).start()\n"
-        "class Plugin:\n    async def health(self): ...\n"
+        "from ringbinder import Plugin\nclass Plugin(Plugin):\n    async def health(self): ...\n"
     )
     (project / "pyproject.toml").write_text(
         '[project]\nname = "both"\nversion = "1.0"\n[project.entry-points."ringbinder.plugins"]\n'

@@ -119,6 +119,11 @@ class WrongRegex(Shelf):
         return attrs.evolve(super().describe(), spec_regex="[0-9]+")
 
 
+class PythonRegex(Shelf):
+    def describe(self) -> ProviderInfo:
+        return attrs.evolve(super().describe(), detect_regex="^(?P<repo>.+)")
+
+
 class Restless(Shelf):
     count = 0
 
@@ -186,6 +191,7 @@ class Careless(Shelf):
     [
         (Nameless, "test_describe_is_complete", {}, "display_name is not empty"),
         (WrongRegex, "test_describe_is_complete", {}, "spec_regex matches a valid spec"),
+        (PythonRegex, "test_describe_is_complete", {}, "detect_regex is a regular expression of JavaScript"),
         (Restless, "test_resolves_to_something_fixed", {}, "resolves to the same Repo"),
         (Drifting, "test_resolved_spec_means_the_same", {}, "resolved_spec resolves to the same ref"),
         (Indiscreet, "test_no_credentials_in_what_is_public", {}, "has no password"),

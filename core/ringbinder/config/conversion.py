@@ -9,18 +9,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import attrs
 from attrs import frozen
 from cattrs import Converter
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError, IterableValidationNote
+from cattrs.errors import (
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+    StructureHandlerNotFoundError,
+)
 from cattrs.gen import make_dict_structure_fn
 
 from ..runtime.patterns import Pattern
 from ..runtime.suggest import did_you_mean
 from ..secret import Secret, redact
 from .options import ByteSize, Duration, seconds, size
+
+MISSING: Final = "required, but not given"
 
 Where = tuple[str | int, ...]
 """Steps from a section down to a value: section, option, key, index."""
@@ -80,9 +88,25 @@ def secret_name(where: Where) -> bool:
     return any(isinstance(step, str) and _SECRET_NAME.search(step) for step in where)
 
 
-def structure(cls: type[Any], value: Mapping[str, Any]) -> Any:
-    """An instance of the attrs class `cls`. Raises a group that `problems` explains."""
+def structure(cls: Any, value: object) -> Any:
+    """`value` as an instance of the attrs class, or of another type, `cls`. Raises a group that `problems` explains."""
     return _converter().structure(value, cls)
+
+
+def structurable(kind: Any) -> bool:
+    """Whether a value of a file can become one of this type."""
+    base, arguments = _base(kind), [a for a in get_args(kind) if a is not Ellipsis]
+    if kind is Any or base in (Literal, re.Pattern):
+        return True
+    if base is Annotated or kind in (Duration, ByteSize):
+        return structurable(arguments[0])
+    if base in (Union, types.UnionType) or _is(Mapping, Sequence, AbstractSet)(kind):
+        return kind is not bytes and all(map(structurable, arguments))
+    try:
+        _converter().get_structure_hook(kind)
+    except (StructureHandlerNotFoundError, NameError):
+        return False
+    return True
 
 
 def takes_null(kind: Any) -> bool:
@@ -106,7 +130,7 @@ def problems(error: BaseException, where: Where = ()) -> Iterator[Problem]:
         for name in sorted(map(str, error.extra_fields)):
             yield Problem((*where, name), "unknown option." + did_you_mean(name, known))
     elif isinstance(error, KeyError) and where and error.args == (where[-1],):
-        yield Problem(where, "required, but not given")
+        yield Problem(where, MISSING)
     elif isinstance(error, Mismatch):
         yield Problem(where, f"{error}, but it is {error.found if secret_name(where) else error.shown}")
     else:

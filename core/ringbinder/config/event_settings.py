@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from attrs import frozen, validators
 
 from ..secret import Secret
+from .conversion import problems, spelled, structure
 from .options import ByteSize, Duration, option
 
 Level = Literal["info", "warning", "error"]
@@ -52,6 +53,15 @@ class DeliverySettings:
         help="`at_least_once`: when the disk is made to keep what was written: `always` (after every write), "
         "`interval` (once a second) or `never`. It matters if the machine fails; being killed loses nothing.",
     )
+
+
+def delivery_problems(given: object) -> list[str]:
+    """What keeps `given` from being `DeliverySettings`, in words."""
+    try:
+        structure(DeliverySettings, given)
+    except Exception as error:
+        return [f"{spelled(each.where)}: {each.text}" if each.where else each.text for each in problems(error)]
+    return []
 
 
 @frozen

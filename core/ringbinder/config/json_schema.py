@@ -168,12 +168,13 @@ def _default(attribute: Any) -> Any:
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         default = attrs.NOTHING if default.takes_self else default.factory()
     try:
-        return _plain(default)
+        return plain_value(default)
     except TypeError:
         return attrs.NOTHING
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """`value` as it would stand in a file. Raises TypeError if it is not of a type that files have."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
@@ -181,11 +182,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Pattern):
         return value.pattern
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, AbstractSet):
-        return sorted(map(_plain, value))
+        return sorted(map(plain_value, value))
     if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     raise TypeError(f"{type(value).__name__} is no value of a file")
 
 

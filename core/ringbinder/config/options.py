@@ -36,6 +36,7 @@ def option(
     env: str | None = None,
     also: str | None = None,
     inherited: bool = True,
+    secret: bool = True,
     **arguments: Any,
 ) -> Any:
     """An option of a configuration class: an attrs field with its documentation.
@@ -44,7 +45,8 @@ def option(
     (``BinderHub.image_prefix``) and fills it when its own section does not; `env` names an environment
     variable that fills it when no file does (``GITHUB_ACCESS_TOKEN``). What is not `inherited`, an instance
     of the plugin (`Ringbinder.instances`) has only if it says so itself: a token is for one host, and an
-    instance may ask another. `arguments` are those of `attrs.field`: ``factory``, ``validator``,
+    instance may ask another. With `secret=False`, an option that is called a secret, password or token may be plain
+    text, since it only names or points to one. `arguments` are those of `attrs.field`: ``factory``, ``validator``,
     ``converter``, ``repr``; a ValueError of validator or converter is shown to the operator.
 
     >>> @attrs.frozen
@@ -54,7 +56,7 @@ def option(
     >>> Options(shelf="novels")
     Options(shelf='novels', wait=10.0)
     """
-    metadata = {"help": help, "env": env, "also": also, "inherited": inherited}
+    metadata = {"help": help, "env": env, "also": also, "inherited": inherited, "secret": secret}
     return attrs.field(default=default, metadata=metadata, **arguments)
 
 

@@ -15,8 +15,8 @@ from ..errors import ConfigError
 from ..runtime.suggest import did_you_mean
 from ..secret import Secret
 from . import binderhub as compat
-from .conversion import Where, problems, spelled, structure
-from .sources import Origin, Tree, parse_text
+from .conversion import MISSING, Where, problems, spelled, structure
+from .sources import ENVIRON_PREFIX, Origin, Tree, parse_text
 from .specs import unended_host
 
 T = TypeVar("T")
@@ -89,7 +89,11 @@ class Sections:
                 return made
         except BaseValidationError as error:
             own = base or tuple(sections[-1:])
-            reported += [self.located(_placed(problem.where, stands, own), problem.text) for problem in problems(error)]
+            for problem in problems(error):
+                text = problem.text
+                if text == MISSING and len(problem.where) == 1 and not base:
+                    text += _variables(sections, fields[str(problem.where[0])])
+                reported.append(self.located(_placed(problem.where, stands, own), text))
         raise ConfigError(reported)
 
     def _from_elsewhere(
@@ -187,6 +191,13 @@ def _placed(where: Where, stands: Mapping[str, Where], own: Where) -> Where:
     if not where:
         return own
     return (*stands.get(str(where[0]), (*own, where[0])), *where[1:])
+
+
+def _variables(sections: Sequence[str], option: attrs.Attribute[Any]) -> str:
+    """In which environment variables an option may be given."""
+    names = [f"{ENVIRON_PREFIX}{section}__{option.alias}" for section in sections[-1:]]
+    names += [option.metadata["env"]] if option.metadata.get("env") else []
+    return f"; {' or '.join(names)} in the environment gives it, too" if names else ""
 
 
 def _takes_text(kind: Any) -> bool:

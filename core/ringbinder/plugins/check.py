@@ -1,8 +1,10 @@
-"""`ringbinder plugins check`: the rules that can be judged without starting a plugin, each breach in words."""
+"""`ringbinder plugins check`: the rules that can be judged without starting a plugin, each violation in words."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -17,13 +19,20 @@ from packaging.version import Version
 
 from ..config.json_schema import CORE_SECTIONS
 from ..config.options import NoOptions
-from ..errors import ConfigError, PluginError
-from ..model import Finding, ImageKind
+from ..errors import ConfigError, PluginError, RingbinderError
+from ..model import Finding, ImageKind, ProviderInfo
 from ..runtime.log import Logger
+from ..runtime.paths import Paths
+from ..runtime.services import Services
+from ..runtime.suggest import closest, did_you_mean
+from ..secret import redact
+from .context import Context
 from .deprecation import check_api
 from .discovery import GROUPS, OWN, Found, Row, installed
 from .hookspecs import GUARDS
-from .manager import BASES, FIT, NO_GUARD, import_plugin
+from .javascript import javascript_problem
+from .manager import BASES, FIT, NO_GUARD, check_name, import_plugin, own_delivery
+from .option_rules import option_findings
 from .validation import check, hooks_in
 
 SLOW: Final = 1.0
@@ -48,17 +57,27 @@ def rows_of_project(folder: Path) -> list[Row]:
         for kind, group in GROUPS.items()
         for name, value in points.get(group, {}).items()
     ]
+    groups = GROUPS.values()
+    if misspelt := [group for group in points if group not in groups and closest(group, groups)]:
+        file = folder / "pyproject.toml"
+        raise ConfigError(
+            [f"{file}: the entry-point group {group!r} is unknown.{did_you_mean(group, groups)}" for group in misspelt]
+        )
     if not rows:
         raise ConfigError([f'{folder / "pyproject.toml"} names no plugin: no [project.entry-points."ringbinder...."]'])
     sys.path[:0] = [str(folder / "src"), str(folder)]
     return rows
 
 
-def examine(row: Row, log: Logger) -> list[Finding]:
-    """What is wrong with one plugin; nothing if all is well. It is imported, and not made."""
+async def examine(row: Row, log: Logger) -> list[Finding]:
+    """What is wrong with one plugin; nothing if all is well.
+
+    It is imported and, if no option is required, made with the defaults, in folders that are then removed.
+    """
     found = row.found
     begin = time.perf_counter()
     try:
+        check_name(found)
         plugin = import_plugin(row)
     except PluginError as error:
         return [Finding("error", str(error))]
@@ -66,11 +85,57 @@ def examine(row: Row, log: Logger) -> list[Finding]:
     try:
         check_api(plugin, found.key)
         findings += _kind(found, plugin)
+        if found.kind == "sink":
+            own_delivery(plugin, found)
         if not getattr(plugin, "__abstractmethods__", None) and isinstance(plugin, type):
             check(object.__new__(plugin), found.key, log)
     except PluginError as error:
         findings.append(Finding("error", str(error)))
-    return [*findings, *_options(found, plugin), *_distribution(row)]
+    findings += [*_options(found, plugin), *_distribution(row), *_twins(found)]
+    if not any(finding.level == "error" for finding in findings):
+        findings += await _made(found, plugin, log)
+    return findings
+
+
+async def _made(found: Found, plugin: Any, log: Logger) -> list[Finding]:
+    """What is wrong with an instance of the plugin."""
+    options = getattr(plugin, "Config", NoOptions)
+    with tempfile.TemporaryDirectory(prefix="ringbinder-check-") as folder:
+        services = Services(log, Paths(Path(folder) / "state", Path(folder) / "cache"))
+        try:
+            required = any(option.init and option.default is attrs.NOTHING for option in attrs.fields(options))
+            if required:
+                inspect.signature(plugin).bind(None, None)
+                return []
+            made = plugin(options(), Context(found.name, services, log))
+            check(made, found.key, log)
+            return list(_forms(made)) if found.kind == "provider" else []
+        except RingbinderError as error:
+            # ConfigError and UserError ask for more than the defaults.
+            return [Finding("error", str(error))] if isinstance(error, PluginError) else []
+        except Exception as error:
+            words = redact(f"{type(error).__name__}: {error}")
+            return [Finding("error", f"it cannot be made with the defaults of its options: {words}")]
+        finally:
+            await services.close()
+
+
+def _forms(provider: Any) -> Iterator[Finding]:
+    """What is wrong with what a provider gives the form."""
+    info = provider.describe()
+    if not isinstance(info, ProviderInfo):
+        yield Finding("error", f"its describe gives a {type(info).__name__}, no ProviderInfo")
+        return
+    for name, pattern in (("spec_regex", info.spec_regex), ("detect_regex", info.detect_regex)):
+        if pattern is not None and (problem := javascript_problem(pattern)):
+            yield Finding("error", f"its {name} is for JavaScript, but {problem}")
+
+
+def _twins(found: Found) -> Iterator[Finding]:
+    twins = [row.found for row in installed() if row.found.key == found.key]
+    if others := " and ".join(twin.origin for twin in twins if twin.distribution != found.distribution):
+        message = f"there is a {found.key} of {others} as well, and of plugins with one name none is loaded"
+        yield Finding("error", message, "give the entry point another name")
 
 
 def _import_time(found: Found, seconds: float) -> Iterator[Finding]:
@@ -109,9 +174,7 @@ def _options(found: Found, plugin: Any) -> Iterator[Finding]:
     if not attrs.has(options):
         yield Finding("error", f"its Config, {options!r}, is no attrs class; write @attrs.frozen before it")
         return
-    for option in attrs.fields(options):
-        if option.init and not option.metadata.get("help"):
-            yield Finding("warning", f"its option {option.alias!r} has no help", "write it with ringbinder.option(...)")
+    yield from option_findings(options)
     if attrs.fields(options) and not sections:
         yield Finding("error", "it has options and no `sections`, so that no configuration can set them")
     if sections and sections[-1] in CORE_SECTIONS:

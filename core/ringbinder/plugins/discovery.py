@@ -33,8 +33,10 @@ OPT_IN: Final = frozenset({"fake"})
 GENERAL: Final = frozenset({"plugin", "policy"})
 """The kinds that are asked at every stage, besides the one plugin that is chosen for it."""
 
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What a plugin, or an instance of one, may be called."""
+
 _ALWAYS_ON: Final = ("plugin", "policy", "provider")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEPARATORS: Final = re.compile(r"[-_.]+")
 
 State = Literal["active", "available", "disabled", "failed"]
@@ -220,7 +222,7 @@ def _add_instances(selection: Selection) -> None:
     made: list[Row] = []
     for name, mapping in selection.settings.instances.items():
         where = f"Ringbinder.instances.{name}"
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             selection.problems.append(f"{where}: a name is made of letters, digits, dots, dashes and underscores")
             continue
         if isinstance(row := _instance(selection, name, mapping, where), str):

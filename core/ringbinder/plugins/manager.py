@@ -10,7 +10,7 @@ from typing import Any, Final, Self, get_args
 
 from attrs import evolve
 
-from ..config.event_settings import DeliverySettings
+from ..config.event_settings import DeliverySettings, delivery_problems
 from ..config.loading import Config
 from ..config.options import NoOptions
 from ..config.specs import SPECS_SECTION, SpecOptions
@@ -24,7 +24,7 @@ from .call_loop import timeout_problems
 from .caller import HookCaller
 from .context import Application, Context
 from .deprecation import check_api, importing
-from .discovery import GENERAL, GROUPS, EntryPoints, Found, Row, installed, select
+from .discovery import GENERAL, GROUPS, NAME, EntryPoints, Found, Row, installed, select
 from .hookspecs import GUARDS
 from .lifespan import Life
 from .validation import guards, hooks_in
@@ -268,6 +268,7 @@ class Plugins:
 
     def _make(self, row: Row) -> None:
         found = row.found
+        check_name(found)
         plugin = import_plugin(row)
         row.guards |= guards(plugin)
         check_api(plugin, found.key)
@@ -291,7 +292,7 @@ class Plugins:
                 self._delivery[found.name] = self._config.sections.fill(
                     DeliverySettings,
                     (),
-                    extra={**getattr(plugin, "delivery", {}), **self._config.events.delivery.get(found.name, {})},
+                    extra={**own_delivery(plugin, found), **self._config.events.delivery.get(found.name, {})},
                     where=f"EventLog.delivery.{found.name}",
                 )
             found.instance = plugin(config, Context(found.name, self._services, log, self._application, found.kind))
@@ -415,17 +416,32 @@ def import_plugin(row: Row) -> Any:
     return plugin
 
 
+def own_delivery(plugin: Any, found: Found) -> Mapping[str, Any]:
+    """What a sink's class says about its delivery. Raises PluginError if that is wrong: it is its author's."""
+    own: Mapping[str, Any] = getattr(plugin, "delivery", {})
+    if wrong := delivery_problems(own):
+        raise PluginError(found.key, f"its class attribute 'delivery' is wrong ({found.origin}): {'; '.join(wrong)}")
+    return own
+
+
+def check_name(found: Found) -> None:
+    """Raises PluginError if a plugin's name can stand in no link and no option."""
+    if not NAME.fullmatch(found.name):
+        problem = f"{found.name!r} is no name of an entry point here: letters, digits, dots, dashes and underscores"
+        raise PluginError(found.key, f"{problem} ({found.origin})")
+
+
 def _sections(plugin: Any) -> tuple[str, ...]:
     return tuple(getattr(plugin, "sections", ()))
 
 
 def _inspected(row: Row) -> Found:
     found = evolve(row.found)
-    if found.state == "available":
+    if found.state in ("available", "failed"):
         try:
             plugin = import_plugin(row)
         except PluginError as error:
-            found.state, found.reason = "failed", redact(str(error))
+            found.state, found.reason = "failed", found.reason or redact(str(error))
         else:
             found.hooks, found.sections = hooks_in(plugin), _sections(plugin)
     return found

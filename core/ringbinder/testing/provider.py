@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from ..errors import RingbinderError, UserError
 from ..model import LaunchRequest, Link, ProviderInfo, Repo
+from ..plugins.javascript import javascript_problem, named_groups
 from ..protocol import PHASES
 from .context import RecordingLog, descendants, left_over
 from .rules import contract
@@ -84,8 +85,9 @@ class ProviderContract:
         spec = re.compile(info.spec_regex)
         assert spec.fullmatch(case.spec), f"Rule: spec_regex matches a valid spec; {case.spec!r} it does not."
         if info.detect_regex is not None:
-            detect = re.compile(info.detect_regex.replace("(?<", "(?P<"))
-            assert "repo" in detect.groupindex, "Rule: detect_regex has a group named repo."
+            problem = javascript_problem(info.detect_regex)
+            assert not problem, f"Rule: detect_regex is a regular expression of JavaScript: {problem}."
+            assert "repo" in named_groups(info.detect_regex), "Rule: detect_regex has a group named repo."
 
     async def test_resolves_to_something_fixed(self, case: ProviderCase) -> None:
         first, second = await case.repo(), await case.repo()

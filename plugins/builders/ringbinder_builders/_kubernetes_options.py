@@ -33,14 +33,14 @@ class KubernetesBuildOptions(BuildExecutorOptions):
         help="Socket of a container engine on the nodes, mounted into build pods; null mounts none.",
     )  # fmt: skip
     push_secret: str = option(
-        "binder-build-docker-config", also="BinderHub.push_secret",
+        "binder-build-docker-config", also="BinderHub.push_secret", secret=False,
         help="Secret with docker's `config.json`, for builds that the registry gives no credentials; empty: none.",
     )  # fmt: skip
     use_registry: bool = option(
         True, also="BinderHub.use_registry", help="Push images; false leaves them in the engine that built them."
     )
     image_pull_secrets: tuple[str | dict[str, str], ...] = option(
-        (), help="Secrets to pull the build image with: names, or `{name: ...}`."
+        (), help="Secrets to pull the build image with: names, or `{name: ...}`.", secret=False
     )
     extra_envs: dict[str, str] = option(factory=dict, help="More environment variables for repo2docker.")
     node_selector: dict[str, str] = option(

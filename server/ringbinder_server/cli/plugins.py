@@ -108,10 +108,14 @@ def _none_of(name: str) -> ConfigError:
 
 def _shown(found: Found) -> dict[str, Any]:
     record = _record(found) | {"target": found.target, "options": []}
-    row = next((row for row in installed() if row.found.target == found.target), None)
-    if row is None or found.state == "failed" or not found.sections:
+    if not found.sections:
         return record
     own = found.sections[-1]
+    row = next(row for row in installed() if row.found.target == found.target)
+    try:
+        options = list(described(getattr(import_plugin(row), "Config", NoOptions)))
+    except Exception:  # they cannot be read; the record's reason, or `plugins check`, names what is wrong
+        return record
     record["options"] = [
         {
             "name": option.name,
@@ -120,7 +124,7 @@ def _shown(found: Found) -> dict[str, Any]:
             "variables": [f"{ENVIRON_PREFIX}{own}__{option.name}", *([option.variable] if option.variable else [])],
             "meaning": option.meaning,
         }
-        for option in described(getattr(import_plugin(row), "Config", NoOptions))
+        for option in options
     ]
     return record
 

@@ -100,7 +100,7 @@ def judge(mark: str, what: str, first: int, out: int) -> None:
     """The other process's part: writes a line with the findings of each plugin from number `first` on."""
     log = set_up("info")
     for row in rows_of(what or None)[first:]:
-        findings = examine(row, log)
+        findings = asyncio.run(examine(row, log))
         message = json.dumps([attrs.asdict(finding) for finding in findings])
         # What the plugin has printed may have no end of its own.
         os.write(out, f"\n{mark}{message}\n".encode())

@@ -42,7 +42,7 @@ class Options:
 
 @frozen
 class Needy:
-    url: str = option(help="")
+    url: str = option(help="", env="NEEDY_URL")
 
 
 @pytest.fixture
@@ -279,7 +279,8 @@ def test_federation_member_is_an_origin(member: str) -> None:
 
 
 def test_required_option() -> None:
-    assert refusals(load(environ={}), Needy, "Needy") == ["Needy.url: required, but not given"]
+    variables = "RINGBINDER__Needy__url or NEEDY_URL in the environment gives it, too"
+    assert refusals(load(environ={}), Needy, "Needy") == [f"Needy.url: required, but not given; {variables}"]
     instance = {"extra": {}, "where": "Ringbinder.instances.lab"}
     assert refusals(load(environ={}), Needy, "Needy", **instance) == [
         "Ringbinder.instances.lab.url: required, but not given"

@@ -73,8 +73,9 @@ def show_plugin(setup: Setup, name: str, as_json: bool) -> None:
 def check_plugins(setup: Setup, what: str | None, timeout: float) -> None:
     """Judge installed plugins, those of one NAME, or of a project's FOLDER: import, hooks, options, requirements.
 
-    They are imported in a process of their own, so that one which hangs or ends it is reported as well. Each breach
-    of a rule is described in words. Exit code 6 if there is an error; a warning is none.
+    They are imported in a process of their own, so that one which hangs or ends it is reported as well, and made with
+    the defaults of their options; they are not started. Each violation of a rule is described in words. Exit code 6
+    if there is an error; a warning is none.
     """
 
     async def work(invocation: Invocation) -> int:
