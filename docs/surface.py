@@ -25,8 +25,8 @@ from ringbinder.plugins import hookspecs
 
 RECORD = Path(__file__).parent / "surface.txt"
 MODULES = (
-    "ringbinder", "ringbinder.causes", "ringbinder.concurrency", "ringbinder.files", "ringbinder.http",
-    "ringbinder.image_reference", "ringbinder.process", "ringbinder.specs", "ringbinder.untrusted",
+    "ringbinder", "ringbinder.causes", "ringbinder.concurrency", "ringbinder.files", "ringbinder.git",
+    "ringbinder.http", "ringbinder.image_reference", "ringbinder.process", "ringbinder.specs", "ringbinder.untrusted",
 )  # fmt: skip
 """What plugins may import, beside `ringbinder.testing` for their tests. pyproject.toml holds ours to it."""
 
@@ -91,25 +91,24 @@ def _arguments(function: Any) -> Iterator[str]:
 def unexplained(root: Path) -> list[str]:
     """Changed lines of the record in the repository `root` of which the changelog does not say the name.
 
-    Of what has gone, its own name, or that of the function that has gone with it; of what has come, the name of the
-    hook, function or class that it belongs to.
+    Of what has gone, its own name, or that of the function or class that has gone with it; of what has come, the name
+    of the hook, function or class that it belongs to.
     Changed since the last release; before there is one, since the record was changed last.
     """
     before = _git(root, "show", f"{_earlier(root)}:docs/surface.txt").splitlines()
     now = (root / "docs" / "surface.txt").read_text().splitlines()
     changelog = (root / "CHANGELOG.md").read_text()
-    whole = [line.partition("(")[0] for line in before]
-    gone = [
-        line
-        for line, name in zip(before, whole, strict=True)
-        if line not in now and not _named(line, changelog) and (name in now or not _named(name, changelog))
-    ]
+    gone = [line for line in before if line not in now and not _explained(line, before, now, changelog)]
     come = [line for line in now if line not in before and _owner(line, now) not in changelog]
     return gone + come
 
 
-def _named(line: str, changelog: str) -> bool:
-    return line.split()[-1] in changelog
+def _explained(line: str, before: list[str], now: list[str], changelog: str) -> bool:
+    """Whether the changelog names what has gone, or what it was part of and has gone as well."""
+    if line.split()[-1] in changelog:
+        return True
+    whole = line.partition("(")[0] if "(" in line else line.rpartition(".")[0]
+    return whole in before and whole not in now and _explained(whole, before, now, changelog)
 
 
 def _owner(line: str, record: list[str]) -> str:

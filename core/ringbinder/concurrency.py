@@ -7,6 +7,7 @@ from .runtime.caching import Cache, SingleFlight
 from .runtime.loops import Loop, error_summary
 from .runtime.retry import Retry, TooLate, retry_after
 from .runtime.silence import Silence
+from .runtime.threads import Stop, in_thread
 from .runtime.waiting_line import WaitingLine, queue_notice
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "Retry",
     "Silence",
     "SingleFlight",
+    "Stop",
     "TooLate",
     "WaitingLine",
     "error_summary",
+    "in_thread",
     "queue_notice",
     "retry_after",
 ]

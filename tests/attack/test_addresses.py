@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbinder.errors import UserError
+from ringbinder.git.guard import Guard, is_public
 from ringbinder.plugins.context import Context
 from ringbinder.testing import make_context
 from ringbinder.testing.apiserver import ApiServer
-from ringbinder_providers._guard import Guard, is_public
 
 CLOUDS = {
     "AWS, Google, Azure, DigitalOcean": "169.254.169.254",

@@ -9,13 +9,13 @@ import pytest
 import structlog
 from ringbinder.causes import EXCERPT_BYTES, EXCERPT_LINES, LINE_BYTES, Cause, first_known, log_excerpt
 from ringbinder.errors import BuildError
+from ringbinder.git.errors import explained, no_such_ref
 from ringbinder.launches.failures import Explainer
 from ringbinder.model import Diagnosis, Failure
 from ringbinder.plugins.caller import HookCaller
 from ringbinder.runtime.metrics import Metrics
 from ringbinder_builders import causes as of_repo2docker
 from ringbinder_embedded import causes as of_embedded
-from ringbinder_providers._git_errors import explained, no_such_ref
 from ringbinder_recipe import causes as of_uv
 
 _BASE64 = base64.b64encode(bytes(range(256)) * 180).decode()

@@ -18,7 +18,12 @@ import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from realparts.providers import made
 from ringbinder.errors import ConfigError, RingbinderError, TransientError
+from ringbinder.git.command import Access, GitCommand
+from ringbinder.git.errors import explained, no_such_ref
+from ringbinder.git.guard import Guard
+from ringbinder.git.remote import Remote, _refs
 from ringbinder.model import LaunchRequest
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.clock import SystemClock
@@ -27,10 +32,6 @@ from ringbinder.runtime.retry import Retry
 from ringbinder.secret import Secret
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder_launchers import _api as hub
-from ringbinder_providers._git import Access, Git
-from ringbinder_providers._git_errors import explained, no_such_ref
-from ringbinder_providers._guard import Guard
-from ringbinder_providers._remote import Remote, _refs
 from ringbinder_providers.gist import GistOptions, GistProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
 from ringbinder_providers.gitlab import GitLabOptions, GitLabProvider
@@ -104,11 +105,11 @@ def run(work: Callable[[Context], Awaitable[Any]], answers: list[Any]) -> None:
 NOBODY = "http://127.0.0.1:1"
 QUICK: dict[str, Any] = {"retries": 0, "retry_delay": 0.0}
 PROVIDERS: dict[str, tuple[Callable[[Context], Any], str]] = {
-    "gh": (lambda c: GitHubProvider(GitHubOptions(clone_base_url=NOBODY, **QUICK), c), "u/r/" + "1" * 40),
-    "gl": (lambda c: GitLabProvider(GitLabOptions(clone_base_url=NOBODY, **QUICK), c), "a%2Fb/" + "1" * 40),
-    "gist": (lambda c: GistProvider(GistOptions(**QUICK), c), "u/abc/HEAD"),
-    "zenodo": (lambda c: ZenodoProvider(ZenodoOptions(**QUICK), c), "10.5281/zenodo.7"),
-    "doi": (lambda c: ZenodoProvider(ZenodoOptions(**QUICK), c), "10.1234/other"),
+    "gh": (lambda c: made(GitHubProvider, GitHubOptions(clone_base_url=NOBODY, **QUICK), c), "u/r/" + "1" * 40),
+    "gl": (lambda c: made(GitLabProvider, GitLabOptions(clone_base_url=NOBODY, **QUICK), c), "a%2Fb/" + "1" * 40),
+    "gist": (lambda c: made(GistProvider, GistOptions(**QUICK), c), "u/abc/HEAD"),
+    "zenodo": (lambda c: made(ZenodoProvider, ZenodoOptions(**QUICK), c), "10.5281/zenodo.7"),
+    "doi": (lambda c: made(ZenodoProvider, ZenodoOptions(**QUICK), c), "10.1234/other"),
 }  # fmt: skip
 
 
@@ -220,9 +221,9 @@ def test_similar_names_of_refs_are_compared_within_bounds() -> None:
 @pytest.mark.real("git")
 async def test_git_server_with_endless_refs_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never stops: git's memory has a limit, so it ends before the time is over."""
-    from ringbinder_providers import _git
+    from ringbinder.git import command
 
-    monkeypatch.setattr(_git, "_MEMORY_KIB", str(256 * 1024))
+    monkeypatch.setattr(command, "_MEMORY_KIB", str(256 * 1024))
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -243,7 +244,7 @@ async def test_git_server_with_endless_refs_is_cut_off(tmp_path: Path, monkeypat
         return response
 
     async with served(endless) as address:
-        git = Git("git", Retry(0.0, tries=1, clock=SystemClock()), Guard(on=False), tmp_path / "scratch")
+        git = GitCommand("git", Retry(0.0, tries=1, clock=SystemClock()), Guard(on=False), tmp_path / "scratch")
         with pytest.raises(RingbinderError) as caught:
             await Remote(git, 120.0, 120.0).resolve(f"{address}/r", "main", Access())
     assert "in time" not in str(caught.value)

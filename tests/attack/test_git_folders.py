@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 import pytest
 from attrs import frozen
+from realparts.providers import made
 from ringbinder.errors import RingbinderError
 from ringbinder.model import FolderSource, GitSource, LaunchRequest, Repo
+from ringbinder.runtime.threads import Stop
 from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder_providers import _folder
-from ringbinder_providers._threads import Stop
 from ringbinder_providers.git import GitOptions, GitProvider
 
 pytestmark = pytest.mark.real("git")
@@ -196,14 +197,12 @@ def trap(tmp_path: Path) -> Trap:
 @pytest.fixture
 async def provider(tmp_path: Path) -> AsyncIterator[GitProvider]:
     context = make_context(tmp_path / "own", "git")
-    yield GitProvider(GitOptions(retries=0), context)
+    yield made(GitProvider, GitOptions(retries=0), context)
     await context.services.close()
 
 
 async def resolved(provider: GitProvider, folder: Path, ref: str = "HEAD") -> Repo:
-    repo = await provider.find(LaunchRequest("git", f"{folder.as_uri().replace('/', '%2F')}/{ref}", local=True))
-    assert repo is not None
-    return repo
+    return await provider.resolve(LaunchRequest("git", f"{folder.as_uri().replace('/', '%2F')}/{ref}", local=True))
 
 
 async def launched(provider: GitProvider, folder: Path, into: Path, ref: str = "HEAD") -> Path:
@@ -246,9 +245,9 @@ async def test_repository_around_ringbinder_runs_nothing(
 
     for link in links:
         with pytest.raises(RingbinderError):
-            await provider.find(LaunchRequest("git", f"{quote(link, safe='')}/main", local=True))
+            await provider.resolve(LaunchRequest("git", f"{quote(link, safe='')}/main", local=True))
     git_server.user = git_server.password = ""
-    repo = await provider.find(LaunchRequest("git", f"{quote(links[0], safe='')}/main", local=True))
+    repo = await provider.resolve(LaunchRequest("git", f"{quote(links[0], safe='')}/main", local=True))
 
     assert repo.ref == sha
     assert not trap.canary.exists()

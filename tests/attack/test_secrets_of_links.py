@@ -6,10 +6,10 @@ import asyncio
 from contextvars import Context, copy_context
 from typing import Any
 
+from ringbinder.git import parse_address as parse
 from ringbinder.launches.runs import LogWriter
 from ringbinder.protocol import Event
 from ringbinder.secret import HIDDEN, Secret, begin_launch, redact
-from ringbinder_providers._address import parse
 
 _LINE = "Successfully Installed numpy"
 _TOKEN = "github_pat_11ABCDEFG0123456789"

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from realparts.providers import made
 from ringbinder.model import Link
 from ringbinder.secret import Secret
 from ringbinder.testing import ProviderCase, ProviderContract, make_context
@@ -60,7 +61,7 @@ class TestGit(ProviderContract):
         context = make_context(tmp_path, "git")
         url = server.url("any/where")
         yield ProviderCase(
-            provider=GitProvider(GitOptions(), context),
+            provider=made(GitProvider, GitOptions(), context),
             spec=f"{quoted(url)}/v1",
             files=FILES,
             unknown_ref_spec=f"{quoted(url)}/no-such-branch",
@@ -85,7 +86,7 @@ class TestGitWithPassword(ProviderContract):
         address = f"http://somebody:correct-horse-battery@{server.host}"
         context = make_context(tmp_path, "git")
         yield ProviderCase(
-            provider=GitProvider(GitOptions(), context),
+            provider=made(GitProvider, GitOptions(), context),
             spec=f"{quoted(address + '/closed')}/main",
             files=FILES,
             unknown_ref_spec=f"{quoted(address + '/closed')}/other",
@@ -109,7 +110,7 @@ class TestLocalFolder(ProviderContract):
             (folder / name).write_bytes(content)
         context = make_context(tmp_path, "git")
         yield ProviderCase(
-            provider=GitProvider(GitOptions(), context),
+            provider=made(GitProvider, GitOptions(), context),
             spec=f"{quoted(folder.as_uri())}/HEAD",
             files=FILES,
             unknown_ref_spec=f"{quoted(folder.as_uri())}/main",
@@ -129,7 +130,7 @@ class TestGitHub(ProviderContract):
         async with GitHubApiServer.running(git=server) as api:
             options = GitHubOptions(clone_base_url=server.address, api_base_path=api.address)
             yield ProviderCase(
-                provider=GitHubProvider(options, context),
+                provider=made(GitHubProvider, options, context),
                 spec="some-user/some.repo/v1",
                 files=FILES,
                 unknown_ref_spec="some-user/some.repo/feature/x",
@@ -156,7 +157,7 @@ class TestPrivateGitHub(ProviderContract):
                 clone_base_url=server.address, api_base_path=api.address, access_token=Secret(TOKEN)
             )
             yield ProviderCase(
-                provider=GitHubProvider(options, context),
+                provider=made(GitHubProvider, options, context),
                 spec="u/closed/main",
                 files=FILES,
                 unknown_ref_spec="u/closed/none",
@@ -175,7 +176,7 @@ class TestGitLab(ProviderContract):
         async with GitLabApiServer.running(git=server) as api:
             options = GitLabOptions(clone_base_url=server.address, api_base_path=f"{api.address}/api/v4")
             yield ProviderCase(
-                provider=GitLabProvider(options, context),
+                provider=made(GitLabProvider, options, context),
                 spec="group%2Fsub-group%2Fproject/main",
                 files=FILES,
                 unknown_ref_spec="group%2Fsub-group%2Fproject/none",
@@ -199,7 +200,7 @@ class TestGist(ProviderContract):
         async with GitHubApiServer.running(git=server, gists={"a1b2c3": (True, [sha])}) as api:
             options = GistOptions(gist_base_url=server.address, api_base_path=api.address)
             yield ProviderCase(
-                provider=GistProvider(options, context),
+                provider=made(GistProvider, options, context),
                 spec="somebody/a1b2c3/HEAD",
                 files=FILES,
                 unknown_ref_spec=f"somebody/a1b2c3/{'0' * 40}",

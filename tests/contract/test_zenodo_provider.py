@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from realparts.providers import made
 from ringbinder.model import Link
 from ringbinder.testing import ProviderCase, ProviderContract, make_context
 from ringbinder.testing.hosts import ZenodoServer
@@ -21,7 +22,7 @@ class TestZenodo(ProviderContract):
         async with ZenodoServer.running(records={"42": FILES}, newest={"41": "42"}) as server:
             options = ZenodoOptions(base_url=server.address, doi_base_url=f"{server.address}/doi-resolver")
             yield ProviderCase(
-                provider=ZenodoProvider(options, context),
+                provider=made(ZenodoProvider, options, context),
                 spec="10.5281/zenodo.41",
                 files=FILES,
                 unknown_repo_spec="10.5281/zenodo.43",

@@ -98,3 +98,14 @@ def test_what_went_before_the_release_is_not_asked_for_after_it(
     repository.commit()
     repository.git("tag", "v0.1.0")
     assert unexplained(repository.root) == []
+
+
+def test_what_was_part_of_a_class_goes_with_it(
+    repository: Repository, unexplained: Callable[[Path], list[str]]
+) -> None:
+    repository.write("ringbinder.Shelf\nringbinder.Shelf.lend\nringbinder.Shelf.lend(book)\n", "")
+    repository.commit()
+    repository.write("ringbinder.Shelf\n", "")
+    assert unexplained(repository.root) == ["ringbinder.Shelf.lend", "ringbinder.Shelf.lend(book)"]
+    repository.write("", "- `ringbinder.Shelf` is gone.\n")
+    assert unexplained(repository.root) == []

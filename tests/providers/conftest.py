@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from realparts.providers import made
 from realparts.turned import TurnedClock
 from ringbinder.model import LaunchRequest, Repo
 from ringbinder.plugins.context import Context
@@ -36,7 +37,7 @@ class Asker:
         self.log = RecordingLog()
 
     def configured(self, options: GitOptions) -> Asker:
-        return Asker(GitProvider(options, self.provider.context))
+        return Asker(made(GitProvider, options, self.provider.context))
 
     async def resolve(self, url: str, ref: str = "HEAD", local: bool = False) -> Repo:
         spec = f"{quote(url, safe='')}/{quote(ref)}"
@@ -52,4 +53,4 @@ class Asker:
 
 @pytest.fixture
 def ask(context: Context) -> Asker:
-    return Asker(GitProvider(GitOptions(resolve_timeout=60.0, retry_delay=0.01), context))
+    return Asker(made(GitProvider, GitOptions(resolve_timeout=60.0, retry_delay=0.01), context))

@@ -9,13 +9,15 @@ from urllib.parse import quote, unquote
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from realparts.providers import made
 from ringbinder.config.specs import SpecForms
 from ringbinder.errors import Refused, UserError
+from ringbinder.git import parse_address, ref_name
 from ringbinder.model import Link
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.patterns import Pattern
 from ringbinder.testing import make_context
-from ringbinder_providers import _address, gist, github, gitlab, zenodo
+from ringbinder_providers import gist, github, gitlab, zenodo
 from ringbinder_providers.gist import GistOptions, GistProvider
 from ringbinder_providers.git import GitOptions, GitProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
@@ -43,7 +45,7 @@ def context(tmp_path: Path) -> Context:
     ],
 )
 def test_an_address_is_freed_of_credentials(text: str, url: str, credentials: str | None) -> None:
-    found = _address.parse(text)
+    found = parse_address(text)
     assert found.url == url
     assert (found.credentials and found.credentials.reveal()) == credentials
 
@@ -62,7 +64,7 @@ def test_an_address_is_freed_of_credentials(text: str, url: str, credentials: st
 )  # fmt: skip
 def test_a_hostile_address_is_refused_without_its_password(text: str) -> None:
     with pytest.raises(UserError) as caught:
-        _address.parse(text)
+        parse_address(text)
     assert caught.value.code == "spec-invalid"
     assert "secret-word" not in str(caught.value)
 
@@ -71,7 +73,7 @@ def test_a_hostile_address_is_refused_without_its_password(text: str) -> None:
     "ref", ["main", "HEAD", "v1.0", "feature/x", "a" * 40, "refs/heads/x", "pull/5/head", "ü", "a@b"]
 )
 def test_refs(ref: str) -> None:
-    assert _address.ref_name(quote(ref)) == ref
+    assert ref_name(quote(ref)) == ref
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_refs(ref: str) -> None:
 )  # fmt: skip
 def test_what_can_be_no_ref(ref: str) -> None:
     with pytest.raises(UserError):
-        _address.ref_name(quote(ref))
+        ref_name(quote(ref))
 
 
 def test_github_spec_errors_are_binderhubs() -> None:
@@ -143,7 +145,7 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
     ],
 )  # fmt: skip
 def test_github_pages(context: Context, link: str, spec: str, urlpath: str) -> None:
-    assert GitHubProvider(GitHubOptions(), context).recognize(link) == Link("x", spec, urlpath)
+    assert made(GitHubProvider, GitHubOptions(), context).recognize(link) == Link("x", spec, urlpath)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_github_pages(context: Context, link: str, spec: str, urlpath: str) -> N
       "gh/u/r", "", "https://raw.githubusercontent.com/u/r"],
 )  # fmt: skip
 def test_not_githubs(context: Context, link: str) -> None:
-    assert GitHubProvider(GitHubOptions(), context).recognize(link) is None
+    assert made(GitHubProvider, GitHubOptions(), context).recognize(link) is None
 
 
 @pytest.mark.parametrize(
@@ -173,11 +175,11 @@ def test_not_githubs(context: Context, link: str) -> None:
     ],
 )  # fmt: skip
 def test_gitlab_pages(context: Context, link: str, spec: str, urlpath: str) -> None:
-    assert GitLabProvider(GitLabOptions(), context).recognize(link) == Link("x", spec, urlpath)
+    assert made(GitLabProvider, GitLabOptions(), context).recognize(link) == Link("x", spec, urlpath)
 
 
 def test_another_host(context: Context) -> None:
-    hub = GitHubProvider(GitHubOptions(hostname="git.lab.example"), context)
+    hub = made(GitHubProvider, GitHubOptions(hostname="git.lab.example"), context)
     assert hub.recognize("https://git.lab.example/u/r") == Link("x", "u/r/HEAD")
     assert hub.recognize("https://github.com/u/r") is None
     assert hub.recognize("https://raw.githubusercontent.com/u/r/main/x") is None
@@ -186,7 +188,7 @@ def test_another_host(context: Context) -> None:
 def test_local_links(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/some body")
-    provider = GitProvider(GitOptions(), context)
+    provider = made(GitProvider, GitOptions(), context)
 
     def opened(link: str) -> tuple[str, str]:
         found = provider.recognize(link)
@@ -212,7 +214,7 @@ def test_local_links(context: Context, tmp_path: Path, monkeypatch: pytest.Monke
 @example("%" * 20_000)
 @example("git@" + "a" * 20_000)
 def test_no_text_breaks_a_parser(text: str) -> None:
-    for parser in (github.parse, gitlab.parse, gist.parse, zenodo.parse, _address.parse, _address.ref_name):
+    for parser in (github.parse, gitlab.parse, gist.parse, zenodo.parse, parse_address, ref_name):
         refused: UserError | None = None
         try:
             parser(text)
@@ -235,11 +237,11 @@ _CONTEXT: Context = make_context(Path("not-used"), "x")
 )  # fmt: skip
 def test_no_text_breaks_recognize(start: str, text: str) -> None:
     for provider in (
-        GitHubProvider(GitHubOptions(), _CONTEXT),
-        GitLabProvider(GitLabOptions(), _CONTEXT),
-        GistProvider(GistOptions(), _CONTEXT),
-        ZenodoProvider(ZenodoOptions(), _CONTEXT),
-        GitProvider(GitOptions(), _CONTEXT),
+        made(GitHubProvider, GitHubOptions(), _CONTEXT),
+        made(GitLabProvider, GitLabOptions(), _CONTEXT),
+        made(GistProvider, GistOptions(), _CONTEXT),
+        made(ZenodoProvider, ZenodoOptions(), _CONTEXT),
+        made(GitProvider, GitOptions(), _CONTEXT),
     ):
         found = provider.recognize(start + text)
         assert found is None or (found.spec.isascii() and found.urlpath.isascii())
@@ -250,7 +252,7 @@ def test_no_text_breaks_recognize(start: str, text: str) -> None:
     st.from_regex(r"[a-z0-9._-]{3,9}", fullmatch=True),
 )
 def test_a_recognized_page_is_a_valid_spec(user: str, repo: str) -> None:
-    found = GitHubProvider(GitHubOptions(), _CONTEXT).recognize(f"https://github.com/{user}/{repo}/tree/main")
+    found = made(GitHubProvider, GitHubOptions(), _CONTEXT).recognize(f"https://github.com/{user}/{repo}/tree/main")
     if found:
         spec = github.parse(found.spec)
         assert (spec.user, spec.repo, spec.ref) == (user, repo.removesuffix(".git"), "main")

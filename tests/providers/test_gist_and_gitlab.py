@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from realparts.providers import made
 from ringbinder.errors import Refused, TransientError, UserError
 from ringbinder.model import GitSource, LaunchRequest, Link, Repo
 from ringbinder.plugins.context import Context
@@ -34,12 +35,12 @@ async def gitlab(server: GitServer) -> AsyncIterator[GitLabApiServer]:
 
 def gist_provider(api: GitHubApiServer, context: Context, **options: Any) -> GistProvider:
     where = {"gist_base_url": api.git.address, "api_base_path": api.address, "retry_delay": 0.01}
-    return GistProvider(GistOptions(**{**where, **options}), context)
+    return made(GistProvider, GistOptions(**{**where, **options}), context)
 
 
 def gitlab_provider(api: GitLabApiServer, context: Context, **options: Any) -> GitLabProvider:
     where = {"clone_base_url": api.git.address, "api_base_path": f"{api.address}/api/v4", "retry_delay": 0.01}
-    return GitLabProvider(GitLabOptions(**{**where, **options}), context)
+    return made(GitLabProvider, GitLabOptions(**{**where, **options}), context)
 
 
 async def resolved(provider: GistProvider | GitLabProvider, spec: str) -> Repo:
@@ -135,7 +136,7 @@ async def test_a_page_of_a_branch_with_a_slash(gitlab: GitLabApiServer, context:
     ],
 )
 def test_pages_of_gists(context: Context, link: str, spec: str, urlpath: str) -> None:
-    assert GistProvider(GistOptions(), context).recognize(link) == Link("git", spec, urlpath)
+    assert made(GistProvider, GistOptions(), context).recognize(link) == Link("git", spec, urlpath)
 
 
 async def test_gitlab_over_its_api(gitlab: GitLabApiServer, context: Context) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from aiohttp import web
 from ringbinder.errors import RingbinderError, TransientError, UserError
-from ringbinder_providers._address import shown
-from ringbinder_providers._git_errors import explained
+from ringbinder.git.errors import explained
+from ringbinder.specs import shown
 from ringbinder_providers.git import GitOptions
 
 if TYPE_CHECKING:

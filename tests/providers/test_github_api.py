@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from realparts.providers import made
 from ringbinder.errors import TransientError, UserError
 from ringbinder.model import LaunchRequest, Repo
 from ringbinder.plugins.context import Context
@@ -47,7 +48,8 @@ class GitHub:
 
     def configured(self, **options: Any) -> GitHubProvider:
         options = {"retry_delay": 0.01, **options}
-        self.provider = GitHubProvider(
+        self.provider = made(
+            GitHubProvider,
             GitHubOptions(clone_base_url=self.api.git.address, api_base_path=f"{self.api.address}/", **options),
             self.context,
         )
@@ -107,7 +109,7 @@ async def test_an_enterprise_server(server: GitServer, context: Context) -> None
             clone_base_url=server.address,
             access_token=Secret(enterprise.token),
         )
-        provider = GitHubProvider(options, context)
+        provider = made(GitHubProvider, options, context)
         link = provider.recognize(f"http://{host}/Org/re.po/blob/main/x")
         assert link is not None
         repo = await provider.resolve(LaunchRequest("gh", link.spec, link.urlpath))
@@ -124,7 +126,7 @@ async def test_an_enterprise_server(server: GitServer, context: Context) -> None
         [line] = await provider.doctor()
         assert line.level == "ok"
         assert f"GitHub at {host} is reachable and accepts the access token" in line.message
-        assert GitHubProvider(GitHubOptions(), context).recognize(f"http://{host}/Org/re.po") is None
+        assert made(GitHubProvider, GitHubOptions(), context).recognize(f"http://{host}/Org/re.po") is None
 
 
 @pytest.mark.parametrize("spent", [False, True])
@@ -347,7 +349,7 @@ async def test_gists_count_on_the_same_gauge(hub: GitHub) -> None:
     sha = hub.api.git.repository("u/abc").commit({"x": "1"})
     hub.api.gists["abc"] = (True, [sha])
     options = GistOptions(gist_base_url=hub.api.git.address, api_base_path=hub.api.address)
-    gist = GistProvider(options, hub.context)
+    gist = made(GistProvider, options, hub.context)
     hub.api.quota = 10
     await hub.resolve()
     await gist.resolve(LaunchRequest("gist", "u/abc"))

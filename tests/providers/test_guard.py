@@ -12,16 +12,17 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from realparts.providers import made
 from ringbinder.errors import UserError
+from ringbinder.git.command import Access, GitCommand
+from ringbinder.git.guard import Guard, is_public
+from ringbinder.git.remote import Remote
 from ringbinder.model import GitSource, LaunchRequest
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.retry import Retry
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.apiserver import ApiServer
 from ringbinder.testing.gitserver import GitServer
-from ringbinder_providers._git import Access, Git
-from ringbinder_providers._guard import Guard, is_public
-from ringbinder_providers._remote import Remote
 from ringbinder_providers.git import GitOptions, GitProvider
 from ringbinder_providers.github import GitHubOptions, GitHubProvider
 
@@ -41,7 +42,7 @@ GUARD = Guard(on=True, look_up=look_up, allows=lambda address: address == "127.0
 
 @pytest.fixture
 def remote(clock: TurnedClock, tmp_path: Path) -> Remote:
-    return Remote(Git("git", Retry(0.01, tries=1, clock=clock), GUARD, tmp_path / "scratch"), 60.0, 60.0)
+    return Remote(GitCommand("git", Retry(0.01, tries=1, clock=clock), GUARD, tmp_path / "scratch"), 60.0, 60.0)
 
 
 def named(server: GitServer, name: str, host: str = "git.example.test") -> str:
@@ -112,7 +113,7 @@ async def test_a_redirect_is_not_followed(server: GitServer, remote: Remote, clo
             await remote.resolve(f"{front.address}/r", "main", Access())
         assert not server.requests
         trusting = Guard(on=True, trusted=frozenset({"127.0.0.1"}))
-        trusted = Remote(Git("git", Retry(0.01, tries=1, clock=clock), trusting, remote.git.scratch), 60.0, 60.0)
+        trusted = Remote(GitCommand("git", Retry(0.01, tries=1, clock=clock), trusting, remote.git.scratch), 60.0, 60.0)
         assert (await trusted.resolve(f"{front.address}/r", "main", Access())).commit == sha
 
 
@@ -176,7 +177,7 @@ async def test_on_for_a_server_that_others_reach(server: GitServer, context: Con
 
     async def resolve(options: GitOptions) -> str:
         spec = f"{quote(server.url('u/r'), safe='')}/main"
-        repo = await GitProvider(options, context).resolve(LaunchRequest("git", spec))
+        repo = await made(GitProvider, options, context).resolve(LaunchRequest("git", spec))
         assert repo is not None
         return repo.ref
 
@@ -186,12 +187,12 @@ async def test_on_for_a_server_that_others_reach(server: GitServer, context: Con
     assert await resolve(GitOptions(refuse_private_addresses=False)) == sha
     # A host that the operator has configured may be anywhere.
     hub = GitHubOptions(clone_base_url=server.address, api_base_path="http://127.0.0.1:1", retries=0)
-    repo = await GitHubProvider(hub, context).resolve(LaunchRequest("gh", "u/r/main"))
+    repo = await made(GitHubProvider, hub, context).resolve(LaunchRequest("gh", "u/r/main"))
     assert repo is not None
     assert repo.ref == sha
-    levels = [found.level for found in await GitProvider(GitOptions(), context).doctor()]
+    levels = [found.level for found in await made(GitProvider, GitOptions(), context).doctor()]
     assert levels == ["ok"]
-    careless = GitProvider(GitOptions(refuse_private_addresses=False), context)
+    careless = made(GitProvider, GitOptions(refuse_private_addresses=False), context)
     assert "private addresses" in (await careless.doctor())[-1].message
 
 
@@ -202,7 +203,7 @@ async def test_a_git_that_cannot_be_bound(context: Context, tmp_path: Path, monk
     git.chmod(0o755)
     monkeypatch.setenv("PATH", str(git.parent), prepend=":")
     for refuse, expected in ((True, ["ok", "error"]), (False, ["ok"])):
-        provider = GitProvider(GitOptions(refuse_private_addresses=refuse), context)
+        provider = made(GitProvider, GitOptions(refuse_private_addresses=refuse), context)
         assert [found.level for found in await provider.doctor()] == expected
 
 

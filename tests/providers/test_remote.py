@@ -14,6 +14,7 @@ import psutil
 import pytest
 from aiohttp import web
 from attrs import evolve
+from realparts.providers import made
 from ringbinder.errors import PluginError, RingbinderError, TransientError, UserError
 from ringbinder.model import FolderSource, GitSource, LaunchRequest, Repo
 from ringbinder.plugins.context import Context
@@ -360,11 +361,11 @@ async def test_submodules_beyond_a_limit_are_refused(
             repository.submodule("b", server.url("level0"), commit)
         commit = repository.commit({"x": "1"})
     repo = await ask.resolve(server.url("level3"))
-    monkeypatch.setattr("ringbinder_providers._remote._MAX_SUBMODULES", 4)
-    monkeypatch.setattr("ringbinder_providers._remote._MAX_DEPTH", 3)
+    monkeypatch.setattr("ringbinder.git.remote._MAX_SUBMODULES", 4)
+    monkeypatch.setattr("ringbinder.git.remote._MAX_DEPTH", 3)
     assert (await ask.fetch(repo, tmp_path / "all") / "a/a/b/x").is_file()
-    monkeypatch.setattr("ringbinder_providers._remote._MAX_SUBMODULES", number)
-    monkeypatch.setattr("ringbinder_providers._remote._MAX_DEPTH", depth)
+    monkeypatch.setattr("ringbinder.git.remote._MAX_SUBMODULES", number)
+    monkeypatch.setattr("ringbinder.git.remote._MAX_DEPTH", depth)
     with pytest.raises(UserError, match=f"at most {number} in all, and {depth} within each other") as caught:
         await ask.fetch(repo, tmp_path / "some")
     assert caught.value.code == "repo-too-large"
@@ -480,7 +481,7 @@ async def test_git_is_not_installed(ask: Asker, monkeypatch: pytest.MonkeyPatch,
 
 
 async def test_another_sources_repo_is_refused(context: Context, tmp_path: Path) -> None:
-    provider = GitHubProvider(GitHubOptions(), context)
+    provider = made(GitHubProvider, GitHubOptions(), context)
     repo = Repo("u", FolderSource(tmp_path, "d"), "d", "s", "u", "s")
     with pytest.raises(PluginError, match="FolderSource"):
         await provider.fetch(repo, tmp_path, None)  # type: ignore[arg-type]
@@ -491,7 +492,7 @@ async def test_github_old_default_branch(server: GitServer, context: Context, ol
     repository = server.repository("u/r")
     sha = repository.commit({"x": "1"})
     repository.git("branch", "-m", "trunk")
-    provider = GitHubProvider(GitHubOptions(clone_base_url=server.address, **NO_API), context)
+    provider = made(GitHubProvider, GitHubOptions(clone_base_url=server.address, **NO_API), context)
     repo = await provider.resolve(LaunchRequest("gh", f"u/r/{old}"))
     assert repo is not None
     assert repo.ref == sha
@@ -506,7 +507,7 @@ async def test_github_old_default_branch(server: GitServer, context: Context, ol
 
 async def test_github_no_rescue_where_there_is_nothing(server: GitServer, context: Context) -> None:
     server.repository("u/empty")
-    provider = GitHubProvider(GitHubOptions(clone_base_url=server.address, **NO_API), context)
+    provider = made(GitHubProvider, GitHubOptions(clone_base_url=server.address, **NO_API), context)
     for spec, code in (("u/empty/main", "ref-not-found"), ("u/none/main", "repo-not-found")):
         with pytest.raises(UserError) as caught:
             await provider.resolve(LaunchRequest("gh", spec))
@@ -515,7 +516,8 @@ async def test_github_no_rescue_where_there_is_nothing(server: GitServer, contex
 
 async def test_github_names(server: GitServer, context: Context) -> None:
     sha = server.repository("some-user/some.repo").commit({"x": "1"})
-    provider = GitHubProvider(GitHubOptions(hostname="hub.example", clone_base_url=server.address, **NO_API), context)
+    options = GitHubOptions(hostname="hub.example", clone_base_url=server.address, **NO_API)
+    provider = made(GitHubProvider, options, context)
     repo = await provider.resolve(LaunchRequest("gh", "some-user/some.repo.git/main"))
     source = GitSource(server.url("some-user/some.repo"), sha)
     url = "https://hub.example/some-user/some.repo"
@@ -525,7 +527,7 @@ async def test_github_names(server: GitServer, context: Context) -> None:
 
 async def test_gitlab_names(server: GitServer, context: Context) -> None:
     sha = server.repository("a-b/c/d-e").commit({"x": "1"})
-    provider = GitLabProvider(GitLabOptions(clone_base_url=server.address, **NO_API), context)
+    provider = made(GitLabProvider, GitLabOptions(clone_base_url=server.address, **NO_API), context)
     repo = await provider.resolve(LaunchRequest("gl", "a-b%2Fc%2Fd-e/main"))
     assert repo == Repo(
         "https://gitlab.com/a-b/c/d-e.git",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from realparts.providers import made
 from ringbinder.errors import PluginError, TransientError, UserError
 from ringbinder.model import DoiSource, FolderSource, LaunchRequest, Link, Repo
 from ringbinder.plugins.context import Context
@@ -31,7 +32,7 @@ class Zenodo:
 
     def configured(self, **options: Any) -> ZenodoProvider:
         where = {"base_url": self.server.address, "doi_base_url": f"{self.server.address}/doi-resolver"}
-        self.provider = ZenodoProvider(ZenodoOptions(**{"retry_delay": 0.01, **where, **options}), self.context)
+        self.provider = made(ZenodoProvider, ZenodoOptions(**{"retry_delay": 0.01, **where, **options}), self.context)
         return self.provider
 
     async def resolve(self, doi: str) -> Repo:
@@ -237,5 +238,5 @@ async def test_doctor(ask: Zenodo) -> None:
     ],
 )
 def test_recognize(context: Context, link: str, expected: tuple[str, str] | None) -> None:
-    found = ZenodoProvider(ZenodoOptions(), context).recognize(link)
+    found = made(ZenodoProvider, ZenodoOptions(), context).recognize(link)
     assert found == (expected and Link("git", *expected))

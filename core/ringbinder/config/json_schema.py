@@ -22,7 +22,7 @@ from . import binderhub as compat
 from .event_settings import DeliverySettings, EventLogSettings
 from .options import DURATION_FORM, SIZE_FORM, ByteSize, Duration
 from .settings import BinderHubSettings, RingbinderSettings
-from .specs import SpecOptions
+from .specs import RepoOptions
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 CORE_SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -74,7 +74,7 @@ def of_sections(plugins: Iterable[Any] = ()) -> dict[str, Any]:
         for section in getattr(plugin, "sections", ()):
             classes.setdefault(section, []).append(getattr(plugin, "Config", NoOptions))
             if hasattr(plugin, "resolve"):
-                classes[section].append(SpecOptions)
+                classes[section].append(RepoOptions)
     names = sorted({*classes, *compat.OPTIONS})
     return {
         "type": ["object", "null"],

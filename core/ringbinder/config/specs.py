@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, frozen, validators
 
 from ..errors import Refused
 from ..model import Repo
 from ..runtime.patterns import Pattern, Regex
-from ..secret import redact, redact_encoded
-from .options import option
+from ..secret import Secret, redact, redact_encoded
+from .options import Duration, option
 
 SPECS_SECTION: Final = "RepoProvider"
 """The section whose lists hold for every provider."""
@@ -39,6 +39,7 @@ _ESCAPED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _NAMED_HOST: Final = Regex(r"[A-Za-z0-9-]+(?:\\?\.[A-Za-z0-9-]+)+")
 """A host name in the text of a pattern, its dots escaped or not."""
 _ADDRESSES: Final = ("https://{}/a/b", "http://{}/a/b", "ssh://git@{}/a/b", "git@{}:a/b")
+_CREDENTIAL_KEYS: Final = frozenset({"username", "password"})
 # What JavaScript's encodeURIComponent leaves, beside what `quote` does: BinderHub's pages make specs with it.
 _UNQUOTED: Final = "!'()*"
 
@@ -51,8 +52,23 @@ class SpecConfig:
     config: Mapping[str, Any] = field(factory=dict)
 
 
+def _git_credentials(given: Secret) -> Secret:
+    r"""`git_credentials` of a configuration as lines of git's credential format.
+
+    BinderHub's form is one line with a literal ``\n`` between the two (protocol reference, section 3.1); real
+    newlines are taken as well. Raises ValueError, without a value.
+    """
+    if not given:
+        return given
+    lines = [line for line in given.reveal().replace("\\n", "\n").splitlines() if line.strip()]
+    parts = {name: value for name, _, value in (line.strip().partition("=") for line in lines)}
+    if parts.keys() ^ _CREDENTIAL_KEYS or not all(parts.values()):
+        raise ValueError(r"expected the form username=...\npassword=..., and nothing else")
+    return Secret(f"username={parts['username']}\npassword={parts['password']}")
+
+
 @frozen
-class SpecOptions:
+class RepoOptions:
     """Section `RepoProvider`, and that of each provider: core's for all of them, beside what their `Config` has."""
 
     allowed_specs: tuple[Pattern, ...] = option(
@@ -70,6 +86,32 @@ class SpecOptions:
     spec_config: tuple[SpecConfig, ...] = option(
         default=(), help="List of `{pattern: ..., config: {quota: ...}}`; of several that match, later ones win."
     )
+    git_credentials: Secret = option(
+        factory=lambda: Secret(""),
+        converter=_git_credentials,
+        inherited=False,
+        help="Credentials for git, in the form `username=...\\npassword=...`.",
+    )
+    refuse_private_addresses: bool | None = option(
+        default=None,
+        help="Refuse repositories and submodules at loopback, link-local and private addresses; default: where "
+        "others than the people of this machine can reach the server.",
+    )
+    trusted_hosts: frozenset[str] = option(
+        default=frozenset(),
+        converter=lambda hosts: frozenset(host.lower() for host in hosts),
+        help="Host names, without port, that may be at private addresses nevertheless.",
+    )
+    retries: int = option(
+        default=2,
+        validator=validators.ge(0),
+        help="How often a look-up is repeated that the other side did not answer.",
+    )
+    retry_delay: Duration = option(default=0.5, help="Wait before the first repetition; doubled with each.")
+    resolve_timeout: Duration = option(
+        default=40.0, help="How long a git server may take to say what a branch or tag means."
+    )
+    fetch_timeout: Duration = option(default=540.0, help="How long bringing a repository with its submodules may take.")
 
     def permit(self, forms: SpecForms) -> None:
         """Raises `Refused` for a spec that is banned in any form, or not allowed in each."""

@@ -67,7 +67,8 @@ class Provider(Plugin[C], ABC):
     async def resolve(self, request: LaunchRequest) -> Repo | None: ...
 
     async def fetch(self, repo: Repo, into: Path, log: Log) -> bool | None:
-        raise PluginError(self.context.name, "this provider cannot bring content itself", "fetch")
+        """Brings a `GitSource`, with git; a provider of anything else brings it itself."""
+        return await self.context.git.fetch(repo, into, log)
 
 
 class Registry(Plugin[C], ABC):

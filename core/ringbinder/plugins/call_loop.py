@@ -67,11 +67,19 @@ class CallLoop:
         self._manager = _PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs.Hooks)
         self._general: set[str] = set()
+        self._defaults: dict[str, Mapping[str, Callable[..., Any]]] = {}
         self._refusing: set[str] = set()
         self._plans: dict[tuple[str, str | None], _Plan] = {}
 
-    def register(self, plugin: object, name: str, *, general: bool = False) -> None:
-        """Takes in a plugin; `general` is one that is asked at every stage.
+    def register(
+        self,
+        plugin: object,
+        name: str,
+        *,
+        general: bool = False,
+        defaults: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        """Takes in a plugin; `general` is one that is asked at every stage, `defaults` are for hooks that it lacks.
 
         The one that is registered last is called first. Raises PluginError, naming plugin and hook, if a
         method does not fit its hook; nothing is registered then.
@@ -83,12 +91,14 @@ class CallLoop:
             raise PluginError(name, f"it cannot be registered: {error}") from error
         if general:
             self._general.add(name)
+        self._defaults[name] = defaults or {}
         self._plans.clear()
 
     def unregister(self, name: str) -> None:
         """Takes out a plugin. Raises PluginError if there is none of that name."""
         self._manager.unregister(self._plugin(name), name)
         self._general.discard(name)
+        self._defaults.pop(name, None)
         self._refusing.discard(name)
         self._plans.clear()
 
@@ -199,7 +209,12 @@ class CallLoop:
         if chosen is not None:
             self._plugin(chosen)
             general = [made for made in called if made.plugin in self._general and made.plugin != chosen]
-            called = general + [made for made in called if made.plugin == chosen]
+            own = [made for made in called if made.plugin == chosen]
+            default = self._defaults[chosen].get(spec.name)
+            if default and all(made.wrapper for made in own):
+                limit = self._timeouts[spec.name] or None
+                own.append(_Implementation(chosen, spec, default, False, spec.arguments, limit, self._on_failure))
+            called = general + own
         return _Plan(
             frozenset(spec.arguments),
             tuple(made for made in called if made.wrapper),

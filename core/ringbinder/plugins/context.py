@@ -12,6 +12,7 @@ from attrs import Factory, evolve, field, frozen
 from ..config.event_settings import EventLogSettings
 from ..events.emit_rates import EmitRates
 from ..events.emitter import Events, PluginEvents
+from ..git import Git
 from ..model import Repo, Server
 from ..protocol import Log
 from ..runtime.caching import Cache
@@ -91,6 +92,8 @@ class Context:
     """Core's own, as `services`."""
     kind: str = ""
     """``provider``, ``registry``, ``builder``, ``launcher``, ``sink``, ``policy`` or ``plugin``; empty in tests."""
+    git: Git = Factory(lambda self: Git(self.name, self.services), takes_self=True)
+    """For providers: git within the operator's limits; see `ringbinder.git`."""
 
     @property
     def key(self) -> str:

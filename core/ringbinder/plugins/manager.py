@@ -13,8 +13,9 @@ from attrs import evolve
 from ..config.event_settings import DeliverySettings, delivery_problems
 from ..config.loading import Config
 from ..config.options import NoOptions
-from ..config.specs import SPECS_SECTION, SpecOptions
+from ..config.specs import SPECS_SECTION, RepoOptions
 from ..errors import ConfigError, PluginError, RingbinderError
+from ..git import Git
 from ..model import Health, ImageKind
 from ..runtime.services import Services
 from ..runtime.suggest import did_you_mean
@@ -77,7 +78,8 @@ class Plugins:
         self._application = application
         self._selection = select(installed(entry_points), config.settings)
         self._delivery: dict[str, DeliverySettings] = {}
-        self._specs: dict[str, SpecOptions] = {}
+        self._repos: dict[str, RepoOptions] = {}
+        self._git: dict[str, Git] = {}
         self._stopped: list[Found] = []
 
     @classmethod
@@ -142,9 +144,9 @@ class Plugins:
         own: int | None = getattr(self.get("builder", self.builder), "builds_at_once", None)
         return min(most, own or most)
 
-    def spec_options(self, provider: str) -> SpecOptions:
+    def spec_options(self, provider: str) -> RepoOptions:
         """What the operator says about the specs of an active provider."""
-        return self._specs[provider]
+        return self._repos[provider]
 
     @property
     def delivery(self) -> Mapping[str, DeliverySettings]:
@@ -253,7 +255,8 @@ class Plugins:
 
     def _register(self, row: Row) -> None:
         found = row.found
-        self.hooks.register(found.instance, found.key, general=found.kind in GENERAL)
+        defaults = {"fetch": self._git[found.name].fetch} if found.kind == "provider" else {}
+        self.hooks.register(found.instance, found.key, general=found.kind in GENERAL, defaults=defaults)
         if found.kind == "policy" and GUARDS.isdisjoint(found.hooks):
             self.hooks.unregister(found.key)
             raise PluginError(found.key, f"{NO_GUARD} ({found.origin})")
@@ -276,18 +279,20 @@ class Plugins:
         try:
             found.sections = _sections(plugin)
             options: type[Any] = getattr(plugin, "Config", NoOptions)
-            beside = SpecOptions if found.kind == "provider" else None
+            beside = RepoOptions if found.kind == "provider" else None
+            git = Git(found.name, self._services)
             config: Any = self._config.sections.fill(
                 options, found.sections, extra=row.extra, where=row.where, beside=beside
             )
             if found.kind == "provider":
-                self._specs[found.name] = self._config.sections.fill(
-                    SpecOptions,
+                git.options = self._repos[found.name] = self._config.sections.fill(
+                    RepoOptions,
                     tuple(dict.fromkeys((SPECS_SECTION, *found.sections))),
                     extra=row.extra,
                     where=row.where,
                     beside=options,
                 )
+                self._git[found.name] = git
             if found.kind == "sink":
                 self._delivery[found.name] = self._config.sections.fill(
                     DeliverySettings,
@@ -295,7 +300,8 @@ class Plugins:
                     extra={**own_delivery(plugin, found), **self._config.events.delivery.get(found.name, {})},
                     where=f"EventLog.delivery.{found.name}",
                 )
-            found.instance = plugin(config, Context(found.name, self._services, log, self._application, found.kind))
+            context = Context(found.name, self._services, log, self._application, found.kind, git)
+            found.instance = plugin(config, context)
         except RingbinderError:
             raise
         except (Exception, SystemExit) as error:

@@ -14,10 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ringbinder import UserError
+from ringbinder.concurrency import Stop, in_thread
+from ringbinder.specs import shown
 from ringbinder.untrusted import MAX_DEPTH, UntrustedError, UntrustedTree
-
-from ._address import shown
-from ._threads import Stop, in_thread
 
 _UNUSABLE: Final = "record-unusable"
 _CHUNK: Final = 2**20

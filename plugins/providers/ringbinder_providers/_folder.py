@@ -1,6 +1,6 @@
 """Folders of this machine as they are now: what belongs to them, its digest, and a copy of it.
 
-Strangers may have written them, as those that a notebook has left: see `UntrustedTree` and `_mirror`.
+Strangers may have written them, as those that a notebook has left: see `UntrustedTree` and `Git.local`.
 """
 
 from __future__ import annotations
@@ -9,32 +9,25 @@ import ast
 import hashlib
 import os
 import stat
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 from ringbinder import FolderSource, UserError
-from ringbinder.concurrency import TooLate
+from ringbinder.concurrency import Stop, in_thread
+from ringbinder.git import Ask, Git, find_repository
+from ringbinder.specs import shown
 from ringbinder.untrusted import MAX_ENTRIES, UntrustedError, UntrustedTree
-
-from . import _mirror
-from ._address import shown
-from ._git import Access, Git, quoted
-from ._threads import Stop, in_thread
 
 SKIPPED: Final = frozenset({".git", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})
 """Not part of a folder that git does not look after."""
 
-_SECONDS: Final = 45.0  # less than the hook `resolve` has: the message is about the folder
 _LINK: Final = "160000 "
 _CHUNK: Final = 2**20
 _DIGEST_CHARACTERS: Final = 40
 
 T = TypeVar("T")
-Ask = Callable[..., Awaitable[str | None]]
 
 
 @frozen
@@ -59,12 +52,12 @@ class WorkTree:
 
 async def inspect(folder: Path, git: Git) -> WorkTree:
     """Return what `folder` is, by a copy of its repository without its configuration. Raises UserError."""
-    folder, found = await in_thread(lambda stop: (folder.resolve(), _mirror.find(folder.resolve())))
+    folder, found = await in_thread(lambda stop: (folder.resolve(), find_repository(folder.resolve())))
     if found is None or not git.is_installed():
         return WorkTree()
     if found.top is None:
         return WorkTree(bare=True)
-    async with _opened(git, found.top, folder) as ask:
+    async with git.local(found.top, folder) as ask:
         listed = await ask("ls-files", "--cached", "--others", "--exclude-standard", "--", ".")
         if listed is None:
             raise UserError(
@@ -94,42 +87,8 @@ async def _is_complete(commit: str, ask: Ask) -> bool:
 
 
 async def has_commit(folder: Path, sha: str, git: Git) -> bool:
-    async with _opened(git, folder, folder) as ask:
+    async with git.local(folder, folder) as ask:
         return await _is_complete(f"{sha}^{{commit}}", ask)
-
-
-@asynccontextmanager
-async def _opened(git: Git, top: Path, folder: Path) -> AsyncIterator[Ask]:
-    """For asking a mirror of the repository at `top` about `folder`: what is printed, or None if git says no."""
-    async with git.home(top.as_uri(), Access()) as home:
-        env = home.env | {
-            "GIT_DIR": str(home.mirror),
-            "GIT_WORK_TREE": str(top),
-            "GIT_ALLOW_PROTOCOL": "",
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_OPTIONAL_LOCKS": "0",
-        }
-        deadline = time.monotonic() + _SECONDS
-
-        async def run(env: dict[str, str], *arguments: str) -> str | None:
-            try:
-                done = await git.run(evolve(home, env=env), folder, deadline, str(folder), *arguments)
-            except TooLate:
-                raise UserError(
-                    "folder-too-large", f"git needs too long to look through {shown(str(folder))}."
-                ) from None
-            if done.truncated:
-                raise UserError("folder-too-large", f"{shown(str(folder))} holds more files than can be listed.")
-            return done.output if done.returncode == 0 else None
-
-        own = {name: os.environ[name] for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ}
-        person = {name: value for name, value in env.items() if name != "GIT_CONFIG_NOSYSTEM"} | own
-        ignored = await run(person, "config", "--type=path", "--get", "core.excludesFile")
-        if not ignored:
-            config = own.get("XDG_CONFIG_HOME") or f"{own.get('HOME', '')}/.config"
-            ignored = f"{config}/git/ignore"
-        home.configure(f'[core]\n\texcludesFile = "{quoted(ignored.strip())}"\n')
-        yield lambda *arguments: run(env, *arguments)
 
 
 def _unquoted(line: str) -> str:

@@ -11,8 +11,8 @@ from typing import Final
 from attrs import define, field
 from prometheus_client import Gauge
 from ringbinder import Context, Secret, TransientError, UserError
+from ringbinder.specs import shown
 
-from ._address import shown
 from ._api import Answer, Api, TokenRefused, number
 
 _SCARCE: Final = (0.2, 0.5)

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from attrs import frozen
 from ringbinder import Context, Finding, Secret, TransientError, option
+from ringbinder.git import credentials
 
-from ._credentials import lines_of
 from ._github_api import GitHubApi, authorization
 from ._hosted import Hosted, HostOptions, addressed
 
@@ -58,7 +58,7 @@ class GitHubHosted(Hosted[C]):
         if not (token := self.config.access_token.reveal()):
             return None
         client = self.config.client_id
-        return lines_of(client, token) if client else lines_of(token, "x-oauth-basic")
+        return credentials(client, token) if client else credentials(token, "x-oauth-basic")
 
     async def doctor(self) -> Sequence[Finding]:
         try:

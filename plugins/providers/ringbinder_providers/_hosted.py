@@ -9,15 +9,12 @@ from typing import ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from ringbinder import Context, Duration, Finding, PluginError, Repo, Secret, TransientError, UserError, option
+from ringbinder import Context, Duration, Finding, PluginError, Provider, Secret, TransientError, UserError, option
+from ringbinder.git import ResolvedRef
+from ringbinder.specs import RepoOptions, shown
 
-from ._address import shown
 from ._api import Api, TokenRefused
-from ._backed import GitBacked
-from ._git import Access
 from ._pages import Opened
-from ._policy import RepoOptions
-from ._remote import Found
 
 
 @frozen
@@ -45,7 +42,7 @@ def addressed(template: str, hostname: str) -> str:
     return template.replace("{hostname}", hostname).rstrip("/")
 
 
-def longer_name(ref: str, opened: Opened, found: Found) -> tuple[str, ...]:
+def longer_name(ref: str, opened: Opened, found: ResolvedRef) -> tuple[str, ...]:
     """A notice, where the beginning of the path to open belongs to the name of the branch."""
     if not found.words:
         return ()
@@ -53,7 +50,7 @@ def longer_name(ref: str, opened: Opened, found: Found) -> tuple[str, ...]:
     return (f'There is no "{shown(ref)}": "{shown(name)}" is meant, and what stands behind that is opened.',)
 
 
-class Hosted(GitBacked[C]):
+class Hosted(Provider[C]):
     """A provider of one git host."""
 
     access_options: ClassVar[str]
@@ -64,6 +61,7 @@ class Hosted(GitBacked[C]):
     def __init__(self, config: C, context: Context) -> None:
         super().__init__(config, context)
         self.credentials = config.git_credentials or self.token_credentials()
+        context.git.add_host(self.source("x"), self.credentials)
 
     @abstractmethod
     def token_credentials(self) -> Secret | None:
@@ -73,28 +71,28 @@ class Hosted(GitBacked[C]):
     def source(self, name: str) -> str:
         """Where git reads the repository `name`."""
 
-    def own_hosts(self) -> frozenset[str]:
-        return frozenset({host_of(self.source("x"))})
-
     def api(self, title: str, base: str, headers: dict[str, str]) -> Api:
         """The host's API at `base`."""
         return Api(
-            title, base, self.context, self.retry, self.config.api_timeout, headers, self.config.remember_missing
+            title,
+            base,
+            self.context,
+            self.context.git.retry,
+            self.config.api_timeout,
+            headers,
+            self.config.remember_missing,
         )
 
-    def access(self, repo: Repo) -> Access:
-        return Access(self.credentials)
-
-    def handed_on(self, found: Found) -> Secret | None:
+    def handed_on(self, found: ResolvedRef) -> Secret | None:
         """The credentials that a builder of the repository needs."""
         return self.credentials if found.private else None
 
     async def found(
-        self, source: str, ref: str, ask: Callable[[], Awaitable[Found | None]], words: Sequence[str] = ()
-    ) -> Found:
+        self, source: str, ref: str, ask: Callable[[], Awaitable[ResolvedRef | None]], words: Sequence[str] = ()
+    ) -> ResolvedRef:
         """What `ask` finds over the API; what git finds if that gives None or raises TransientError.
 
-        `words` are as in `Remote.resolve`, which says what is raised; if no one answers, it is what is wrong
+        `words` are as in `Git.resolve`, which says what is raised; if no one answers, it is what is wrong
         with the API.
         """
         try:
@@ -103,10 +101,10 @@ class Hosted(GitBacked[C]):
         except TransientError as trouble:
             self.context.log.warning("the API is of no use; git is asked", reason=str(trouble))
             try:
-                return await self.remote.resolve(source, ref, Access(self.credentials), words)
+                return await self.context.git.resolve(source, ref, words=words)
             except (TransientError, PluginError):
                 raise trouble from None
-        return await self.remote.resolve(source, ref, Access(self.credentials), words)
+        return await self.context.git.resolve(source, ref, words=words)
 
     def missing(self, name: str, title: str) -> UserError:
         """The error for a repository that the API does not know."""

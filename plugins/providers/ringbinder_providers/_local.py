@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 from ringbinder import FolderSource, GitSource, Link, UserError
+from ringbinder.git import FULL_SHA, Access, Git
+from ringbinder.specs import shown
 
 from . import _folder
-from ._address import FULL_SHA, escaped, invalid, shown
-from ._git import Access
 from ._pages import to_open
-from ._remote import Remote
+from ._specs import escaped, invalid
 
 _FORM: Final = re.compile(r"\.{1,2}(?:/|\Z)|/|~(?:/|\Z)|file://", re.IGNORECASE)
 _FILE_URL: Final = re.compile(r"file://(?:localhost)?/", re.IGNORECASE)
@@ -44,8 +44,7 @@ def recognize(name: str, link: str) -> Link | None:
 class Folders:
     """Resolves ``file:`` addresses. `limit` is the most bytes that a folder may hold."""
 
-    remote: Remote
-    access: Access
+    git: Git
     limit: int
 
     async def resolve(self, url: str, ref: str) -> GitSource | FolderSource:
@@ -54,14 +53,14 @@ class Folders:
         Raises `UserError`.
         """
         folder = self._existing(url)
-        tree = await _folder.inspect(folder, self.remote.git)
+        tree = await _folder.inspect(folder, self.git)
         if tree.bare:
             return await self._commit(folder, ref)
         if ref == "HEAD":
             if tree.commit:
                 return GitSource(folder.as_uri(), tree.commit)
             return FolderSource(folder, await _folder.digest(folder, tree, self.limit))
-        if FULL_SHA.fullmatch(ref) and not (tree.top and await _folder.has_commit(folder, ref, self.remote.git)):
+        if FULL_SHA.fullmatch(ref) and not (tree.top and await _folder.has_commit(folder, ref, self.git)):
             return await self._as_it_was(folder, tree, ref)
         if tree.top:
             return await self._commit(folder, ref)
@@ -73,7 +72,7 @@ class Folders:
 
     async def _commit(self, folder: Path, ref: str) -> GitSource:
         url = folder.as_uri()
-        return GitSource(url, (await self.remote.resolve(url, ref, self.access)).commit)
+        return GitSource(url, (await self.git.resolve(url, ref, Access(local=True))).commit)
 
     async def _as_it_was(self, folder: Path, tree: _folder.WorkTree, digest: str) -> FolderSource:
         if await _folder.digest(folder, tree, self.limit) != digest:
@@ -84,7 +83,7 @@ class Folders:
         return FolderSource(folder, digest)
 
     async def fetch(self, source: FolderSource, into: Path) -> None:
-        tree = await _folder.inspect(source.path, self.remote.git)
+        tree = await _folder.inspect(source.path, self.git)
         await _folder.copy(source, tree, into, self.limit)
 
     def _existing(self, url: str) -> Path:

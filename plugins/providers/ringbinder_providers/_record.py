@@ -13,10 +13,10 @@ from urllib.parse import urljoin
 from attrs import define, field, frozen
 from ringbinder import Http, TransientError, UserError, redact
 from ringbinder.concurrency import Retry
+from ringbinder.git import Guard
+from ringbinder.specs import shown
 
-from ._address import shown
 from ._archive import inside
-from ._guard import Guard
 
 _CHUNK: Final = 2**20
 _REDIRECTS: Final = 5

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import GitSource, LaunchRequest, Link, ProviderInfo, Refused, Repo, TransientError, UserError, option
+from ringbinder.git import FULL_SHA, ResolvedRef, decoded, ref_name
+from ringbinder.specs import shown
 
-from ._address import FULL_SHA, decoded, invalid, ref_name, shown
 from ._github_host import GitHubHosted, GitHubHostOptions
 from ._hosted import addressed
 from ._pages import page, to_open
-from ._remote import Found
+from ._specs import invalid
 
 _USER: Final = re.compile(r"(?!\.{1,2}\Z)[\w.-]+", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z]{1,64}")
@@ -80,7 +81,7 @@ class GistProvider(GitHubHosted[GistOptions]):
     def source(self, name: str) -> str:
         return f"{addressed(self.config.gist_base_url, self.config.hostname)}/{name}.git"
 
-    async def find(self, request: LaunchRequest) -> Repo:
+    async def resolve(self, request: LaunchRequest) -> Repo:
         spec = parse(request.spec)
         name = f"{spec.user}/{spec.id}"
         found = await self._commit(spec, self.source(name))
@@ -95,14 +96,14 @@ class GistProvider(GitHubHosted[GistOptions]):
             private=found.private,
         )
 
-    async def _commit(self, spec: Spec, source: str) -> Found:
+    async def _commit(self, spec: Spec, source: str) -> ResolvedRef:
         listed = self.config.allowed_specs or self.config.banned_specs
         if self.config.allow_secret_gist and not listed:
             return await self.found(source, spec.ref, lambda: self._asked(spec))
         # git does not tell a secret gist from a public one, nor whose it is.
         return await self._asked(spec)
 
-    async def _asked(self, spec: Spec) -> Found:
+    async def _asked(self, spec: Spec) -> ResolvedRef:
         """Source: GitHub's "Get a gist" and "Get a gist revision"."""
         path = f"/gists/{spec.id}"
         answer = await self.github.get(path)
@@ -121,12 +122,12 @@ class GistProvider(GitHubHosted[GistOptions]):
                 "repo-not-found", f"The gist {spec.id} is {shown(owner)}'s: the link is {shown(owner)}/{spec.id}."
             )
         if spec.ref == "HEAD":
-            return Found(versions[0], secret)
+            return ResolvedRef(versions[0], secret)
         if spec.ref in versions:
-            return Found(spec.ref, secret)
+            return ResolvedRef(spec.ref, secret)
         # The list holds the newest versions only.
         if (await self.github.get(f"{path}/{spec.ref}")).status == 200:
-            return Found(spec.ref, secret)
+            return ResolvedRef(spec.ref, secret)
         raise UserError("ref-not-found", f"The gist {spec.user}/{spec.id} has no version {spec.ref}.")
 
 

@@ -19,6 +19,7 @@ from ringbinder import (
     LaunchRequest,
     Link,
     Log,
+    Provider,
     ProviderInfo,
     Repo,
     Secret,
@@ -27,12 +28,11 @@ from ringbinder import (
     option,
     process,
 )
+from ringbinder.git import PROTOCOLS, Access, decoded, parse_address, ref_name
+from ringbinder.specs import RepoOptions, shown
 
 from . import _local
-from ._address import PROTOCOLS, decoded, escaped, invalid, parse, ref_name, shown
-from ._backed import GitBacked
-from ._git import Access
-from ._policy import RepoOptions
+from ._specs import escaped, invalid
 
 _NUMBER: Final = re.compile(r"\d+")
 _REMOTE: Final = re.compile(r"(?:https?|ssh|git)://[^/\s]+/[^\s?#]*[^/\s?#]|[\w-]+@[\w.-]+:[^\s?#]+", re.IGNORECASE)
@@ -67,7 +67,7 @@ class GitOptions(RepoOptions):
     )
 
 
-class GitProvider(GitBacked[GitOptions]):
+class GitProvider(Provider[GitOptions]):
     """Specs are ``<url-escaped-url>/<ref>`` (BinderHub's grammar); ``user@host:path`` means ``ssh://user@host/path``."""
 
     Config = GitOptions
@@ -75,7 +75,7 @@ class GitProvider(GitBacked[GitOptions]):
 
     def __init__(self, config: GitOptions, context: Context) -> None:
         super().__init__(config, context)
-        self._folders = _local.Folders(self.remote, Access(), config.folder_limit)
+        self._folders = _local.Folders(context.git, config.folder_limit)
         self._asked_here: set[str] = set()
 
     def describe(self) -> ProviderInfo:
@@ -98,7 +98,7 @@ class GitProvider(GitBacked[GitOptions]):
             return Link(self.context.name, f"{escaped(match[0])}/HEAD")
         return _local.recognize(self.context.name, link)
 
-    async def find(self, request: LaunchRequest) -> Repo:
+    async def resolve(self, request: LaunchRequest) -> Repo:
         quoted, _, last = request.spec.partition("/")
         if not quoted:
             raise invalid(f'Spec is not of the form "url-escaped-url/ref", provided: "{shown(request.spec)}".')
@@ -112,11 +112,11 @@ class GitProvider(GitBacked[GitOptions]):
             return _repo(url, source, escaped(url))
         if text[:5].lower() == "file:" and "file" not in self.config.allowed_protocols:
             raise UserError("local-not-allowed", "Folders of this machine can be launched from the command line only.")
-        address = parse(text, self.config.allowed_protocols)
+        address = parse_address(text, self.config.allowed_protocols)
         if request.local:
             self._asked_here.add(address.url)
         access = self._access(address.url, address.credentials)
-        found = await self.remote.resolve(address.url, ref, access)
+        found = await self.context.git.resolve(address.url, ref, access)
         # A link's credentials stay out of every name that is made from it.
         public = quoted if address.credentials is None else escaped(address.url)
         needed = address.credentials or (access.credentials if found.private else None)
@@ -124,7 +124,12 @@ class GitProvider(GitBacked[GitOptions]):
 
     def _access(self, url: str, credentials: Secret | None) -> Access:
         protocols = self.config.allowed_protocols - {"file"}
-        return Access(credentials or self._operators(url), protocols, own_keys=url in self._asked_here)
+        return Access(
+            credentials or self._operators(url),
+            protocols,
+            own_keys=url in self._asked_here,
+            local=url.startswith("file:"),
+        )
 
     def _operators(self, url: str) -> Secret | None:
         """The operator's credentials, if they are for the host of `url`."""
@@ -133,14 +138,11 @@ class GitProvider(GitBacked[GitOptions]):
             return None
         return self.config.git_credentials or None
 
-    def access(self, repo: Repo) -> Access:
-        return self._access(repo.url, repo.credentials)
-
     async def fetch(self, repo: Repo, into: Path, log: Log) -> bool | None:
         if isinstance(repo.source, FolderSource):
             await self._folders.fetch(repo.source, into)
             return True
-        return await super().fetch(repo, into, log)
+        return await self.context.git.fetch(repo, into, log, self._access(repo.url, repo.credentials))
 
     async def doctor(self) -> Sequence[Finding]:
         if shutil.which("git") is None:
@@ -148,7 +150,7 @@ class GitProvider(GitBacked[GitOptions]):
         findings = [Finding("ok", "the command git is there")]
         done = await process.run(["git", "--version"], timeout=10.0)
         version = tuple(int(number) for number in _NUMBER.findall(done.output)[:2])
-        if self.guard.on and version < _PINNING:
+        if self.context.git.guard.on and version < _PINNING:
             findings.append(
                 Finding(
                     "error",
@@ -156,7 +158,7 @@ class GitProvider(GitBacked[GitOptions]):
                     f"Install git {'.'.join(map(str, _PINNING))} or later.",
                 )
             )
-        if "ssh" in self.config.allowed_protocols and not self.guard.on and shutil.which("ssh") is None:
+        if "ssh" in self.config.allowed_protocols and not self.context.git.guard.on and shutil.which("ssh") is None:
             findings.append(
                 Finding(
                     "warning",
@@ -172,7 +174,7 @@ class GitProvider(GitBacked[GitOptions]):
                     "Name the hosts that they are for in GitRepoProvider.credential_hosts.",
                 )
             )
-        if self.context.public and not self.guard.on:
+        if self.context.public and not self.context.git.guard.on:
             findings.append(
                 Finding(
                     "warning",

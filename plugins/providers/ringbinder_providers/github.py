@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 from attrs import frozen
 from ringbinder import GitSource, LaunchRequest, Link, ProviderInfo, Repo, UserError, option
+from ringbinder.git import FULL_SHA, ResolvedRef, decoded, ref_name
+from ringbinder.specs import shown
 
-from ._address import FULL_SHA, decoded, invalid, ref_name, shown
 from ._github_host import GitHubHosted, GitHubHostOptions
 from ._hosted import addressed, longer_name
 from ._pages import Opened, page, ref_and_path, to_open
-from ._remote import Found
+from ._specs import invalid
 
 _NAME: Final = re.compile(r"(?!\.{1,2}\Z)[\w.-]+", re.ASCII)
 _WITH_REF: Final = frozenset({"tree", "blob", "raw", "edit", "blame", "commits", "commit"})
@@ -80,7 +81,7 @@ class GitHubProvider(GitHubHosted[GitHubOptions]):
     def source(self, name: str) -> str:
         return f"{addressed(self.config.clone_base_url, self.config.hostname)}/{name}"
 
-    async def find(self, request: LaunchRequest) -> Repo:
+    async def resolve(self, request: LaunchRequest) -> Repo:
         spec = parse(request.spec)
         name = f"{spec.user}/{spec.repo}"
         opened = Opened.of(request.urlpath)
@@ -100,7 +101,7 @@ class GitHubProvider(GitHubHosted[GitHubOptions]):
             urlpath=opened.without(found.words) if found.words else None,
         )
 
-    async def _rescued(self, name: str, ref: str, words: Sequence[str]) -> tuple[Found, tuple[str, ...]]:
+    async def _rescued(self, name: str, ref: str, words: Sequence[str]) -> tuple[ResolvedRef, tuple[str, ...]]:
         """Old links name a default branch that was renamed since: then HEAD is tried, as BinderHub does."""
         try:
             return await self._commit(name, ref, words), ()
@@ -117,10 +118,10 @@ class GitHubProvider(GitHubHosted[GitHubOptions]):
             f'HEAD always means the default branch and is used instead: please change the link to "{name}/HEAD".',
         )
 
-    async def _commit(self, name: str, ref: str, words: Sequence[str] = ()) -> Found:
+    async def _commit(self, name: str, ref: str, words: Sequence[str] = ()) -> ResolvedRef:
         return await self.found(self.source(name), ref, lambda: self._asked(name, ref), words)
 
-    async def _asked(self, name: str, ref: str) -> Found | None:
+    async def _asked(self, name: str, ref: str) -> ResolvedRef | None:
         """What the API says; None where git knows better, or can say what was meant.
 
         Source: GitHub's "Get a commit" (404 no such repository, 409 an empty one, 422 no such ref).
@@ -133,7 +134,7 @@ class GitHubProvider(GitHubHosted[GitHubOptions]):
         if answer.status == 422 and FULL_SHA.fullmatch(ref):
             raise self.no_commit(name, self.title, ref)
         sha = answer.text("sha")
-        return Found(sha, private) if answer.status == 200 and FULL_SHA.fullmatch(sha) else None
+        return ResolvedRef(sha, private) if answer.status == 200 and FULL_SHA.fullmatch(sha) else None
 
     async def _private(self, name: str) -> bool:
         """Whether only our token opens it; also true if that cannot be found out."""

@@ -21,13 +21,13 @@ from ringbinder import (
     TransientError,
     option,
 )
+from ringbinder.git import FULL_SHA, ResolvedRef, credentials, decoded, ref_name
+from ringbinder.specs import shown
 
-from ._address import FULL_SHA, decoded, escaped, invalid, ref_name, shown
 from ._api import Answer, TokenRefused
-from ._credentials import lines_of
 from ._hosted import Hosted, HostOptions, addressed, longer_name
 from ._pages import Opened, page, ref_and_path, to_open
-from ._remote import Found
+from ._specs import escaped, invalid
 
 _NAME: Final = re.compile(r"(?!\.{1,2}\Z)[\w.+-]+", re.ASCII)
 _WITH_REF: Final = frozenset({"tree", "blob", "raw", "edit", "blame", "commits", "commit", "tags", "releases"})
@@ -122,15 +122,15 @@ class GitLabProvider(Hosted[GitLabOptions]):
     def token_credentials(self) -> Secret | None:
         """Sources: BinderHub's `git_credentials` of this provider; GitLab's documentation of OAuth 2 tokens."""
         if token := self.config.private_token.reveal():
-            return lines_of("binderhub", token)
+            return credentials("binderhub", token)
         if token := self.config.access_token.reveal():
-            return lines_of("oauth2", token)
+            return credentials("oauth2", token)
         return None
 
     def source(self, name: str) -> str:
         return f"{addressed(self.config.clone_base_url, self.config.hostname)}/{name}.git"
 
-    async def find(self, request: LaunchRequest) -> Repo:
+    async def resolve(self, request: LaunchRequest) -> Repo:
         spec = parse(request.spec)
         source = self.source(spec.namespace)
         opened = Opened.of(request.urlpath)
@@ -150,7 +150,7 @@ class GitLabProvider(Hosted[GitLabOptions]):
             urlpath=opened.without(found.words) if found.words else None,
         )
 
-    async def _asked(self, spec: Spec) -> Found | None:
+    async def _asked(self, spec: Spec) -> ResolvedRef | None:
         """What the API says; None where git knows better, or can say what was meant."""
         project = f"/projects/{escaped(spec.namespace)}"
         commit = self._get(f"{project}/repository/commits/{escaped(spec.ref)}?stats=false")
@@ -161,7 +161,7 @@ class GitLabProvider(Hosted[GitLabOptions]):
         if answer.status == 404 and not unknown and FULL_SHA.fullmatch(spec.ref):
             raise self.no_commit(spec.namespace, self.title, spec.ref)
         sha = answer.text("id")
-        return Found(sha, private) if answer.status == 200 and FULL_SHA.fullmatch(sha) else None
+        return ResolvedRef(sha, private) if answer.status == 200 and FULL_SHA.fullmatch(sha) else None
 
     async def _private(self, project: str) -> bool:
         """Whether only our token opens it; also true if that cannot be found out."""

@@ -21,20 +21,22 @@ from ringbinder import (
     Link,
     Log,
     PluginError,
+    Provider,
     ProviderInfo,
     Repo,
     TransientError,
     UserError,
     option,
 )
+from ringbinder.git import decoded
+from ringbinder.specs import RepoOptions, shown
 
-from ._address import decoded, invalid, shown
 from ._api import Api
 from ._archive import unpack
 from ._hosted import host_of
 from ._pages import page, to_open
-from ._policy import RepoOptions, SpecProvider
 from ._record import Downloads, RecordFile
+from ._specs import invalid
 
 _DOI: Final = re.compile(r"10\.\d+(?:\.\d+)*/[^\s\"<>#?%\\]+")
 _OWN: Final = re.compile(r"10\.\d+/zenodo\.(\d{1,15})", re.IGNORECASE)
@@ -58,7 +60,7 @@ class ZenodoOptions(RepoOptions):
     )
 
 
-class ZenodoProvider(SpecProvider[ZenodoOptions]):
+class ZenodoProvider(Provider[ZenodoOptions]):
     """Specs are DOIs: ``10.5281/zenodo.3242074`` (BinderHub's grammar). The DOI of all versions means the newest."""
 
     Config = ZenodoOptions
@@ -67,18 +69,16 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
     def __init__(self, config: ZenodoOptions, context: Context) -> None:
         super().__init__(config, context)
         self._base = config.base_url.rstrip("/")
+        context.git.add_host(config.base_url)
         self._api = Api(
             "Zenodo",
             f"{self._base}/api",
             context,
-            self.retry,
+            context.git.retry,
             config.api_timeout,
             {"Accept": "application/json"},
             config.remember_missing,
         )
-
-    def own_hosts(self) -> frozenset[str]:
-        return frozenset({host_of(self.config.base_url)})
 
     def describe(self) -> ProviderInfo:
         return ProviderInfo(
@@ -107,7 +107,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
                 return Link(self.context.name, found)
         return None
 
-    async def find(self, request: LaunchRequest) -> Repo:
+    async def resolve(self, request: LaunchRequest) -> Repo:
         doi = parse(request.spec)
         own = _OWN.fullmatch(doi)
         record = await self._record(own[1] if own else await self._landing(doi))
@@ -171,7 +171,7 @@ class ZenodoProvider(SpecProvider[ZenodoOptions]):
         for file in files:
             log.line(f"Fetching {shown(file.name)} ({file.size} bytes)\n", "fetching")
         config = self.config
-        downloads = Downloads(self.context.http, self.guard, self.retry, config.record_limit)
+        downloads = Downloads(self.context.http, self.context.git.guard, self.context.git.retry, config.record_limit)
         try:
             async with asyncio.timeout(config.fetch_timeout):
                 await downloads.into(into, files)

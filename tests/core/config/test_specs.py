@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from ringbinder import Provider
 from ringbinder.config.loading import load
-from ringbinder.config.specs import SpecConfig, SpecForms, SpecOptions, same_repository, unended_host
+from ringbinder.config.specs import RepoOptions, SpecConfig, SpecForms, same_repository, unended_host
 from ringbinder.errors import Refused
 from ringbinder.model import FolderSource, LaunchRequest, Link, ProviderInfo, Repo
 from ringbinder.runtime.patterns import Pattern
@@ -18,12 +18,12 @@ from ringbinder.testing import memory_app
 _GITHUB = "https%3A%2F%2Fgithub.com"
 
 
-def _options(**lists: list[str]) -> SpecOptions:
+def _options(**lists: list[str]) -> RepoOptions:
     values: dict[str, Any] = {name: tuple(map(Pattern, patterns)) for name, patterns in lists.items()}
-    return SpecOptions(**values)
+    return RepoOptions(**values)
 
 
-def _permitted(options: SpecOptions, spec: str) -> bool:
+def _permitted(options: RepoOptions, spec: str) -> bool:
     try:
         options.permit(SpecForms.of(spec))
     except Refused:
@@ -178,7 +178,7 @@ def test_the_settings_of_a_spec_are_those_of_what_it_means() -> None:
         ("^good/.*", {"quota": 99, "other": 1}),
         ("^good/x/", {"quota": 5}),
     ]
-    options = SpecOptions(spec_config=tuple(SpecConfig(Pattern(pattern), config) for pattern, config in entries))
+    options = RepoOptions(spec_config=tuple(SpecConfig(Pattern(pattern), config) for pattern, config in entries))
     for spec, settings in (
         ("%65vil/r/HEAD", {"quota": 1}), ("good/../evil/r/HEAD", {"quota": 1}),
         ("good/r/HEAD", {"quota": 99, "other": 1}), ("good/x.git/HEAD", {"quota": 5, "other": 1}),

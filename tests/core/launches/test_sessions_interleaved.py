@@ -20,7 +20,7 @@ from ringbinder import (
     LaunchRequest,
 )
 from ringbinder.config.settings import RingbinderSettings
-from ringbinder.config.specs import SpecOptions
+from ringbinder.config.specs import RepoOptions
 from ringbinder.events.emit_rates import EmitRates
 from ringbinder.events.emitter import Events
 from ringbinder.launches.build_stage import BuildStage
@@ -75,7 +75,7 @@ class Interleaved(RuleBasedStateMachine):
         hooks.register(Workshop(self.world), "builder:t")
         hooks.register(Ramp(self.world), "launcher:t")
         hooks.register(Doorkeeper(self.world), "plugin:t", general=True)
-        plugins = cast(Plugins, SimpleNamespace(providers=("t",), spec_options=lambda provider: SpecOptions()))
+        plugins = cast(Plugins, SimpleNamespace(providers=("t",), spec_options=lambda provider: RepoOptions()))
         chosen = RingbinderSettings(builder="t", registry="t", launcher="t")
         services = Services(log, PATHS)
         stages = Stages(hooks, chosen, services.metrics, log)

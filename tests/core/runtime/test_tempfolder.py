@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 async def main(own, url, into):
     context = make_context(Path(own), "git")
-    provider = GitProvider(GitOptions(), context)
+    provider = made(GitProvider, GitOptions(), context)
     repo = await provider.find(LaunchRequest("git", f"{quote(url, safe='')}/" + "1" * 40))
     await provider.fetch(repo, Path(into), RecordingLog())
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from ringbinder import RingbinderError, TransientError, UserError
-from ringbinder.causes import Cause, first_known, log_excerpt
-from ringbinder.untrusted import Regex
-
-from ._address import SHORT_SHA, parse, shown
+from ..causes import Cause, first_known, log_excerpt
+from ..config.specs import shown
+from ..errors import RingbinderError, TransientError, UserError
+from ..runtime.patterns import Regex
+from .addresses import SHORT_SHA, parse_address
 
 _TRY_AGAIN: Final = "try-again"
 _PUBLIC: Final = "Check the address and that it is public."
@@ -209,7 +209,7 @@ def explained(url: str, errors: str) -> RingbinderError:
 def _https(url: str) -> str:
     """The same repository over https, as the end of a sentence; empty where that is not known."""
     try:
-        parts = urlsplit(parse(url).url)
+        parts = urlsplit(parse_address(url).url)
     except UserError:
         return ""
     return f": {shown(f'https://{parts.hostname}{parts.path}')}" if parts.scheme in {"ssh", "git"} else ""

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import define, field, frozen
-from ringbinder import GitSource, Log, TransientError, UserError
-from ringbinder.concurrency import SingleFlight
-from ringbinder.untrusted import UntrustedTree
 
-from ._address import FULL_SHA, longer_names, parse, shown
-from ._git import Access, Git, Home
-from ._git_errors import no_such_ref
+from ..config.specs import shown
+from ..errors import TransientError, UserError
+from ..model import GitSource
+from ..protocol import Log
+from ..runtime.caching import SingleFlight
+from ..runtime.untrusted import UntrustedTree
+from .addresses import FULL_SHA, longer_names, parse_address
+from .command import Access, GitCommand, Home
+from .errors import no_such_ref
 
 _MAX_SUBMODULES = 1000
 _MAX_DEPTH = 10  # of submodules in submodules
@@ -24,7 +27,7 @@ _KEPT_CODES = frozenset({"address-not-allowed", "disk-full", "repo-too-large"})
 
 
 @frozen
-class Found:
+class ResolvedRef:
     """What a ref means now. `private`: it cannot be read without credentials."""
 
     commit: str
@@ -37,37 +40,31 @@ class Found:
 class Remote:
     """Reads git repositories. Time limits are in seconds."""
 
-    git: Git
+    git: GitCommand
     resolve_timeout: float
     fetch_timeout: float
-    _flights: SingleFlight[tuple[str, Sequence[str], Access], Found] = field(
+    _flights: SingleFlight[tuple[str, Sequence[str], Access], ResolvedRef] = field(
         factory=SingleFlight, init=False, repr=False, eq=False
     )
 
-    async def resolve(self, url: str, ref: str, access: Access, words: Sequence[str] = ()) -> Found:
-        """The commit that `ref` means now: a full commit id as is, else a branch, else a tag (peeled).
-
-        A branch wins over a tag of the same name, as in `git checkout`, `git clone --branch` and BinderHub;
-        ``heads/x``, ``tags/x`` and any ``refs/...`` are exact. `words` may follow in the name, with slashes: what
-        exists with the fewest of them is meant. Raises `UserError` (``ref-not-found``,
-        ``repo-not-found``, ``address-not-allowed``) or `TransientError`.
-        """
+    async def resolve(self, url: str, ref: str, access: Access, words: Sequence[str] = ()) -> ResolvedRef:
+        """See `Git.resolve`."""
         if FULL_SHA.fullmatch(ref):
             # A builder may fetch it by other means, which judge nothing.
             await self.git.guard.git_config(url)
             # No one is asked, so whether it takes the credentials is not known.
-            return Found(ref.lower(), private=bool(access.credentials))
+            return ResolvedRef(ref.lower(), private=bool(access.credentials))
         refs = (ref,) if ref == "HEAD" else tuple(longer_names(ref, words))
         return await self._flights((url, refs, access), lambda: self._resolve(url, refs, access))
 
-    async def _resolve(self, url: str, refs: Sequence[str], access: Access) -> Found:
+    async def _resolve(self, url: str, refs: Sequence[str], access: Access) -> ResolvedRef:
         names = [(words, name) for words, ref in enumerate(refs) for name in _full_names(ref)]
         async with self.git.home(url, access) as home:
             patterns = [pattern for _, name in names for pattern in (name, f"{name}^{{}}")]
             found = await self._ls_remote(url, home, patterns=patterns)
             for words, name in names:
                 if sha := found.get(f"{name}^{{}}") or found.get(name):
-                    return Found(sha, home.credentials_used, words)
+                    return ResolvedRef(sha, home.credentials_used, words)
             raise no_such_ref(url, refs[0], await self._ls_remote(url, home, "--heads", "--tags"))
 
     async def _ls_remote(self, url: str, home: Home, *options: str, patterns: Sequence[str] = ()) -> dict[str, str]:
@@ -76,11 +73,7 @@ class Remote:
         return await asyncio.to_thread(_refs, await self.git.must(home, None, deadline, url, *arguments))
 
     async def fetch(self, source: GitSource, into: Path, log: Log, access: Access) -> None:
-        """Clones the repository into the empty folder `into` and checks out that commit, with its submodules.
-
-        It has what `git clone` leaves: all history, branches and tags, and the default branch where that is the
-        commit. Raises as `resolve`.
-        """
+        """See `Git.fetch`."""
         deadline = time.monotonic() + self.fetch_timeout
         url, ref = source.url, source.ref
         async with self.git.home(url, access) as home:
@@ -113,7 +106,7 @@ class Remote:
 class _Submodules:
     """Brings the submodules of the work tree `top`, one by one, so that each address is judged first."""
 
-    git: Git
+    git: GitCommand
     home: Home
     top: Path
     deadline: float
@@ -167,7 +160,7 @@ class _Submodules:
             raise UserError("submodule-not-found", "In .gitmodules it has no address, or several.")
         url = urls[0]
         if self.git.guard.on:
-            address = parse(url, _GUARDED_PROTOCOLS)
+            address = parse_address(url, _GUARDED_PROTOCOLS)
             self.home.configure(await self.git.guard.git_config(address.url))
         await self.git.must(self.home, folder, self.deadline, url, "submodule", "--quiet", "update", "--", path)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from ringbinder import UserError
-from ringbinder.untrusted import UntrustedError, UntrustedTree
 
-from ._address import shown
-from ._threads import Stop
+from ..config.specs import shown
+from ..errors import UserError
+from ..runtime.threads import Stop
+from ..runtime.untrusted import UntrustedError, UntrustedTree
 
 _COPIED: Final = 10 * 2**30
 """Most bytes that are copied of a repository on another disk."""

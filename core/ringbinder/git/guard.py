@@ -7,16 +7,17 @@ import errno
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from attrs import field, frozen
-from ringbinder import Http, TransientError, UserError
 
-from ._address import shown
+from ..config.specs import shown
+from ..errors import TransientError, UserError
+from ..runtime.services import Http
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
@@ -71,7 +72,7 @@ class Guard:
     """
 
     on: bool
-    trusted: frozenset[str] = frozenset()
+    trusted: Collection[str] = frozenset()
     look_up: Lookup = field(default=_look_up, repr=False)
     allows: Callable[[str], bool] = field(default=is_public, repr=False)
 
@@ -122,7 +123,8 @@ class Guard:
             yield shared
             return
         import httpx
-        from ringbinder.http import Transport
+
+        from ..runtime.http import Transport
 
         async with httpx.AsyncClient(
             transport=Transport(self._socket), timeout=shared.timeout, headers=shared.headers

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, evolve, frozen
-from ringbinder import PluginError, Secret, UserError, process
-from ringbinder.concurrency import Retry, TooLate
-from ringbinder.files import temporary_folder
 
-from . import _mirror
-from ._address import PROTOCOLS, shown
-from ._git_errors import explained
-from ._guard import Guard
-from ._threads import Stop, in_thread
+from .. import process
+from ..config.specs import shown
+from ..errors import PluginError, UserError
+from ..runtime.retry import Retry, TooLate
+from ..runtime.tempfolder import temporary_folder
+from ..runtime.threads import Stop, in_thread
+from ..secret import Secret
+from . import mirror
+from .addresses import PROTOCOLS
+from .errors import explained
+from .guard import Guard
 
 _CREDENTIAL: Final = "RINGBINDER_GIT_CREDENTIAL"
 _USED: Final = "credentials-used"
@@ -59,9 +62,11 @@ class Access:
     """With what right a repository is read."""
 
     credentials: Secret | None = None
-    protocols: Collection[str] = PROTOCOLS
+    protocols: frozenset[str] = PROTOCOLS
     own_keys: bool = False
     """The person at this machine asks: their ssh agent and keys may be used."""
+    local: bool = False
+    """The repository may be one of this machine (``file:``); its submodules may not, unless `protocols` has it."""
 
 
 @define
@@ -88,7 +93,7 @@ class Home:
 
 
 @frozen
-class Git:
+class GitCommand:
     """Runs git for the plugin named `plugin`, with temporary folders in `scratch`."""
 
     plugin: str
@@ -119,8 +124,8 @@ class Git:
             home.configure(_CONFIG + guarded)
             parts = urlsplit(url)
             if parts.scheme == "file":
-                mirror = await in_thread(lambda stop: _mirrored(url, home, stop))
-                home.configure(f'[url "{mirror.as_uri()}"]\n\tinsteadOf = "{quoted(url)}"\n')
+                mirrored = await in_thread(lambda stop: _mirrored(url, home, stop))
+                home.configure(f'[url "{mirrored.as_uri()}"]\n\tinsteadOf = "{quoted(url)}"\n')
             if access.credentials:
                 # Only for the host that they are for: a submodule elsewhere or a redirect gets none.
                 env[_CREDENTIAL] = access.credentials.reveal()
@@ -165,8 +170,8 @@ def _mirrored(url: str, home: Home, stop: Stop) -> Path:
     """A repository of our own with what the one at a ``file:`` address holds; where git looks for that, we do."""
     folder = Path(unquote(urlsplit(url).path))
     for place in (folder, folder.with_name(f"{folder.name}.git")):
-        if found := _mirror.at(place.resolve()):
-            _mirror.make(found, home.mirror, stop)
+        if found := mirror.at(place.resolve()):
+            mirror.make(found, home.mirror, stop)
             return home.mirror
     raise explained(url, "fatal: this does not appear to be a git repository")
 

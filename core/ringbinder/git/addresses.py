@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from typing import Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from attrs import frozen
-from ringbinder import Secret, UserError
-from ringbinder.specs import shown as shown
+
+from ..config.specs import shown
+from ..errors import UserError
+from ..secret import Secret
 
 PROTOCOLS: Final = frozenset({"http", "https", "git", "ssh"})
 """BinderHub's default of `GitRepoProvider.allowed_protocols`."""
@@ -34,7 +36,7 @@ class Address:
     credentials: Secret | None = None
 
 
-def invalid(message: str) -> UserError:
+def _invalid(message: str) -> UserError:
     return UserError("spec-invalid", message)
 
 
@@ -42,20 +44,29 @@ def decoded(part: str, what: str) -> str:
     """A percent-encoded part of a spec as text. Raises `UserError` where nothing good could come of it."""
     text = unquote(part)
     if not text:
-        raise invalid(f"The link has no {what}.")
+        raise _invalid(f"The link has no {what}.")
     if len(text) > _LONGEST:
-        raise invalid(f"The {what} in the link is longer than {_LONGEST} characters.")
+        raise _invalid(f"The {what} in the link is longer than {_LONGEST} characters.")
     if not text.isprintable() or " " in text or "\N{REPLACEMENT CHARACTER}" in text:
-        raise invalid(f'The {what} "{shown(text)}" has characters that no {what} can have.')
+        raise _invalid(f'The {what} "{shown(text)}" has characters that no {what} can have.')
     return text
 
 
 def ref_name(part: str) -> str:
     """The ref that the last part of a spec names. Raises `UserError` for what can be no ref in git."""
     ref = decoded(part, "ref (branch, tag or commit)")
-    if _NO_REF.search(ref):
-        raise invalid(f'"{shown(ref)}" cannot be the name of a branch, a tag or a commit.')
+    check_ref(ref)
     return ref
+
+
+def check_ref(name: str) -> None:
+    """Raises `UserError` if git cannot have a ref of this name."""
+    if not name or not _can_be_ref(name):
+        raise _invalid(f'"{shown(name)}" cannot be the name of a branch, a tag or a commit.')
+
+
+def _can_be_ref(name: str) -> bool:
+    return len(name) <= _LONGEST and name.isprintable() and " " not in name and not _NO_REF.search(name)
 
 
 def longer_names(ref: str, words: Sequence[str]) -> list[str]:
@@ -63,13 +74,13 @@ def longer_names(ref: str, words: Sequence[str]) -> list[str]:
     names = [ref]
     for word in words[:_MOST_WORDS]:
         name = f"{names[-1]}/{word}"
-        if len(name) > _LONGEST or not name.isprintable() or " " in name or _NO_REF.search(name):
+        if not _can_be_ref(name):
             break
         names.append(name)
     return names
 
 
-def parse(text: str, protocols: Collection[str] = PROTOCOLS) -> Address:
+def parse_address(text: str, protocols: Collection[str] = PROTOCOLS) -> Address:
     """The address `text`: a URL, or the scp form ``user@host:path``, which means ``ssh://user@host/path``.
 
     Raises `UserError`.
@@ -80,10 +91,10 @@ def parse(text: str, protocols: Collection[str] = PROTOCOLS) -> Address:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
-        raise invalid(f'"{shown(text)}" is not an address: its host or port is malformed.') from None
+        raise _invalid(f'"{shown(text)}" is not an address: its host or port is malformed.') from None
     if parts.scheme not in protocols:
         allowed = ", ".join(sorted(protocols))
-        raise invalid(
+        raise _invalid(
             f'Unsupported git address "{shown(text)}": its protocol is none of {allowed}. '
             "An address is such as https://host/path."
         )
@@ -95,25 +106,26 @@ def parse(text: str, protocols: Collection[str] = PROTOCOLS) -> Address:
 def _remote(text: str, parts: SplitResult) -> Address:
     userinfo, _, host = parts.netloc.rpartition("@")
     if not _HOST.fullmatch(host.removesuffix(f":{parts.port}").removesuffix(":")):
-        raise invalid(f'"{shown(text)}" is not an address: it names no host.')
+        raise _invalid(f'"{shown(text)}" is not an address: it names no host.')
     if not parts.path.strip("/"):
-        raise invalid(f'"{shown(text)}" names a host, but no repository on it.')
+        raise _invalid(f'"{shown(text)}" names a host, but no repository on it.')
     if not userinfo:
         return Address(text)
     user, _, password = userinfo.partition(":")
     if parts.scheme in {"http", "https"}:
-        return Address(text.replace(f"//{userinfo}@", "//", 1), _credentials(unquote(user), unquote(password)))
+        return Address(text.replace(f"//{userinfo}@", "//", 1), _of_link(unquote(user), unquote(password)))
     if password or parts.scheme != "ssh" or not _USER.fullmatch(user):
-        raise invalid(f'"{shown(text)}": a {parts.scheme} address takes no password, and a user name only with ssh.')
+        raise _invalid(f'"{shown(text)}": a {parts.scheme} address takes no password, and a user name only with ssh.')
     return Address(text)
 
 
-def _credentials(user: str, password: str) -> Secret:
+def credentials(username: str, password: str) -> Secret:
+    """Credentials as lines of git's credential format, as `Repo.credentials` has them."""
+    return Secret(f"username={username}\npassword={password}")
+
+
+def _of_link(user: str, password: str) -> Secret:
     if not (user + password).isprintable():
-        raise invalid("The user name or the password in the address has characters that none can have.")
+        raise _invalid("The user name or the password in the address has characters that none can have.")
     # Hosts take a token that stands alone as the user name; git wants some password with it.
     return Secret(f"username={user}\npassword={password or 'x-oauth-basic'}", of_client=True)
-
-
-def escaped(text: str) -> str:
-    return quote(text, safe="", errors="replace")
