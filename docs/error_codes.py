@@ -88,7 +88,7 @@ MEANINGS: Final = {
     "submodule-not-found": "A submodule of the repository could not be fetched.",
     "try-again": "Something outside did not answer this time; `retry_after` says when to ask again, if it is known.",
     "unsupported-content": "The builder cannot fetch content of this kind.",
-    "unsupported-file": "The repository has a file that this builder does not build from; the message names it.",
+    "unsupported-file": "The repository has a file that no builder here builds from; the message names it.",
     "urlpath-not-allowed": "What to open after the launch is no path in the launched server.",
     "usage-wrong": "Of a command with `--json`: an option or an argument is unknown, missing or wrong.",
     "work-not-taken": "`sessions keep`: the files are too many, too large or of a kind that cannot be taken away.",

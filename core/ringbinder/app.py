@@ -21,6 +21,7 @@ from .events.delivery import Delivery
 from .events.emit_rates import EmitRates
 from .events.emitter import Events, hash_key
 from .launches.build_stage import BuildStage
+from .launches.builders import Builders
 from .launches.consent import Consents
 from .launches.failures import Explainer
 from .launches.links import parse_link
@@ -47,6 +48,7 @@ from .model import (
 )
 from .plugins.context import Application
 from .plugins.discovery import EntryPoints
+from .plugins.fitting import fitted
 from .plugins.image_registry import ImageRegistry
 from .plugins.manager import Plugins, plugin_hooks
 from .plugins.watchdog import watched_loop
@@ -55,7 +57,6 @@ from .runtime.metrics import Metrics
 from .runtime.paths import Paths
 from .runtime.services import Services
 from .runtime.store import KeptLog
-from .runtime.waiting_line import WaitingLine
 from .secret import redact
 
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment."
@@ -75,7 +76,6 @@ class Ringbinder:
     runs: Runs
     sessions: Sessions
     servers: Servers
-    line: WaitingLine
     emitter: Events
     delivery: Delivery
 
@@ -131,8 +131,7 @@ class Ringbinder:
 
     async def find(self, repo: Repo) -> tuple[Plan, Image | None]:
         """The image that `repo` becomes, and whether the registry has it. Raises what a registry raises."""
-        plan = self.pipeline.plan(repo)
-        return plan, await self.plugins.hooks.check(self.config.settings.chosen["registry"], plan=plan, fresh=False)
+        return await self.pipeline.find(repo)
 
     async def image_state(self, plan: Plan, image: Image | None) -> ImageState:
         """What a launch would find now, `plan` and `image` being what `find` gave. Starts nothing."""
@@ -158,7 +157,7 @@ class Ringbinder:
             built_at,
             seconds,
             statistics.median(times) if times else None,
-            place if self.line.full and not image else None,
+            place if not image and self.pipeline.builders.full(plan.repo) else None,
         )
 
     async def authenticate(self, headers: Mapping[str, str], target: str = "") -> User | Redirect | None:
@@ -235,6 +234,7 @@ async def running(
     `entry_points` go to `Plugins` (tests give some of their own). Raises `ConfigError` or `PluginError` if
     something that the configuration needs cannot be loaded or started.
     """
+    config = fitted(config, entry_points)
     settings = config.settings
     paths = evolve(Paths.of(settings.state_folder, settings.cache_folder), configuration=config.files)
     await asyncio.to_thread(tighten, paths, log)
@@ -278,15 +278,15 @@ async def _assembled(
     for sink, its in plugins.delivery.items():
         delivery.add(sink, its)
     explainer = Explainer(hooks, log, services.metrics)
-    line = WaitingLine(plugins.builds_at_once(binderhub.concurrent_build_limit))
-    builds = BuildStage(stages, services, explainer, reporter, line, build_log)
+    builders = Builders.of(plugins, settings, binderhub.concurrent_build_limit, binderhub.image_prefix)
+    builds = BuildStage(stages, services, explainer, reporter, builders, build_log)
     runs = Runs(
         builds.build, builds.explain, builds.keep,
         settings.log_max_events, settings.log_max_bytes, settings.cancel_unwatched_builds,
     )  # fmt: skip
-    pipeline = Pipeline(stages, plugins, services, explainer, reporter, runs, binderhub.image_prefix)
+    pipeline = Pipeline(stages, plugins, services, explainer, reporter, runs, builders)
     sessions = Sessions(
         pipeline.serve, servers.stop, settings.session_grace, settings.session_memory,
         most=settings.max_sessions, most_of_one=settings.max_sessions_per_client,
     )  # fmt: skip
-    return Ringbinder(config, services, plugins, pipeline, runs, sessions, servers, line, emitter, delivery)
+    return Ringbinder(config, services, plugins, pipeline, runs, sessions, servers, emitter, delivery)

@@ -273,6 +273,16 @@ BlobOutcome = Literal["present", "mounted", "uploaded"]
 
 
 @frozen
+class Declined:
+    """A builder's answer to what it does not build, though another may."""
+
+    reason: str
+    """What of the repository asks for another builder, short: ``postBuild``, ``apt.txt needs root``."""
+    advice: str = ""
+    """What its author can do, in sentences: shown if no other builder takes it either."""
+
+
+@frozen
 class PruneResult:
     """What `prune_images` has done: the images that it removed, or would, and in words how full it was and is."""
 

@@ -11,7 +11,7 @@ import pytest
 from realparts.embedded import Embedded, entry_of, place_of
 from ringbinder.config.loading import load
 from ringbinder.errors import UserError
-from ringbinder.model import Plan
+from ringbinder.model import Image, Plan
 from ringbinder_embedded.jupyter import SharedServer
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
 from ringbinder_embedded.store import Entry
@@ -87,6 +87,7 @@ async def test_image_that_another_process_built_is_used(apart: Embedded, plan: P
         entry.publish()
     async with entry.locked(shared=True):
         built = await asyncio.wait_for(waiting, 30)
+    assert isinstance(built, Image)
     assert (built.path, built.pushed) == (entry.folder, True)
     assert apart.log.text.count("Another process is building this image") == 1
 

@@ -67,6 +67,7 @@ async def main(state: Path, cache: Path, source: Path) -> None:
     async with registry.lifespan():
         target = await registry.target(plan)
         built = await LocalBuilder(LocalBuilderOptions(), local).build(plan, target, log)
+        assert isinstance(built, Image)
         image = await registry.push(built, target, log)
         assert image is not None
         assert faults(image) == []

@@ -163,10 +163,15 @@ REGISTRY_SECTION = "DockerRegistry"
 class Choice:
     """The plugins that do the work, and for each why: ``reasons["builder"]``."""
 
-    builder: str = "local"
+    builder: str | tuple[str, ...] = "local"
     registry: str = "local"
     launcher: str = "local"
     reasons: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def builders(self) -> tuple[str, ...]:
+        """`builder` as a tuple."""
+        return (self.builder,) if isinstance(self.builder, str) else self.builder
 
 
 def of_hubs_service(environ: Mapping[str, str], given: Collection[str]) -> dict[str, Any]:
@@ -196,35 +201,50 @@ def known(section: str, option: str) -> bool:
     return option in OPTIONS.get(section, ()) or (section, option) in GONE
 
 
-def choose(sections: Sections, chart: Collection[str] = (), registry_url: str = "") -> Choice:
+def choose(sections: Sections, chart: Collection[str] = (), registry_url: str = "", makes: str = "") -> Choice:
     """Which builder, registry and launcher a configuration asks for.
 
     `chart` names the Helm chart's values that the files have (``registry``, ``jupyterhub``); `registry_url`
-    is the `registry.url` among them. What section `Ringbinder` names wins; a deployment's sections mean
-    Kubernetes and JupyterHub; with neither, everything runs on this machine.
+    is the `registry.url` among them; `makes` is the kind of image that the builder of `Ringbinder.builder` makes, as
+    far as it is known. What section `Ringbinder` names wins; a deployment's sections mean Kubernetes and JupyterHub;
+    with neither, everything runs on this machine, but for what does not fit the builder.
     """
     own = sections.get("Ringbinder", {})
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for kind in ("builder", "registry", "launcher"):
-        if isinstance(name := own.get(kind), str):
+        name = own.get(kind)
+        if kind == "builder" and isinstance(name, list | tuple):
+            name = tuple(name)
+        if isinstance(name, str | tuple):
             chosen[kind], reasons[kind] = name, f"Ringbinder.{kind} names it"
+    builders = Choice(chosen.get("builder", ())).builders
 
     deployment = _deployment(sections, chart)
-    here = [kind for kind in ("builder", "launcher") if chosen.get(kind) in _ON_THIS_MACHINE]
-    found = dict.fromkeys(("builder", "registry", "launcher"), "local")
-    if here:
-        because = dict.fromkeys(found, f"Ringbinder.{here[0]} stays on this machine")
+    found: dict[str, Any] = dict.fromkeys(("builder", "registry", "launcher"), "local")
+    named = f"Ringbinder.builder ({', '.join(map(str, builders))})"
+    if makes == "folder":
+        because = dict.fromkeys(found, f"{named} makes images of kind folder")
+    elif here := _stays_here(builders, chosen.get("launcher", "")):
+        because = dict.fromkeys(found, f"Ringbinder.{here} stays on this machine")
     else:
         because = dict.fromkeys(found, deployment or "nothing asks for anything else")
+        if makes == "oci" and not deployment:
+            found["launcher"], because["launcher"] = "jupyterhub", f"{named} makes images of kind oci"
         if deployment:
             found |= {"builder": "kubernetes", "launcher": "jupyterhub"}
         if deployment and (engine := _engine_here(sections)):
             found["builder"], because["builder"] = "docker", engine
-        if deployment or "builder" in chosen:
-            # Any other builder makes images for a registry.
+        if deployment or makes == "oci":
             found["registry"], because["registry"] = _registry(sections, registry_url)
     return Choice(**(found | chosen), reasons=because | reasons)
+
+
+def _stays_here(builders: Collection[str], launcher: str) -> str:
+    """The kind of the plugin that `Ringbinder` names and that works on this machine alone; empty if none does."""
+    if any(builder in _ON_THIS_MACHINE for builder in builders):
+        return "builder"
+    return "launcher" if launcher in _ON_THIS_MACHINE else ""
 
 
 def _deployment(sections: Sections, chart: Collection[str]) -> str:
@@ -350,7 +370,8 @@ def half_sandboxed(sections: Sections, choice: Choice) -> str:
     """What is wrong with a sandbox for notebooks without one for builds; empty if that is not so."""
     modes = ("auto", "required")
     launcher, builder = (sections.get(name, {}).get("sandbox") for name in ("LocalLauncher", "LocalBuilder"))
-    if (choice.launcher, choice.builder) != ("local", "local") or launcher not in modes or builder in modes:
+    local = choice.launcher == "local" and "local" in choice.builders
+    if not local or launcher not in modes or builder in modes:
         return ""
     return (
         f"LocalLauncher.sandbox is {launcher}, and LocalBuilder.sandbox is off: code of repositories (postBuild, "
@@ -361,7 +382,7 @@ def half_sandboxed(sections: Sections, choice: Choice) -> str:
 def sandboxed(sections: Sections, choice: Choice) -> bool:
     """Whether code of repositories runs in a sandbox or not at all."""
     modes = [sections.get(name, {}).get("sandbox") for name in ("LocalLauncher", "LocalBuilder")]
-    return (choice.launcher, choice.builder, modes) == ("local", "local", ["required"] * 2)
+    return (choice.launcher, choice.builders, modes) == ("local", ("local",), ["required"] * 2)
 
 
 def _url_host(url: object) -> str:

@@ -64,7 +64,7 @@ def folder_problems(config: Config) -> list[str]:
     settings = config.settings
     paths = Paths.of(settings.state_folder, settings.cache_folder)
     looked = [("state_folder", "RINGBINDER_STATE", paths.state)]
-    if "local" in (settings.builder, settings.launcher):  # nothing else has a cache
+    if "local" in (*settings.builders, settings.launcher):  # nothing else has a cache
         looked.append(("cache_folder", "RINGBINDER_CACHE", paths.cache))
     return [
         f"Ringbinder.{option}: {problem} (or name another folder, in this option or in the variable {variable})."

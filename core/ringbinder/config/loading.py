@@ -50,6 +50,12 @@ class Config:
     registry_credentials: RegistryCredentials | None
     """The Helm chart's `registry:` block, if there is one."""
 
+    def for_images(self, kind: str) -> Config:
+        """The same, with registry and launcher for images of that kind, as far as section `Ringbinder` names none."""
+        choice = _choice(self.sections.tree, kind)
+        settings = attrs.evolve(self.settings, registry=choice.registry, launcher=choice.launcher)
+        return attrs.evolve(self, choice=choice, settings=settings)
+
     @property
     def sandboxed(self) -> bool:
         """Whether code of repositories runs in a sandbox or not at all."""
@@ -93,6 +99,11 @@ def _federation_problem(settings: RingbinderSettings, binderhub: BinderHubSettin
     return ""
 
 
+def _choice(tree: Tree, makes: str = "") -> compat.Choice:
+    url = tree.registry.get("url")
+    return compat.choose(tree.sections, tree.chart, url if isinstance(url, str) else "", makes)
+
+
 def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] | None = None, sets: Sequence[str] = ()) -> Config:
     """Reads `files`, then the environment (default: this process's), then `sets`; the later wins.
 
@@ -107,8 +118,7 @@ def load(files: Sequence[Path] = (), *, environ: Mapping[str, str] | None = None
     for text in sets:
         tree.add_set(text)
     tree.finish()
-    url = tree.registry.get("url")
-    choice = compat.choose(tree.sections, tree.chart, url if isinstance(url, str) else "")
+    choice = _choice(tree)
     sections, found = Sections(tree, dict(environ)), list(tree.problems)
     for (section, option), why in compat.GONE.items():
         if option in tree.sections.get(section, {}):

@@ -55,11 +55,27 @@ def _not_guessed(option: object, attribute: object, value: Secret | None) -> Non
         )
 
 
+def in_order(builder: str | Collection[str]) -> tuple[str, ...]:
+    """The names of builders in an option that has one or several."""
+    return (builder,) if isinstance(builder, str) else tuple(builder)
+
+
+def _builder_names(option: object, attribute: object, value: str | Collection[str]) -> None:
+    names = in_order(value)
+    if not names or len(set(names)) < len(names):
+        raise ValueError("builder is the name of a builder, or a list of different ones")
+
+
 @frozen
 class RingbinderSettings:
     """Section `Ringbinder`: what is chosen, and what core needs."""
 
-    builder: str = option("local", help="Name of the builder plugin.")
+    builder: str | tuple[str, ...] = option(
+        "local",
+        validator=_builder_names,
+        help="Name of the builder plugin; or several, which are asked in this order: each builds what those before it "
+        "decline.",
+    )
     registry: str = option("local", help="Name of the registry plugin.")
     launcher: str = option("local", help="Name of the launcher plugin.")
     sinks: tuple[str, ...] = option((), help="Names of the sinks that receive events.")
@@ -169,9 +185,14 @@ class RingbinderSettings:
     )
 
     @property
+    def builders(self) -> tuple[str, ...]:
+        """`builder` as a tuple."""
+        return in_order(self.builder)
+
+    @property
     def chosen(self) -> dict[str, str]:
-        """The names under which hooks are called of the one registry, builder and launcher, by kind."""
-        return {kind: f"{kind}:{getattr(self, kind)}" for kind in ("builder", "registry", "launcher")}
+        """The names under which hooks are called of the one registry and launcher, by kind."""
+        return {kind: f"{kind}:{getattr(self, kind)}" for kind in ("registry", "launcher")}
 
 
 def _with_slashes(path: str) -> str:

@@ -44,12 +44,24 @@ _CREDENTIAL_KEYS: Final = frozenset({"username", "password"})
 _UNQUOTED: Final = "!'()*"
 
 
+def _names_builders(entry: object, attribute: object, config: Mapping[str, Any]) -> None:
+    builder = config.get("builder", "local")
+    if not isinstance(builder, str | list) or not builder:
+        raise ValueError("builder is the name of a builder, or a list of names")
+
+
 @frozen
 class SpecConfig:
     """One entry of `spec_config`: what holds for the specs that begin with a match of `pattern`."""
 
     pattern: Pattern
-    config: Mapping[str, Any] = field(factory=dict)
+    config: Mapping[str, Any] = field(factory=dict, validator=_names_builders)
+
+    @property
+    def builders(self) -> tuple[str, ...]:
+        """The builders that it names."""
+        builder = self.config.get("builder", ())
+        return (builder,) if isinstance(builder, str) else tuple(builder)
 
 
 def _git_credentials(given: Secret) -> Secret:
@@ -84,7 +96,9 @@ class RepoOptions:
         help="Regular expressions, case ignored: specs that begin so have `BinderHub.per_repo_quota_higher`.",
     )
     spec_config: tuple[SpecConfig, ...] = option(
-        default=(), help="List of `{pattern: ..., config: {quota: ...}}`; of several that match, later ones win."
+        default=(),
+        help="List of `{pattern: ..., config: {quota: ..., builder: ...}}`; of several that match, later ones win. "
+        "`builder` is a name of those in `Ringbinder.builder`, or a list of them.",
     )
     git_credentials: Secret = option(
         factory=lambda: Secret(""),

@@ -10,12 +10,14 @@ from attrs import define
 from structlog.contextvars import bind_contextvars
 
 from ..errors import PluginError, Refused
-from ..model import Image, Target
+from ..model import Declined, Image, Plan, Target
 from ..protocol import Event
 from ..runtime.services import Services
 from ..runtime.silence import speaker
 from ..runtime.store import KeptLog, Outcome
-from ..runtime.waiting_line import WaitingLine, queue_notice
+from ..runtime.waiting_line import queue_notice
+from ..secret import redact
+from .builders import Builders, no_builder
 from .failures import Explainer
 from .reporting import StageEvents
 from .runs import LogWriter, Run
@@ -24,13 +26,13 @@ from .stages import Stages, Ticket
 
 @define
 class BuildStage:
-    """Takes runs through their stages; `line` is where builds wait that are too many at a time."""
+    """Takes runs through their stages."""
 
     stages: Stages
     services: Services
     explainer: Explainer
     reporter: StageEvents
-    line: WaitingLine
+    builders: Builders
     log_address: str = ""
     """Where clients find the log of a build, with `{id}`; empty: nowhere."""
 
@@ -61,36 +63,48 @@ class BuildStage:
         await asyncio.to_thread(self.services.store.keep_log, kept)
 
     async def _build(self, run: Run) -> Image:
-        plan, metrics = run.plan, self.services.metrics
+        repo, metrics = run.plan.repo, self.services.metrics
 
         def tell(before: int) -> None:
             text, queue = queue_notice(before)
             run.append(Event("waiting", f"{text}\n", {"queue": queue}))
 
-        ticket = Ticket("build", run.request, run.append, plan.repo, plan)
-        async with await self.stages.admitted(ticket), AsyncExitStack() as slot:
-            with metrics.builds_waiting.track_inprogress():
-                await slot.enter_async_context(self.line.place(tell))
-            # Another session's build may have ended between that session's check and now.
-            if image := await self.stages.check(plan, fresh=True):
-                return image
-            run.building_since = time.monotonic()
-            self.reporter.build_started(run, waited=run.building_since - run.started)
-            with metrics.building(plan.repo.provider, plan.repo.url):
-                return await self._build_and_push(run)
+        declined: dict[str, Declined] = {}
+        ticket = Ticket("build", run.request, run.append, repo, run.plan)
+        async with await self.stages.admitted(ticket), AsyncExitStack() as building:
+            for builder, plan in self.builders.plans(repo).items():
+                async with AsyncExitStack() as place:
+                    with metrics.builds_waiting.track_inprogress():
+                        await place.enter_async_context(self.builders.place(builder, tell))
+                    # Another session's build may have ended between that session's check and now.
+                    if image := await self.stages.check(plan, fresh=True):
+                        return image
+                    if run.building_since is None:
+                        run.building_since = time.monotonic()
+                        self.reporter.build_started(run, waited=run.building_since - run.started)
+                        building.enter_context(metrics.building(repo.provider, repo.url))
+                    for answer in list(declined.values())[-1:]:
+                        run.append(Event("building", redact(f"{answer.reason}: built with {builder}\n")))
+                    outcome = await self._build_and_push(run, builder, plan)
+                if isinstance(outcome, Image):
+                    return outcome
+                declined[builder] = outcome
+            raise no_builder(declined)
 
-    async def _build_and_push(self, run: Run) -> Image:
-        stages, plan = self.stages, run.plan
+    async def _build_and_push(self, run: Run, builder: str, plan: Plan) -> Image | Declined:
+        stages, registry = self.stages, self.stages.settings.chosen["registry"]
         target = await stages.target(plan)
-        with stages.writing("builder", run.append, "building", "The build has printed nothing") as log:
-            built = await stages.build(plan, target, log)
+        silent = "The build has printed nothing"
+        with stages.writing(f"builder:{builder}", run.append, "building", silent) as log:
+            built = await stages.build(builder, plan, target, log)
+        if isinstance(built, Declined):
+            return built
         if not built.pushed:
-            with stages.writing("registry", run.append, "pushing", "The push has made no progress") as log:
+            with stages.writing(registry, run.append, "pushing", "The push has made no progress") as log:
                 await self._push(run, built, target, log)
         image = await stages.check(plan, fresh=True)
         if image is None:
-            problem = f"{plan.image} is not there after a build and a push"
-            raise PluginError(stages.settings.chosen["registry"], problem, "check")
+            raise PluginError(registry, f"{plan.image} is not there after a build and a push", "check")
         return image
 
     async def _push(self, run: Run, image: Image, target: Target, log: LogWriter) -> None:

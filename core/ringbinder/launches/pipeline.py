@@ -20,7 +20,7 @@ from ..protocol import Event
 from ..runtime.services import Services
 from ..runtime.silence import Silence, speaker
 from ..secret import begin_launch
-from . import image_names as naming
+from .builders import Builders
 from .failures import Explainer
 from .links import provider_left_out
 from .reporting import StageEvents
@@ -45,7 +45,7 @@ class Pipeline:
     explainer: Explainer
     reporter: StageEvents
     runs: Runs
-    image_prefix: str = ""
+    builders: Builders
     launch_seconds: deque[float] = field(factory=lambda: deque(maxlen=50), init=False)
     """How long the last launches took that succeeded, in this process."""
 
@@ -63,7 +63,7 @@ class Pipeline:
             for notice in repo.notices:
                 notify(waiting(notice))
             stage, plan = "check", self.plan(repo)
-            image = await self.stages.check(plan, fresh=False)
+            plan, image = await self.find(repo)
             stage = "check" if request.build_only else "launch"
             ticket = Ticket("launch", request, notify, repo, plan)
             async with nullcontext() if request.build_only else await self.stages.admitted(ticket):
@@ -73,6 +73,7 @@ class Pipeline:
                     image = await self._follow_build(session, plan)
                     if image is None:
                         return
+                    plan = self.builders.plan_of(image, plan)
                 elif not request.build_only:
                     notify(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
                 if request.build_only:
@@ -135,9 +136,15 @@ class Pipeline:
         return attrs.evolve(repo, provider=request.provider)
 
     def plan(self, repo: Repo) -> Plan:
-        """What to look for in the registry, and to build if it is not there."""
-        image = naming.image_name(self.image_prefix, repo.slug, repo.ref)
-        return Plan(repo, image, naming.build_name(repo.slug, repo.ref))
+        """What is built of `repo` if it is not there: by the builder that is asked first."""
+        return next(iter(self.builders.plans(repo).values()))
+
+    async def find(self, repo: Repo) -> tuple[Plan, Image | None]:
+        """What to build, and the image if the registry has it. Raises what a registry raises."""
+        for plan in {plan.image: plan for plan in self.builders.plans(repo).values()}.values():
+            if image := await self.stages.check(plan, fresh=False):
+                return plan, image
+        return self.plan(repo), None
 
     async def _follow_build(self, session: Session, plan: Plan) -> Image | None:
         """The built image; None if the build failed: that event is then the session's last."""
@@ -158,7 +165,7 @@ class Pipeline:
         silent = "The server has not answered"
         with (
             self.services.metrics.launching(request.provider, plan.repo.url),
-            self.stages.writing("launcher", session.notify, "launching", silent) as log,
+            self.stages.writing(self.stages.settings.chosen["launcher"], session.notify, "launching", silent) as log,
         ):
             server = await self.stages.launch(image, request, plan, log)
         session.server = server  # at once: if anything fails from here on, it is taken down

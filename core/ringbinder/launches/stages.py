@@ -12,7 +12,7 @@ from structlog.contextvars import get_contextvars
 
 from ..config.settings import RingbinderSettings
 from ..errors import PluginError, Refused
-from ..model import Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
+from ..model import Declined, Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
 from ..plugins.caller import Answers, HookCaller
 from ..protocol import Event, Log, Phase, SinkEvent
 from ..runtime.log import Logger
@@ -67,11 +67,14 @@ class Stages:
         with Silence("The registry has not answered"), self.metrics.stage("target"):
             return _given(await self.hooks.target(registry, plan=plan), registry, "target")
 
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image:
-        """The image that the builder has made."""
-        builder = self.settings.chosen["builder"]
+    async def build(self, builder: str, plan: Plan, target: Target, log: Log) -> Image | Declined:
+        """The image that a builder has made."""
+        chosen = f"builder:{builder}"
         with self.metrics.stage("build"):
-            return _given(await self.hooks.build(builder, plan=plan, target=target, log=log), builder, "build")
+            answer = await self.hooks.build(chosen, plan=plan, target=target, log=log)
+        if answer is None:
+            raise _no_answer(chosen, "build")
+        return answer
 
     async def push(self, image: Image, target: Target, log: Log) -> Image:
         """The image, once the registry has it."""
@@ -94,13 +97,13 @@ class Stages:
             return nullcontext()
         return _holding(ticket, slots)
 
-    def log_of(self, kind: str) -> Logger:
+    def log_of(self, plugin: str) -> Logger:
         """The log for a plugin's output; its lines may come from threads, which know no context."""
-        return self.log.bind(plugin=self.settings.chosen[kind], **get_contextvars())
+        return self.log.bind(plugin=plugin, **get_contextvars())
 
     @contextmanager
-    def writing(self, kind: str, append: Notify, phase: Phase, silent: str) -> Iterator[LogWriter]:
-        """The log of a stage; while nothing is written to it, its client reads that it is `silent`.
+    def writing(self, plugin: str, append: Notify, phase: Phase, silent: str) -> Iterator[LogWriter]:
+        """The log of a stage of `plugin`; while nothing is written to it, its client reads that it is `silent`.
 
         But not after a line that it waits: the stage has not begun, and its client knows why.
         """
@@ -114,7 +117,7 @@ class Stages:
             append(event)
 
         with silence:
-            yield LogWriter(write, phase, self.log_of(kind))
+            yield LogWriter(write, phase, self.log_of(plugin))
 
     def describe(self, provider: str) -> ProviderInfo:
         """What a provider reports of itself."""
@@ -152,5 +155,9 @@ def waiting(message: str, data: Mapping[str, Any] | None = None) -> Event:
 
 def _given(answer: T | None, plugin: str, hook: str) -> T:
     if answer is None:
-        raise PluginError(plugin, "it gave None, and no other plugin an answer", hook)
+        raise _no_answer(plugin, hook)
     return answer
+
+
+def _no_answer(plugin: str, hook: str) -> PluginError:
+    return PluginError(plugin, "it gave None, and no other plugin an answer", hook)

@@ -18,6 +18,7 @@ from ..errors import PluginError
 from ..model import (
     BlobOutcome,
     Content,
+    Declined,
     Descriptor,
     Image,
     ImageKind,
@@ -136,7 +137,8 @@ class Builder(Plugin[C], ABC):
     def builds_at_once(self) -> int | None:
         """How many builds it can do at a time in this process; None: as many as core gives it.
 
-        Core gives it no more than that, nor than `BinderHub.concurrent_build_limit`; others wait in line.
+        Core gives it no more than that; others wait in line, and all builders together have no more than
+        `BinderHub.concurrent_build_limit`.
         """
         return None
 
@@ -146,7 +148,7 @@ class Builder(Plugin[C], ABC):
         return {}
 
     @abstractmethod
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None: ...
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined | None: ...
 
 
 class Launcher(Plugin[C], ABC):

@@ -11,6 +11,7 @@ from ..model import (
     Allowance,
     BlobOutcome,
     Content,
+    Declined,
     Descriptor,
     Diagnosis,
     Failure,
@@ -69,7 +70,7 @@ class HookCaller(CallLoop):
     def target(self, chosen: str, *, plan: Plan) -> Call[Target | None]:
         return self._first("target", chosen, plan=plan)
 
-    def build(self, chosen: str, *, plan: Plan, target: Target, log: Log) -> Call[Image | None]:
+    def build(self, chosen: str, *, plan: Plan, target: Target, log: Log) -> Call[Image | Declined | None]:
         return self._first("build", chosen, plan=plan, target=target, log=log)
 
     def push(self, chosen: str, *, image: Image, target: Target, log: Log) -> Call[Image | None]:

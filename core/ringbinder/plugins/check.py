@@ -29,9 +29,11 @@ from ..secret import redact
 from .context import Context
 from .deprecation import check_api
 from .discovery import GROUPS, OWN, Found, Row, installed
+from .fitting import FIT
 from .hookspecs import GUARDS
+from .imports import import_plugin
 from .javascript import javascript_problem
-from .manager import BASES, FIT, NO_GUARD, check_name, import_plugin, own_delivery
+from .manager import BASES, NO_GUARD, check_name, own_delivery
 from .option_rules import option_findings
 from .validation import check, hooks_in
 

@@ -164,8 +164,11 @@ def select(rows: Sequence[Row], settings: RingbinderSettings) -> Selection:
     _add_instances(selection)
     _let_fail(selection)
     _rule_out_duplicates(selection)
-    for kind in ("registry", "builder", "launcher"):
-        _need(selection, (kind,), getattr(settings, kind), f"Ringbinder.{kind}")
+    for kind, names in (
+        ("registry", [settings.registry]), ("builder", settings.builders), ("launcher", [settings.launcher]),
+    ):  # fmt: skip
+        for name in names:
+            _need(selection, (kind,), name, f"Ringbinder.{kind}")
     for name in settings.sinks:
         _need(selection, ("sink",), name, "Ringbinder.sinks")
     for name in settings.extra_plugins:
@@ -173,7 +176,7 @@ def select(rows: Sequence[Row], settings: RingbinderSettings) -> Selection:
     for row in selection.rows:
         found = row.found
         if found.kind in _ALWAYS_ON and found.state == "available" and not row.wanted:
-            row.wanted = row.guards or found.name not in OPT_IN or settings.builder == found.name
+            row.wanted = row.guards or found.name not in OPT_IN or found.name in settings.builders
             found.reason = "" if row.wanted else "off unless named"
     return selection
 

@@ -23,6 +23,7 @@ from ..model import (
     Allowance,
     BlobOutcome,
     Content,
+    Declined,
     Descriptor,
     Diagnosis,
     Failure,
@@ -108,10 +109,11 @@ class Hooks:
         """The registry: where the builder writes and with what right."""
 
     @hookspec(firstresult=True)
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined | None:
         """The builder, once per image. Success only if the image is whole. Raises `BuildError`, `UserError`.
 
-        Cancelled, it ends what it has started before it returns.
+        `Declined`, with nothing left in `target`: it does not build this repository, and the next builder of
+        `Ringbinder.builder` is asked. Cancelled, it ends what it has started before it returns.
         """
 
     @hookspec(firstresult=True)

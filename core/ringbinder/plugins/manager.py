@@ -24,9 +24,11 @@ from .bases import Builder, Launcher, Provider, Registry, Sink
 from .call_loop import timeout_problems
 from .caller import HookCaller
 from .context import Application, Context
-from .deprecation import check_api, importing
+from .deprecation import check_api
 from .discovery import GENERAL, GROUPS, NAME, EntryPoints, Found, Row, installed, select
+from .fitting import FIT, check_fit, fitted
 from .hookspecs import GUARDS
+from .imports import import_plugin, words_of
 from .lifespan import Life
 from .validation import guards, hooks_in
 
@@ -40,8 +42,6 @@ BASES: Final[Mapping[str, type]] = {
     "sink": Sink,
 }
 """The base class of each kind, whose abstract methods a plugin of it must have."""
-FIT: Final[Mapping[str, str]] = {"builder": "makes", "registry": "holds", "launcher": "runs"}
-"""The attribute that says which kind of image a plugin deals with."""
 NO_GUARD: Final = f"a policy must have the hook {' or '.join(sorted(GUARDS))}"
 
 
@@ -85,6 +85,7 @@ class Plugins:
     @classmethod
     def apart(cls, config: Config, services: Services, *, entry_points: EntryPoints | None = None) -> Self:
         """Plugins without an application, to be looked at."""
+        config = fitted(config, entry_points)
         hooks, application = plugin_hooks(config, services), Application.absent(services)
         return cls(config, services, hooks, application, entry_points=entry_points)
 
@@ -97,8 +98,9 @@ class Plugins:
         return self._config.settings.registry
 
     @property
-    def builder(self) -> str:
-        return self._config.settings.builder
+    def builders(self) -> tuple[str, ...]:
+        """In the order in which they are asked."""
+        return self._config.settings.builders
 
     @property
     def launcher(self) -> str:
@@ -138,11 +140,17 @@ class Plugins:
                 reasons[found.name] = " ".join(reason.split())
         return reasons
 
-    def builds_at_once(self, most: int) -> int:
-        """How many builds the builder takes at a time, at most `most`."""
+    def builds_at_once(self, builder: str) -> int | None:
+        """How many builds a builder takes at a time; None: as many as there are."""
         # A stranger's builder need not come of the base class.
-        own: int | None = getattr(self.get("builder", self.builder), "builds_at_once", None)
-        return min(most, own or most)
+        own: int | None = getattr(self.get("builder", builder), "builds_at_once", None)
+        return own or None
+
+    @property
+    def image_kind(self) -> ImageKind:
+        """The kind of image that all builders make, the registry holds and the launcher runs."""
+        kind: ImageKind = self.get("launcher", self.launcher).runs
+        return kind
 
     def spec_options(self, provider: str) -> RepoOptions:
         """What the operator says about the specs of an active provider."""
@@ -177,8 +185,9 @@ class Plugins:
         for row in reversed(made):
             self._works(self._register, row, errors)
         problems += dict.fromkeys(self._misspelt_limits())
+        problems += dict.fromkeys(self._absent_builders())
         _raise(problems, errors)
-        self._check_fit()
+        check_fit(self._selection)
 
     @asynccontextmanager
     async def running(
@@ -250,6 +259,17 @@ class Plugins:
             if row.guards and row.must_work and row.found.state == "active":
                 yield from self._config.sections.unused_near(row.found.sections, self._idle_sections)
 
+    def _absent_builders(self) -> Iterator[str]:
+        """What is wrong with the builders that `spec_config` names."""
+        for entry in (entry for options in self._specs.values() for entry in options.spec_config):
+            for name in entry.builders:
+                if name not in self.builders:
+                    hint = did_you_mean(name, self.builders, " Add it there: it is asked for other repositories last.")
+                    yield (
+                        f'spec_config: what has the pattern "{entry.pattern}" is to be built by "{name}", which does '
+                        f"not stand in Ringbinder.builder.{hint}"
+                    )
+
     def _idle_sections(self) -> set[str]:
         return {section for found in self.inspect() for section in found.sections}
 
@@ -267,7 +287,7 @@ class Plugins:
                 self.hooks.unregister(found.key)
                 if isinstance(error, PluginError):
                     raise
-                raise PluginError(found.key, f"it cannot describe itself: {_words(error)}", "describe") from error
+                raise PluginError(found.key, f"it cannot describe itself: {words_of(error)}", "describe") from error
 
     def _make(self, row: Row) -> None:
         found = row.found
@@ -305,7 +325,7 @@ class Plugins:
         except RingbinderError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginError(found.key, f"it cannot be made ({found.origin}): {_words(error)}") from error
+            raise PluginError(found.key, f"it cannot be made ({found.origin}): {words_of(error)}") from error
         row.guards |= guards(found.instance)
         found.hooks = hooks_in(found.instance)
         _check_kind(found)
@@ -348,28 +368,6 @@ class Plugins:
             self.hooks.refuse(row.found.key)
             self._stopped.append(row.found)
 
-    def _check_fit(self) -> None:
-        chosen = [self.get(kind, getattr(self, kind)) for kind in FIT]
-        kinds = [getattr(plugin, attribute) for plugin, attribute in zip(chosen, FIT.values(), strict=True)]
-        if len(set(kinds)) == 1:
-            return
-        message = ", ".join(
-            f'{kind} "{getattr(self, kind)}" {attribute} {image}'
-            for (kind, attribute), image in zip(FIT.items(), kinds, strict=True)
-        )
-        fitting = [f"for images of kind {image}: {self._that_fit(image)}" for image in get_args(ImageKind)]
-        problem = f"Ringbinder: builder, registry and launcher do not fit: {message}."
-        raise ConfigError([f"{problem} Installed are {'; '.join(fitting)}."])
-
-    def _that_fit(self, image: str) -> str:
-        """The installed plugins for one kind of image, in words."""
-        words = []
-        for kind, attribute in FIT.items():
-            rows = [row for row in self._selection.rows if row.found.kind == kind]
-            names = [row.found.name for row in rows if _deals_with(row, attribute) == image]
-            words.append(f"{kind} {' or '.join(sorted(names)) or '(none)'}")
-        return ", ".join(words)
-
 
 async def _end(lives: Sequence[Life], limit: float | None) -> None:
     cancelled: asyncio.CancelledError | None = None
@@ -383,7 +381,7 @@ async def _end(lives: Sequence[Life], limit: float | None) -> None:
 
 
 def _not_started(found: Found, error: Exception) -> PluginError:
-    failure = PluginError(found.key, f"it did not start ({found.origin}): {_words(error)}", "lifespan")
+    failure = PluginError(found.key, f"it did not start ({found.origin}): {words_of(error)}", "lifespan")
     failure.__cause__ = error
     return failure
 
@@ -403,23 +401,6 @@ def _advised(row: Row, error: RingbinderError) -> RingbinderError:
         return advised
     error.args = (f"{error}; {advice}",)
     return error
-
-
-def import_plugin(row: Row) -> Any:
-    """The plugin class that a row names. Raises PluginError, in words for an operator."""
-    found = row.found
-    if (group := row.entry_point.group) != GROUPS[found.kind]:
-        problem = f"its entry-point group {group!r}, of {found.origin}, does not exist; call it {GROUPS[found.kind]!r}"
-        raise PluginError(found.key, problem)
-    try:
-        with importing(found.key):
-            plugin = row.entry_point.load()
-    except (Exception, SystemExit) as error:
-        message = f"{found.target} of {found.origin} cannot be imported: {_words(error)}"
-        raise PluginError(found.key, message) from error
-    if not callable(plugin):
-        raise PluginError(found.key, f"{found.target} of {found.origin} is no class")
-    return plugin
 
 
 def own_delivery(plugin: Any, found: Found) -> Mapping[str, Any]:
@@ -453,13 +434,6 @@ def _inspected(row: Row) -> Found:
     return found
 
 
-def _deals_with(row: Row, attribute: str) -> str:
-    try:
-        return str(getattr(import_plugin(row), attribute, ""))
-    except PluginError:
-        return ""
-
-
 def _check_kind(found: Found) -> None:
     """Raises PluginError if a plugin lacks what makes it one of its kind."""
     base = BASES.get(found.kind)
@@ -472,11 +446,6 @@ def _check_kind(found: Found) -> None:
         raise PluginError(
             found.key, f"its class attribute {attribute!r} must be one of {', '.join(kinds)} ({found.origin})"
         )
-
-
-def _words(error: BaseException) -> str:
-    text = redact(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _raise(problems: Sequence[str], errors: Sequence[RingbinderError]) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
-from attrs import frozen
+from attrs import define, frozen
 from ringbinder import (
     Builder,
     BuildError,
     ByteSize,
     Context,
+    Declined,
     Diagnosis,
     Duration,
     Failure,
@@ -90,6 +91,13 @@ class _BuiltElsewhereError(Exception):
     """Another process has built and published the image that this one waited for."""
 
 
+@define
+class _DeclinedError(Exception):
+    """The repository asks for what this builder does not make."""
+
+    declined: Declined
+
+
 class LocalBuilder(Builder[LocalBuilderOptions]):
     """Builds what `recipe` names: Python packages with uv, conda packages with py-rattler, then postBuild."""
 
@@ -110,7 +118,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
                 remedy=f"UV_INDEX={name.lower()}=https://...",
             )
 
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image:
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined:
         if target.folder is None:
             raise ValueError("the local builder needs a folder to build into")
         entry = Entry(target.folder)
@@ -146,6 +154,8 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
                             "building",
                         )
                     await self._make_or_clear(plan, entry, log)
+        except _DeclinedError as error:
+            return error.declined
         except _BuiltElsewhereError:
             return Image(plan.image, self.makes, path=entry.folder, pushed=True)
         return Image(plan.image, self.makes, path=entry.folder)
@@ -259,9 +269,7 @@ def _require_python_or_conda(recipe: Recipe) -> None:
         (recipe.apt, _APT_ADVICE),
     ):
         if file:
-            raise UserError(
-                "unsupported-file", f"The repository has {file}, which the 'local' builder cannot build. {advice}"
-            )
+            raise _DeclinedError(Declined(file, advice))
 
 
 def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:

@@ -51,7 +51,8 @@ class _Verdict:
 def _print(verdict: _Verdict) -> None:
     if choice := verdict.choice:
         for kind in _KINDS:
-            echo(f"{kind + ':':<9} {getattr(choice, kind)}  ({choice.reasons[kind]})")
+            names = ", ".join(choice.builders) if kind == "builder" else getattr(choice, kind)
+            echo(f"{kind + ':':<9} {names}  ({choice.reasons[kind]})")
     for title, found in (("warning", verdict.warnings), ("problem", verdict.problems)):
         for text in found:
             echo_text(f"{title}: {text}")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from ringbinder.app import Ringbinder
 from ringbinder.errors import UserError
-from ringbinder.model import Image
+from ringbinder.model import Image, PruneResult
 
 from ..terminal import echo, echo_json
 from .exitcodes import ExitCode
 from .invocation import Invocation
 from .paths import readable_size
-
-_KEEPERS: Final = ("registry", "builder")
 
 
 async def list_images(invocation: Invocation, *, as_json: bool) -> int:
@@ -63,26 +60,33 @@ async def prune_images(invocation: Invocation, max_size: int, *, dry_run: bool, 
 async def prune_by_builder(invocation: Invocation, *, dry_run: bool, as_json: bool) -> int:
     """Has the builder remove what it keeps, by its own limits."""
     async with invocation.app() as app:
-        chosen = app.config.settings.chosen["builder"]
-        pruned = await app.plugins.hooks.prune_images(chosen, dry_run=dry_run)
-    if pruned is None:
+        results: list[PruneResult] = []
+        for builder in app.plugins.builders:
+            pruned = await app.plugins.hooks.prune_images(f"builder:{builder}", dry_run=dry_run)
+            results += [pruned] if pruned else []
+    if not results:
         message = "say how much may stay, with --max-size: the builder keeps no images by limits of its own"
         echo(f"ringbinder: {message}", err=True)
         return ExitCode.USAGE
+    images = [image for pruned in results for image in pruned.removed]
+    summary = "; ".join(pruned.summary for pruned in results)
     if as_json:
-        removed = [_record(image) for image in pruned.removed]
-        echo_json({"removed": removed, "summary": pruned.summary})
+        echo_json({"removed": [_record(image) for image in images], "summary": summary})
         return ExitCode.OK
-    _print_removed(pruned.removed, dry_run=dry_run)
-    echo(f"{pruned.summary[:1].upper()}{pruned.summary[1:]}.", err=True)
+    _print_removed(images, dry_run=dry_run)
+    echo(f"{summary[:1].upper()}{summary[1:]}.", err=True)
     return ExitCode.OK
+
+
+def _keepers(app: Ringbinder) -> list[str]:
+    return [app.config.settings.chosen["registry"], *(f"builder:{name}" for name in app.plugins.builders)]
 
 
 async def _images(app: Ringbinder) -> list[Image]:
     """Of the registry, and of a builder that keeps some too."""
     found: dict[str, Image] = {}
-    for kind in _KEEPERS:
-        answers = await app.plugins.hooks.images(app.config.settings.chosen[kind])
+    for keeper in _keepers(app):
+        answers = await app.plugins.hooks.images(keeper)
         found = {image.name: image for _, images in answers for image in images} | found
     return list(found.values())
 
@@ -90,9 +94,8 @@ async def _images(app: Ringbinder) -> list[Image]:
 async def _delete(app: Ringbinder, image: Image) -> bool:
     gone = False
     try:
-        for kind in _KEEPERS:
-            chosen = app.config.settings.chosen[kind]
-            gone = bool(await app.plugins.hooks.delete(chosen, image=image)) or gone
+        for keeper in _keepers(app):
+            gone = bool(await app.plugins.hooks.delete(keeper, image=image)) or gone
     except UserError as error:
         if error.code != "image-in-use":
             raise

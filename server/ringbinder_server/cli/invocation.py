@@ -13,6 +13,7 @@ from ringbinder.app import Ringbinder, running
 from ringbinder.config.folders import folder_problems
 from ringbinder.config.loading import Config, load
 from ringbinder.errors import ConfigError, PluginError, Refused, TransientError, UserError
+from ringbinder.plugins.fitting import fitted
 from ringbinder.protocol import failed
 from ringbinder.runtime.log import Logger
 from ringbinder.secret import redact
@@ -35,7 +36,7 @@ class Invocation:
 
     def config(self) -> Config:
         """The configuration of files, environment and ``--set``. Raises ConfigError."""
-        config = load(self.setup.files, sets=self.setup.sets)
+        config = fitted(load(self.setup.files, sets=self.setup.sets))
         settings = config.settings
         set_up(self.level, form=settings.log_format, levels=settings.log_levels)
         return config

@@ -46,15 +46,17 @@ def routes(site: Site) -> Blueprint:
     @blueprint.get("/versions")
     async def versions() -> Response:
         # Federations compare this whole object between members: nothing in it changes while running.
-        name = binder.config.settings.builder
-        more = getattr(binder.plugins.get("builder", name), "builder_info", {})
+        names = binder.plugins.builders
+        more: dict[str, Any] = {}
+        for name in reversed(names):  # what the first one has counts
+            more |= getattr(binder.plugins.get("builder", name), "builder_info", {})
         older = {"builder": more["build_image"]} if "build_image" in more else {}
         return jsonify(
             **older,
-            builder_info=dict(more),
+            builder_info=more,
             binderhub=f"0.2.0+ringbinder.{VERSION}",
             ringbinder=VERSION,
-            ringbinder_builder=name,
+            ringbinder_builder=", ".join(names),
         )
 
     @blueprint.get("/metrics")

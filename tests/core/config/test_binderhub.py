@@ -13,7 +13,7 @@ from ringbinder.errors import ConfigError
 DOCUMENTED = Path(__file__).parents[1].parent / "documented"
 LOCAL = ("local", "local", "local")
 
-TABLE: list[tuple[dict[str, Any], set[str], str, tuple[str, str, str]]] = [
+TABLE: list[tuple[dict[str, Any], set[str], str, tuple[Any, str, str]]] = [
     # sections, values of the chart, registry.url -> builder, registry, launcher
     ({}, set(), "", LOCAL),
     ({"BinderHub": {"port": 80, "base_url": "/b/", "cors_allow_origin": "*"}}, set(), "", LOCAL),
@@ -73,7 +73,10 @@ TABLE: list[tuple[dict[str, Any], set[str], str, tuple[str, str, str]]] = [
     ),
     ({"Ringbinder": {"registry": "oci"}}, {"jupyterhub"}, "", ("kubernetes", "oci", "jupyterhub")),
     ({"Ringbinder": {"builder": "x", "registry": "y", "launcher": "z"}}, {"registry"}, "", ("x", "y", "z")),
-    ({"Ringbinder": {"builder": "docker"}}, set(), "", ("docker", "dockerhub", "local")),
+    # a builder alone moves nothing, as long as no one knows what it makes
+    ({"Ringbinder": {"builder": "docker"}}, set(), "", ("docker", "local", "local")),
+    ({"Ringbinder": {"builder": ["a", "b"]}}, set(), "", (("a", "b"), "local", "local")),
+    ({"Ringbinder": {"builder": ["a", "fake"]}}, {"config"}, "", (("a", "fake"), "local", "local")),
     ({"Ringbinder": {"builder": "docker"}}, {"registry"}, "https://quay.io", ("docker", "oci", "jupyterhub")),
     # a folder on this machine fits no registry elsewhere
     ({"Ringbinder": {"builder": "local"}, "BinderHub": {"image_prefix": "a/b-"}}, set(), "", LOCAL),
@@ -91,11 +94,31 @@ TABLE: list[tuple[dict[str, Any], set[str], str, tuple[str, str, str]]] = [
 
 
 @pytest.mark.parametrize(("sections", "chart", "url", "chosen"), TABLE)
-def test_choose(sections: dict[str, Any], chart: set[str], url: str, chosen: tuple[str, str, str]) -> None:
+def test_choose(sections: dict[str, Any], chart: set[str], url: str, chosen: tuple[Any, str, str]) -> None:
     choice = compat.choose(sections, chart, url)
     assert (choice.builder, choice.registry, choice.launcher) == chosen
     assert set(choice.reasons) == {"builder", "registry", "launcher"}
     assert all(choice.reasons.values())
+
+
+@pytest.mark.parametrize(
+    ("makes", "own", "more", "registry", "launcher", "why"),
+    [
+        ("folder", {}, {}, "local", "local", "x) makes images"),
+        ("folder", {}, {"BinderHub": {"hub_url": "https://h.example"}}, "local", "local", "x) makes images"),
+        ("folder", {"launcher": "jupyterhub"}, {}, "local", "jupyterhub", "x) makes images"),
+        ("oci", {}, {}, "dockerhub", "jupyterhub", "no registry is named"),
+        ("oci", {}, {"BinderHub": {"image_prefix": "r.example/b-"}}, "oci", "jupyterhub", "prefix is at r.example"),
+        ("oci", {"registry": "mine"}, {}, "mine", "jupyterhub", "Ringbinder.registry names it"),
+        ("oci", {"launcher": "mine"}, {}, "dockerhub", "mine", "no registry is named"),
+    ],
+)  # fmt: skip
+def test_choose_for_a_strangers_builder_fits_its_images(
+    makes: str, own: dict[str, str], more: dict[str, Any], registry: str, launcher: str, why: str
+) -> None:
+    choice = compat.choose({"Ringbinder": {"builder": "x", **own}, **more}, makes=makes)
+    assert (choice.builder, choice.registry, choice.launcher) == ("x", registry, launcher)
+    assert why in choice.reasons["registry"]
 
 
 @pytest.mark.parametrize(

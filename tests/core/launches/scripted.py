@@ -12,10 +12,12 @@ from typing import Any
 import structlog
 from attrs import define, field
 from ringbinder import (
+    Declined,
     Diagnosis,
     Event,
     GitSource,
     Image,
+    ImageKind,
     LaunchRequest,
     ProviderInfo,
     Repo,
@@ -27,6 +29,7 @@ from ringbinder import (
 )
 from ringbinder.app import Ringbinder, running
 from ringbinder.config.loading import load
+from ringbinder.config.settings import in_order
 
 TOKEN = "0123456789abcdef-token"
 REPO = Repo("https://h/u/r", GitSource("https://h/u/r", "c0ffee"), "c0ffee", "u/r/c0ffee", "https://h/c0ffee", "u-r")
@@ -43,7 +46,9 @@ class Script:
     acts: dict[str, Act] = field(factory=dict)
     images: dict[str, Image] = field(factory=dict)
     slots: list[str] = field(factory=list)
-    builds_at_once: int | None = None
+    builds_at_once: dict[str, int] = field(factory=dict)
+    """By name of the builder."""
+    kind: ImageKind = "oci"
     emitted: list[SinkEvent] = field(factory=list)
 
     async def do(self, hook: str, usual: Any, **arguments: Any) -> Any:
@@ -57,12 +62,12 @@ class Script:
         self.acts[hook] = act
 
     def plugins(self) -> dict[str, type]:
-        """Classes by group; there is one of each kind."""
+        """Classes by group; there is one of each kind, and all builders are of one class."""
         script = self
 
         class Base:
             def __init__(self, config: Any, context: Any) -> None:
-                pass
+                self.name = context.name
 
         class Provider(Base):
             def describe(self) -> ProviderInfo:
@@ -72,14 +77,14 @@ class Script:
                 return await script.do("resolve", REPO, request=request)  # type: ignore[no-any-return]
 
         class Registry(Base):
-            holds = "oci"
+            holds = script.kind
 
             async def check(self, plan: Any, fresh: bool) -> Image | None:
                 name = "check fresh" if fresh else "check"
                 return await script.do(name, script.images.get(plan.image), plan=plan)  # type: ignore[no-any-return]
 
             async def target(self, plan: Any) -> Target | None:
-                return await script.do("target", Target("oci", plan.image))  # type: ignore[no-any-return]
+                return await script.do("target", Target(script.kind, plan.image))  # type: ignore[no-any-return]
 
             async def push(self, image: Image, log: Any) -> Image | None:
                 log.line("layer\n")
@@ -87,15 +92,19 @@ class Script:
                 return await script.do("push", image)  # type: ignore[no-any-return]
 
         class Builder(Base):
-            builds_at_once = script.builds_at_once
-            makes = "oci"
+            makes = script.kind
 
-            async def build(self, plan: Any, log: Any) -> Image | None:
+            @property
+            def builds_at_once(self) -> int | None:
+                return script.builds_at_once.get(self.name)
+
+            async def build(self, plan: Any, log: Any) -> Image | Declined | None:
                 log.line("step 1\n")
-                return await script.do("build", Image(plan.image, "oci"), plan=plan, log=log)  # type: ignore[no-any-return]
+                hook = "build" if self.name == "t" else f"build {self.name}"
+                return await script.do(hook, Image(plan.image, script.kind), plan=plan, log=log)  # type: ignore[no-any-return]
 
         class Launcher(Base):
-            runs = "oci"
+            runs = script.kind
 
             async def launch(self, image: Image, request: LaunchRequest, log: Any) -> Server | None:
                 log.line("starting\n")
@@ -128,7 +137,9 @@ class Script:
         classes = (Provider, Registry, Builder, Launcher, Sink, Policy)
         return {f"ringbinder.{kind}": cls for kind, cls in zip(kinds, classes, strict=True)}
 
-    def running(self, folder: Path, **settings: Any) -> AbstractAsyncContextManager[Ringbinder]:
+    def running(
+        self, folder: Path, sections: dict[str, Any] | None = None, **settings: Any
+    ) -> AbstractAsyncContextManager[Ringbinder]:
         classes = self.plugins()
 
         class Point(EntryPoint):
@@ -136,7 +147,8 @@ class Script:
                 return classes[self.group]
 
         def points(group: str) -> Iterable[EntryPoint]:
-            return [Point("t", "nowhere:t", group)] if group in classes else []
+            names = in_order(settings.get("builder", "t")) if group == "ringbinder.builders" else ["t"]
+            return [Point(name, "nowhere:t", group) for name in names] if group in classes else []
 
         chosen = {
             "builder": "t",
@@ -146,7 +158,7 @@ class Script:
             "state_folder": str(folder),
         }
         file = folder / "config.yaml"
-        file.write_text(json.dumps({"Ringbinder": {**chosen, **settings}}))
+        file.write_text(json.dumps({"Ringbinder": {**chosen, **settings}, **(sections or {})}))
         config = load([file], environ={})
         return running(config, structlog.get_logger(), build_log="logs/{id}", entry_points=points)
 

@@ -157,7 +157,7 @@ async def test_only_so_many_builds_at_once(script: Script, tmp_path: Path) -> No
         return Image(plan.image, "oci")
 
     script.acts |= {"resolve": resolve, "build": build}
-    script.builds_at_once = 2
+    script.builds_at_once = {"t": 2}
     async with script.running(tmp_path) as app:
         all_of_them = [asyncio.create_task(events(app, evolve(REQUEST, spec=f"s{n}"))) for n in range(5)]
         while len(script.slots) < 20:  # resolved, left, and admitted to launch and to build

@@ -24,6 +24,7 @@ from ringbinder.config.specs import RepoOptions
 from ringbinder.events.emit_rates import EmitRates
 from ringbinder.events.emitter import Events
 from ringbinder.launches.build_stage import BuildStage
+from ringbinder.launches.builders import Builders
 from ringbinder.launches.failures import Explainer
 from ringbinder.launches.pipeline import Pipeline
 from ringbinder.launches.reporting import StageEvents
@@ -82,7 +83,8 @@ class Interleaved(RuleBasedStateMachine):
         emitter = Events(log, services.metrics, EmitRates(log, services.metrics, 50.0))
         reporter = StageEvents(emitter, stages.describe)
         explainer = Explainer(hooks, log, services.metrics)
-        builds = BuildStage(stages, services, explainer, reporter, WaitingLine(slots))
+        builders = Builders(("t",), WaitingLine(slots))
+        builds = BuildStage(stages, services, explainer, reporter, builders)
 
         async def explain(run: Run, error: Exception) -> Event:
             await asyncio.sleep(0)
@@ -93,7 +95,7 @@ class Interleaved(RuleBasedStateMachine):
             await asyncio.sleep(0)
 
         self.runs = Runs(builds.build, explain, keep, self.BOUND, cancel_unwatched=unwatched)
-        pipeline = Pipeline(stages, plugins, services, explainer, reporter, self.runs)
+        pipeline = Pipeline(stages, plugins, services, explainer, reporter, self.runs, builders)
         self.sessions = Sessions(pipeline.serve, Servers(stages, reporter).stop, GRACE, MEMORY)
 
     # -- what clients do -----------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_providers_and_general_plugins_are_active_and_of_the_others_what_is_name
     }
     assert plugins.providers == ("gh", "git")
     assert plugins.sinks == ("file",)
-    assert (plugins.registry, plugins.builder, plugins.launcher) == ("local", "local", "local")
+    assert (plugins.registry, plugins.builders, plugins.launcher) == ("local", ("local",), "local")
 
 
 def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_path: Path, site: Site) -> None:
@@ -422,7 +422,7 @@ def test_an_instance_may_be_of_any_kind(site: Site) -> None:
         registry="local",
     )
     assert plugins.sinks == ("audit",)
-    assert plugins.builder == "mine"
+    assert plugins.builders == ("mine",)
     assert plugins.get("builder", "mine").context.name == "mine"
     assert site.row(plugins, "registry", "spare").state == "available"
     assert site.row(plugins, "sink", "file").state == "available"
@@ -476,13 +476,60 @@ def test_an_instance_of_a_plugin_that_two_offer_is_an_error(site: Site) -> None:
 
 def test_builder_registry_and_launcher_must_fit(site: Site) -> None:
     site.install("rb-heavy", "import no_such_module", {"builders": {"heavy": "Heavy"}})
-    assert site.loaded(builder="docker", registry="oci", launcher="jupyterhub").builder == "docker"
+    assert site.loaded(builder="docker", registry="oci", launcher="jupyterhub").builders == ("docker",)
     with pytest.raises(ConfigError) as caught:
         site.loaded(builder="local", registry="oci", launcher="local")
     (problem,) = caught.value.problems
     assert 'builder "local" makes folder, registry "oci" holds oci, launcher "local" runs folder' in problem
     assert "for images of kind oci: builder docker, registry oci, launcher jupyterhub" in problem
     assert "for images of kind folder: builder local, registry local, launcher local" in problem
+
+
+def test_builders_of_a_list_are_all_loaded_and_must_fit(site: Site) -> None:
+    site.install("rb-x", "from stock import *", {"builders": {"mine": "Docker"}})
+    plugins = site.loaded(builder=["docker", "mine"], registry="oci", launcher="jupyterhub")
+    assert plugins.builders == ("docker", "mine")
+    assert (states(plugins)["builder:docker"], states(plugins)["builder:mine"]) == ("active", "active")
+    with pytest.raises(ConfigError) as caught:
+        site.loaded(builder=["docker", "local"], registry="oci", launcher="jupyterhub")
+    (problem,) = caught.value.problems
+    assert 'builder "local" makes folder' in problem
+    assert 'builder "docker" makes oci' in problem
+    assert "for images of kind oci: builder docker or mine, registry oci, launcher jupyterhub" in problem
+
+
+@pytest.mark.parametrize("builders", [[], ["docker", "docker"]])
+def test_builders_of_a_list_are_named_once(site: Site, builders: list[str]) -> None:
+    with pytest.raises(ConfigError, match="builder is the name of a builder, or a list of different ones"):
+        site.loaded(builder=builders, registry="oci", launcher="jupyterhub")
+
+
+def test_builder_alone_has_a_registry_and_launcher_that_fit(site: Site) -> None:
+    points = {"builders": {"mine": "Uv"}, "registries": {"dockerhub": "Oci"}}
+    site.install("rb-x", "from stock import *", points)
+    for builder, others in (("mine", ("local", "local")), ("docker", ("dockerhub", "jupyterhub"))):
+        plugins = site.loaded(builder=builder)
+        assert (plugins.registry, plugins.launcher) == others
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"builder": "dokcer"}, r'to be built by "dokcer", which does not stand in Ringbinder\.builder.*docker'),
+        ({"builder": ["docker", "mine"]}, r'to be built by "mine"'),
+        ({"builder": 5}, "builder is the name of a builder, or a list of names"),
+    ],
+)
+def test_builder_of_a_spec_that_is_not_loaded_is_a_problem(site: Site, rule: dict[str, Any], words: str) -> None:
+    specs = [{"pattern": "^a", "config": rule}]
+    with pytest.raises(ConfigError, match=words):
+        site.loaded(
+            {"RepoProvider": {"spec_config": specs}},
+            builder="docker",
+            registry="oci",
+            launcher="jupyterhub",
+            extra_plugins=["gh"],
+        )
 
 
 def test_a_builder_says_what_it_makes(site: Site) -> None:

@@ -13,7 +13,8 @@ import attrs
 import psutil
 import pytest
 from attrs import define, field
-from ringbinder.model import Image, LaunchRequest, Plan
+from ringbinder.launches.builders import no_builder
+from ringbinder.model import Declined, Image, LaunchRequest, Plan
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.paths import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
@@ -56,9 +57,11 @@ class Embedded:
         registry = LocalRegistry(LocalRegistryOptions(options.get("sandbox", "off")), self.context)
         if (image := await registry.check(plan, fresh=True)) is None:
             target = await registry.target(plan)
-            image = await self.builder(**options).build(plan, target, self.log)
-            if not image.pushed:
-                await registry.push(image, target, self.log)
+            built = await self.builder(**options).build(plan, target, self.log)
+            if isinstance(built, Declined):
+                raise no_builder({"local": built})
+            if not built.pushed:
+                await registry.push(built, target, self.log)
             image = await registry.check(plan, fresh=True)
         assert image is not None
         return image
