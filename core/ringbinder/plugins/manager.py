@@ -261,7 +261,7 @@ class Plugins:
 
     def _absent_builders(self) -> Iterator[str]:
         """What is wrong with the builders that `spec_config` names."""
-        for entry in (entry for options in self._specs.values() for entry in options.spec_config):
+        for entry in (entry for options in self._repos.values() for entry in options.spec_config):
             for name in entry.builders:
                 if name not in self.builders:
                     hint = did_you_mean(name, self.builders, " Add it there: it is asked for other repositories last.")
