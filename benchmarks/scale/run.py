@@ -71,7 +71,7 @@ class Hub(Launcher[Any]):
     address: ClassVar[str] = ""
     _number = 0
 
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         self._number += 1
         name = f"jupyter-{self._number}"
         await self.context.http.post(f"{self.address}/-/users/{name}", params={"image": image.name})

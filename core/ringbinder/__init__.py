@@ -65,7 +65,7 @@ from .model import (
     Work,
     digest_of,
 )
-from .plugins.bases import BlobRegistry, Builder, Launcher, Plugin, Provider, Registry, Sink
+from .plugins.bases import BlobRegistry, Builder, Launcher, Plugin, Policy, Provider, Registry, Sink
 from .plugins.context import Context, Fetch, Servers
 from .plugins.deprecation import PLUGIN_API, PluginDeprecationWarning
 from .plugins.hookspecs import Ticket, hookimpl
@@ -137,6 +137,7 @@ __all__ = [
     "PluginError",
     "PluginEvents",
     "PluginMetrics",
+    "Policy",
     "Provider",
     "ProviderInfo",
     "PruneResult",

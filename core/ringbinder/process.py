@@ -73,7 +73,7 @@ class Process:
 
     def __init__(self, leash: _Leash, output: Coroutine[None, None, None] | None = None) -> None:
         self.pid = leash.process.pid
-        self.command_pid = leash.command_pid
+        self.command_pid: int = leash.command_pid
         self._leash = leash
         self._ended = asyncio.create_task(self._end(output), name=f"leash {self.pid}")
         # The event loop holds tasks weakly: a command whose starter has forgotten it goes on all the same.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder import Context, Duration, Image, ImageKind, Launcher, LaunchRequest, Log, Secret, Server, option
+from ringbinder import Context, Duration, Image, ImageKind, Launcher, LaunchRequest, Log, Plan, Secret, Server, option
 
 from .faults import FakeOptions, Faults
 
@@ -33,7 +33,7 @@ class FakeLauncher(Launcher[FakeLauncherOptions]):
         self._faults = Faults(config)
         self._servers: dict[str, Server] = {}
 
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         log.line("Fake server requested\n")
         await self.context.clock.sleep(self.config.launch_seconds)
         await self._faults.at("launch")

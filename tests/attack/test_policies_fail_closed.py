@@ -77,7 +77,7 @@ class WrongColour(Plugin[Any]):
 
 
 class WrongWrapper(Plugin[Any]):
-    @hookimpl(wrapper=True)
+    @hookimpl(wrapper=True)  # type: ignore[arg-type]  # what is tested
     async def admit(self, ticket: Any) -> Any:
         return None
 
@@ -225,7 +225,7 @@ class Dying(Plugin[Any]):
     async def admit(self, ticket: Any) -> Any:
         return None
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Any:
+    async def authenticate(self, headers: Mapping[str, str], target: str) -> Any:
         return None
 
     @asynccontextmanager

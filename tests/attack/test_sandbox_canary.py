@@ -21,7 +21,7 @@ from typing import Final
 
 import psutil
 import pytest
-from realparts.embedded import Embedded, entry_of, request
+from realparts.embedded import PLAN, Embedded, entry_of, request
 from ringbinder import process
 from ringbinder.errors import RingbinderError, UserError
 from ringbinder.model import Image, Server
@@ -199,7 +199,7 @@ async def test_what_a_notebook_plants_is_left_alone(
 async def test_what_a_kernel_plants_is_left_alone(
     embedded: Embedded, image: Image, launcher: LocalLauncher, canary: Canary, tmp_path: Path, kind: str
 ) -> None:
-    server = await launcher.launch(image, request(), embedded.log)
+    server = await launcher.launch(image, request(), PLAN, embedded.log)
     box = Path(server.extra["work_folder"]).parent
     kernel = await open_kernel(server)
     # Those that can be there at once, the longer ones first, and that leave the kernel alive.
@@ -305,7 +305,7 @@ async def test_notebook_of_a_planted_image_sees_no_canary(
     launcher = apart.launcher(sandbox="required", start_timeout=60.0)
     async with launcher.lifespan():
         try:
-            server = await launcher.launch(await apart.build(plan, sandbox="required"), request(), apart.log)
+            server = await launcher.launch(await apart.build(plan, sandbox="required"), request(), PLAN, apart.log)
         except UserError:
             canary.assert_untouched([])
             return

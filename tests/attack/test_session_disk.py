@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from realparts.embedded import Embedded, request
+from realparts.embedded import PLAN, Embedded, request
 from ringbinder.testing import RecordedServers
 from ringbinder.testing.kernel import open_kernel
 from ringbinder_embedded.sessions import summary
@@ -19,7 +19,7 @@ async def test_notebook_beyond_its_disk_is_stopped(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan({"data.txt": "data\n"}))
     launcher = embedded.launcher(disk_limit=50_000_000)
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         kernel = await open_kernel(server)
         code = f"import os\nos.mkdir('d'); f = open('d/big', 'wb'); f.write({os.urandom(9)!r} * 10**7)\n"
         assert await kernel.run(code + "f.flush(); os.fsync(f.fileno()); os.chmod('d', 0); print(1)") == "1\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from realparts.embedded import Embedded, request
+from realparts.embedded import PLAN, Embedded, request
 from ringbinder.errors import UserError
 from ringbinder.testing.kernel import api
 from ringbinder_embedded import wholeness
@@ -42,12 +42,12 @@ async def test_damaged_jupyterlab_is_installed_again(apart: Embedded) -> None:
     image = await apart.build(apart.plan({"data.txt": "data\n"}))
     launcher = apart.launcher()
     async with launcher.lifespan():
-        await launcher.stop(await launcher.launch(image, request(), apart.log))
+        await launcher.stop(await launcher.launch(image, request(), PLAN, apart.log))
         shared = launcher._shared.entry
         assert await wholeness.damage(shared, (shared.read() or {})["packages"]) == ""
         for reported, damage in DAMAGES.items():
             damage(shared)
-            server = await launcher.launch(image, request(), apart.log)
+            server = await launcher.launch(image, request(), PLAN, apart.log)
             async with api(server) as client, client.get("/api/status") as answer:
                 assert answer.status == 200
             await launcher.stop(server)
@@ -55,7 +55,7 @@ async def test_damaged_jupyterlab_is_installed_again(apart: Embedded) -> None:
             assert reported in line
             apart.log.lines.clear()
         shared.python.unlink()
-        await launcher.stop(await launcher.launch(image, request(), apart.log))
+        await launcher.stop(await launcher.launch(image, request(), PLAN, apart.log))
 
 
 async def test_whole_jupyterlab_is_not_blamed(embedded: Embedded) -> None:
@@ -63,5 +63,5 @@ async def test_whole_jupyterlab_is_not_blamed(embedded: Embedded) -> None:
     launcher = embedded.launcher()
     async with launcher.lifespan():
         with pytest.raises(UserError, match="exit code 3"):
-            await launcher.launch(image, request(), embedded.log)
+            await launcher.launch(image, request(), PLAN, embedded.log)
     assert "is damaged" not in embedded.log.text

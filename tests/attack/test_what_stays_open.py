@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from realparts.embedded import Embedded, entry_of, place_of, request
+from realparts.embedded import PLAN, Embedded, entry_of, place_of, request
 from realparts.helm import Chart
 from ringbinder.testing.kernel import open_kernel
 
@@ -60,7 +60,7 @@ async def test_notebook_in_the_sandbox_reaches_loopback(embedded: Embedded) -> N
     image = await embedded.build(embedded.plan({"a": "b"}))
     launcher = embedded.launcher(sandbox="required")
     async with listening() as port, launcher.lifespan():
-        kernel = await open_kernel(await launcher.launch(image, request(), embedded.log))
+        kernel = await open_kernel(await launcher.launch(image, request(), PLAN, embedded.log))
         assert await kernel.run(f"print({connect(port)})") == 'b"somebody\'s database"\n'
         await kernel.close()
 
@@ -80,7 +80,7 @@ async def test_notebook_without_a_sandbox_reads_and_writes(embedded: Embedded, t
     image = await embedded.build(embedded.plan({"a": "b"}))
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        kernel = await open_kernel(await launcher.launch(image, request(), embedded.log))
+        kernel = await open_kernel(await launcher.launch(image, request(), PLAN, embedded.log))
         code = f"import pathlib; p = pathlib.Path({str(tmp_path)!r}); print((p / 'secret').read_text())"
         assert await kernel.run(code) == "planted\n"
         assert await kernel.run("_ = (p / 'written').write_text('by the notebook')") == ""
@@ -97,7 +97,7 @@ async def test_notebook_listens_on_loopback_alone(embedded: Embedded) -> None:
     launcher = embedded.launcher()
     before = set(psutil.Process().children(recursive=True))
     async with launcher.lifespan():
-        kernel = await open_kernel(await launcher.launch(image, request(), embedded.log))
+        kernel = await open_kernel(await launcher.launch(image, request(), PLAN, embedded.log))
         started = set(psutil.Process().children(recursive=True)) - before
         open_at = {one.laddr.ip for process in started for one in process.net_connections() if one.status == "LISTEN"}
         await kernel.close()

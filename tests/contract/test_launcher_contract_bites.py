@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from ringbinder import Image, LaunchRequest, Log, Secret, Server, TransientError
+from ringbinder import Image, LaunchRequest, Log, Plan, Secret, Server, TransientError
 from ringbinder.testing import LauncherCase, LauncherContract, folder_plan, make_context
 from ringbinder_fake import FakeLauncher
 from ringbinder_fake.launcher import FakeLauncherOptions
@@ -17,13 +17,13 @@ from ringbinder_fake.launcher import FakeLauncherOptions
 class Desk(FakeLauncher):
     """A right launcher, but for what a subclass breaks; `broken` fails and `endless` never comes to an end."""
 
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         if image.name == "broken":
             raise TransientError("This image cannot be started.")
         if image.name == "endless":
             log.line("for ever\n")
             await asyncio.Event().wait()
-        return await super().launch(image, request, log)
+        return await super().launch(image, request, plan, log)
 
     def kept(self) -> set[str]:
         """What stands at the other side."""
@@ -58,26 +58,26 @@ class TestDesk(LauncherContract):
 
 
 class Sharing(Desk):
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         found = next(iter(self._servers.values()), None)
-        return found or await super().launch(image, request, log)
+        return found or await super().launch(image, request, plan, log)
 
 
 class Slashless(Desk):
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
-        server = await super().launch(image, request, log)
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        server = await super().launch(image, request, plan, log)
         return attrs.evolve(server, url=server.url.rstrip("/"))
 
 
 class Guessable(Desk):
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
-        server = await super().launch(image, request, log)
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        server = await super().launch(image, request, plan, log)
         return attrs.evolve(server, token=Secret(server.id[-4:]))
 
 
 class Talkative(Desk):
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
-        server = await super().launch(image, request, log)
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
+        server = await super().launch(image, request, plan, log)
         log.line(f"its token is {server.token.reveal()}\n")
         return server
 
@@ -101,11 +101,11 @@ class Credulous(Desk):
 class Untidy(Desk):
     """What it has begun stays at the other side."""
 
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         name = f"half-{image.name}"
         if image.name != "good":
             self._servers[name] = Server(name, "http://127.0.0.1:1/", Secret("t" * 16))
-        return await super().launch(image, request, log)
+        return await super().launch(image, request, plan, log)
 
 
 @pytest.mark.parametrize(

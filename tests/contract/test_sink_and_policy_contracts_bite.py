@@ -218,7 +218,7 @@ class Door(Plugin[NoOptions]):
     async def allowance(self, request: LaunchRequest) -> Allowance | None:
         return Allowance(3, 2, 0.0)
 
-    async def authenticate(self, headers: Any) -> Any:
+    async def authenticate(self, headers: Any, target: str) -> Any:
         return None
 
 
@@ -282,7 +282,7 @@ class Overdrawn(Door):
 
 
 class Guessing(Door):
-    async def authenticate(self, headers: Any) -> Any:
+    async def authenticate(self, headers: Any, target: str) -> Any:
         return "somebody"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from realparts.embedded import Embedded, entry_of, in_env, place_of, request
+from realparts.embedded import PLAN, Embedded, entry_of, in_env, place_of, request
 from ringbinder_embedded.launcher import LocalLauncher
 
-__all__ = ["Embedded", "entry_of", "in_env", "place_of", "request"]
+__all__ = ["PLAN", "Embedded", "entry_of", "in_env", "place_of", "request"]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from playwright.async_api import Page, expect
 from realparts.browser import chromium
 from ringbinder.testing.kernel import api, open_kernel
 
-from .conftest import Embedded, entry_of, in_env, request
+from .conftest import PLAN, Embedded, entry_of, in_env, request
 
 pytestmark = [pytest.mark.real("uv", "jupyterlab"), pytest.mark.timeout(600)]
 
@@ -43,7 +43,7 @@ async def test_a_bot_executes_a_notebook_with_a_widget(embedded: Embedded) -> No
     assert "Added, as repo2docker does: ipywidgets>=8,<9, nbconvert, nbformat" in embedded.log.text
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         content = {"type": "notebook", "content": notebook(SLIDER)}
         async with api(server) as client:
             async with client.put("api/contents/slider.ipynb", json=content) as answer:
@@ -127,7 +127,7 @@ async def test_a_widget_is_shown_and_heeded(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan(files))
     launcher = embedded.launcher()
     async with launcher.lifespan(), chromium() as browser:
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         page = await browser.new_page(viewport={"width": 1200, "height": 700})
         page.set_default_timeout(PATIENCE)
         await shown(page, f"{server.url}lab/tree/slider.ipynb?token={server.token.reveal()}")

@@ -13,7 +13,7 @@ from ringbinder.model import Server
 from ringbinder.testing.kernel import api
 from ringbinder_embedded.launcher import LocalLauncher
 
-from .conftest import Embedded, request
+from .conftest import PLAN, Embedded, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -24,7 +24,7 @@ ELSEWHERE = "https://pages.example"
 @pytest.fixture
 async def server(embedded: Embedded, launcher: LocalLauncher) -> Server:
     image = await embedded.build(embedded.plan({"a.txt": "a"}))
-    return await launcher.launch(image, request(), embedded.log)
+    return await launcher.launch(image, request(), PLAN, embedded.log)
 
 
 async def test_a_cookie_jar_keeps_the_login(server: Server) -> None:

@@ -11,7 +11,7 @@ from realparts.browser import chromium
 from ringbinder.testing.kernel import api
 from ringbinder_embedded.sessions import Session
 
-from .conftest import Embedded, request
+from .conftest import PLAN, Embedded, request
 
 pytestmark = [pytest.mark.real("uv", "jupyterlab", "chromium"), pytest.mark.timeout(600)]
 
@@ -40,7 +40,7 @@ async def test_an_idle_page_counts_down_and_can_be_kept(embedded: Embedded) -> N
     image = await embedded.build(embedded.plan({"requirements.txt": "six==1.16.0\n"}))
     launcher = embedded.launcher(idle_timeout=40.0)
     async with launcher.lifespan(), chromium() as browser:
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         page = await browser.new_page()
         page.set_default_timeout(PATIENCE)
         await page.goto(f"{server.url}lab?token={server.token.reveal()}")
@@ -70,7 +70,7 @@ async def test_what_the_page_asks_is_no_use_of_the_notebook(embedded: Embedded) 
     image = await embedded.build(embedded.plan({"requirements.txt": "six==1.16.0\n"}))
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         Session(server.id, embedded.state / "sessions" / server.id).tell_stop(4711.0)
 
         async def last_activity() -> str:

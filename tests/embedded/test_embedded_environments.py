@@ -15,7 +15,7 @@ from ringbinder.errors import BuildError, UserError
 from ringbinder.model import Failure
 from ringbinder.testing.kernel import open_kernel
 
-from .conftest import Embedded, entry_of, in_env, request
+from .conftest import PLAN, Embedded, entry_of, in_env, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -74,7 +74,7 @@ async def test_a_conda_environment_is_built_and_worked_in(embedded: Embedded, ch
 
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         kernel = await open_kernel(server)
         assert await kernel.run("import alpha; print(alpha.__version__)") == "2.0\n"
         assert (await kernel.run("!ringbinder-tool")).startswith("tool 3 in ")

@@ -23,7 +23,7 @@ from ringbinder_embedded.launcher import LocalLauncher
 from ringbinder_embedded.sessions import summary
 from ringbinder_embedded.store import Entry
 
-from .conftest import Embedded, request
+from .conftest import PLAN, Embedded, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -38,7 +38,7 @@ FILES = {
 
 async def launched(embedded: Embedded, launcher: LocalLauncher) -> Server:
     image = await embedded.build(embedded.plan(FILES))
-    return await launcher.launch(image, request(), embedded.log)
+    return await launcher.launch(image, request(), PLAN, embedded.log)
 
 
 async def until_ended(embedded: Embedded, launcher: LocalLauncher, server: Server) -> None:
@@ -118,7 +118,7 @@ async def test_what_is_installed_in_a_notebook_stays_in_it(embedded: Embedded) -
     before = {path.name for path in packages.iterdir()}
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         kernel = await open_kernel(server)
         assert await kernel.run("import six; print(six.__version__)") == "1.16.0\n"
         reason = await kernel.run("!pip install -q 'six==1.17.0' 'iniconfig' && which pip python ipython")
@@ -129,7 +129,7 @@ async def test_what_is_installed_in_a_notebook_stays_in_it(embedded: Embedded) -
         assert await kernel.run(code % new) == "1.17.0\n\n"
         assert await kernel.run("%pip uninstall -q -y iniconfig") != ""
         await kernel.close()
-        other = await launcher.launch(image, request(), embedded.log)
+        other = await launcher.launch(image, request(), PLAN, embedded.log)
         kernel = await open_kernel(other)
         assert await kernel.run("import six; print(six.__version__)") == "1.16.0\n"
         await kernel.close()
@@ -167,7 +167,7 @@ async def test_start_goes_around_the_server(embedded: Embedded) -> None:
     plan = embedded.plan({"binder/start": start})
     launcher = embedded.launcher()
     async with launcher.lifespan():
-        server = await launcher.launch(await embedded.build(plan), request(), embedded.log)
+        server = await launcher.launch(await embedded.build(plan), request(), PLAN, embedded.log)
         kernel = await open_kernel(server)
         assert await kernel.run("import os; print(os.environ['GREETING'])") == "hello work\n"
         await kernel.close()
@@ -178,7 +178,7 @@ async def test_start_with_windows_line_endings_is_named(embedded: Embedded) -> N
     launcher = embedded.launcher()
     async with launcher.lifespan():
         with pytest.raises(UserError, match=r"^start has Windows line endings \(CRLF\)") as caught:
-            await launcher.launch(image, request(), embedded.log)
+            await launcher.launch(image, request(), PLAN, embedded.log)
     assert caught.value.code == "bad-file"
 
 
@@ -187,7 +187,7 @@ async def test_an_image_with_a_server_is_served_by_its_own(embedded: Embedded) -
     assert image.path is not None
     launcher = embedded.launcher(server_requirements=("ringbinder-no-such-package-4711",))
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         kernel = await open_kernel(server)
         assert await kernel.run("import sys; print(sys.prefix)") == (
             f"{Path(server.extra['work_folder']).parent / 'overlay'}\n"
@@ -211,7 +211,7 @@ async def test_a_jupyterlab_that_cannot_be_installed_is_told(embedded: Embedded)
     image = await embedded.build(embedded.plan(FILES))
     launcher = embedded.launcher(server_requirements=("ringbinder-no-such-package-4711",))
     with pytest.raises(UserError, match=r"ringbinder-no-such-package-4711.*not found") as caught:
-        await launcher.launch(image, request(), embedded.log)
+        await launcher.launch(image, request(), PLAN, embedded.log)
     assert caught.value.code == "server-not-installed"
 
 
@@ -227,7 +227,7 @@ async def test_a_server_that_dies_gives_its_last_words(embedded: Embedded) -> No
     image = await embedded.build(plan)
     launcher = embedded.launcher()
     with pytest.raises(UserError) as caught:
-        await launcher.launch(image, request(), embedded.log)
+        await launcher.launch(image, request(), PLAN, embedded.log)
     assert caught.value.code == "server-died"
     assert "exit code 9" in caught.value.message
     assert "these are my last words" in caught.value.message
@@ -240,7 +240,7 @@ async def test_a_server_that_never_answers_is_given_up(embedded: Embedded) -> No
     image = await embedded.build(embedded.plan({"start": "#!/bin/sh\nsleep 600\n"}))
     launcher = embedded.launcher(start_timeout=1.0)
     with pytest.raises(UserError, match="within 1 seconds") as caught:
-        await launcher.launch(image, request(), embedded.log)
+        await launcher.launch(image, request(), PLAN, embedded.log)
     assert caught.value.code == "server-slow"
     assert await embedded.left_over(before) == []
     await no_session_left(embedded, launcher, image)
@@ -250,7 +250,7 @@ async def test_a_cancelled_launch_leaves_nothing(embedded: Embedded) -> None:
     before = descendants()
     image = await embedded.build(embedded.plan({"start": "#!/bin/sh\ntouch started\nsleep 600\n"}))
     launcher = embedded.launcher()
-    launching = asyncio.create_task(launcher.launch(image, request(), embedded.log))
+    launching = asyncio.create_task(launcher.launch(image, request(), PLAN, embedded.log))
     deadline = time.monotonic() + PATIENCE
     while not list((embedded.state / "sessions").glob("*/box/work/started")):
         assert time.monotonic() < deadline
@@ -359,7 +359,7 @@ async def test_more_launches_than_places_wait_in_the_queue(embedded: Embedded) -
         place = await launcher.admit(ticket)
         assert place is not None
         async with place:
-            return await launcher.launch(image, ticket.request, embedded.log)
+            return await launcher.launch(image, ticket.request, PLAN, embedded.log)
 
     async with launcher.lifespan():
         first = await launch(tickets[0])
@@ -380,7 +380,7 @@ async def test_more_launches_than_places_wait_in_the_queue(embedded: Embedded) -
 
 async def test_an_image_that_was_deleted_meanwhile(apart: Embedded) -> None:
     with pytest.raises(TransientError, match="removed"):
-        await apart.launcher().launch(Image("gone:1", "folder"), request(), RecordingLog())
+        await apart.launcher().launch(Image("gone:1", "folder"), request(), PLAN, RecordingLog())
 
 
 async def test_sessions_of_a_killed_ringbinder_are_ended(apart: Embedded) -> None:

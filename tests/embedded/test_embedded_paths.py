@@ -14,7 +14,7 @@ from ringbinder.testing.gitserver import GitServer
 from ringbinder.testing.kernel import api, open_kernel
 from ringbinder_embedded.launcher import LocalLauncher
 
-from .conftest import Embedded, request
+from .conftest import PLAN, Embedded, request
 from .test_embedded_base import PATIENCE
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
@@ -30,7 +30,7 @@ SANDBOXES = ["off", pytest.param("required", marks=pytest.mark.real("bwrap"))]
 @pytest.fixture
 async def server(embedded: Embedded, launcher: LocalLauncher) -> Server:
     image = await embedded.build(embedded.plan(FILES))
-    return await launcher.launch(image, request(), embedded.log)
+    return await launcher.launch(image, request(), PLAN, embedded.log)
 
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
@@ -115,7 +115,7 @@ async def test_shadowed_modules_are_the_kernels_alone(embedded: Embedded, launch
         "start": '#!/bin/bash\nexport PYTHONPATH="$PWD/lib"\nexec "$@"\n',
     }
     image = await embedded.build(embedded.plan(files))
-    server = await launcher.launch(image, request(), embedded.log)
+    server = await launcher.launch(image, request(), PLAN, embedded.log)
     assert "JupyterLab" in await shown(server.url, server.token.reveal(), "lab")
     kernel = await open_kernel(server)
     assert await kernel.run("import lesson; print(lesson.helper.answer)") == "42\n"
@@ -126,7 +126,7 @@ async def test_a_server_of_the_image_opens_the_same_paths(embedded: Embedded, la
     """JupyterLab of the repository's own, beside its modules. git-pull is there if it asks for nbgitpuller."""
     files = dict.fromkeys(SHADOWS, "1 / 0\n") | FILES
     image = await embedded.build(embedded.plan(files | {"requirements.txt": "jupyterlab>=4.4\n"}))
-    server = await launcher.launch(image, request(), embedded.log)
+    server = await launcher.launch(image, request(), PLAN, embedded.log)
     for path, page in PAGES.items():
         if not path.startswith("git-pull"):
             assert page in await shown(server.url, server.token.reveal(), path), path
@@ -138,7 +138,7 @@ async def test_an_old_server_of_the_image_opens_its_pages(
 ) -> None:
     """Served by the classic notebook that it brings; JupyterLab 2 has no server that we start, but the shared one."""
     image = await embedded.build(embedded.plan(FILES | {"requirements.txt": f"jupyterlab=={jupyterlab}\n"}))
-    server = await launcher.launch(image, request(), embedded.log)
+    server = await launcher.launch(image, request(), PLAN, embedded.log)
     for path in ("lab/tree/folder/first.ipynb", "tree/folder", "notebooks/folder/first.ipynb", "terminals/1"):
         assert "upyter" in await shown(server.url, server.token.reveal(), path), path
 

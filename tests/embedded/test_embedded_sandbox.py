@@ -16,7 +16,7 @@ from ringbinder.testing.kernel import api, open_kernel
 from ringbinder_embedded import memory
 from ringbinder_embedded.relay import Relay
 
-from .conftest import Embedded, in_env, place_of, request
+from .conftest import PLAN, Embedded, in_env, place_of, request
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
@@ -46,7 +46,7 @@ async def test_a_notebook_in_bubblewrap(embedded: Embedded, tmp_path: Path) -> N
     for mode, seen in (("required", "False False False yes"), ("off", "True True True yes")):
         launcher = embedded.launcher(sandbox=mode)
         async with launcher.lifespan():
-            server = await launcher.launch(image, request(), embedded.log)
+            server = await launcher.launch(image, request(), PLAN, embedded.log)
             work = Path(server.extra["work_folder"])
             kernel = await open_kernel(server)
             code = LOOK.format(secret=str(secret), outside=str(place_of(image, "outside")), other=str(embedded.sources))
@@ -102,7 +102,7 @@ async def test_a_notebook_without_network_is_reached_by_its_page_alone(embedded:
     image = await embedded.build(embedded.plan(FILES))
     launcher = embedded.launcher(sandbox="required", sandbox_network=False)
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener, launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         kernel = await open_kernel(server)
         port = listener.sockets[0].getsockname()[1]
         reach = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
@@ -136,12 +136,12 @@ async def test_without_bubblewrap_it_is_said_or_refused(
     image = await embedded.build(embedded.plan(FILES))
     launcher = embedded.launcher(sandbox="auto")
     async with launcher.lifespan():
-        await launcher.launch(image, request(), embedded.log)
+        await launcher.launch(image, request(), PLAN, embedded.log)
     assert "without a sandbox, with the rights of Ringbinder: bubblewrap is not installed" in embedded.log.text
     strict = embedded.launcher(sandbox="required")
     async with strict.lifespan():
         with pytest.raises(UserError, match="bubblewrap is not installed"):
-            await strict.launch(image, request(), embedded.log)
+            await strict.launch(image, request(), PLAN, embedded.log)
         assert await strict.servers() == []
 
 
@@ -159,7 +159,7 @@ async def test_a_process_that_takes_too_much_memory_fails_alone(
     image = await embedded.build(embedded.plan(FILES))
     launcher = embedded.launcher(memory_limit=limit)
     async with launcher.lifespan():
-        server = await launcher.launch(image, request(), embedded.log)
+        server = await launcher.launch(image, request(), PLAN, embedded.log)
         greedy, modest = await open_kernel(server), await open_kernel(server)
         if grouped:
             reason = await greedy.run(

@@ -14,7 +14,7 @@ from ringbinder.errors import UserError
 from ringbinder.model import Image, Server
 from ringbinder_embedded.launcher import LocalLauncher
 
-from .conftest import Embedded, place_of, request
+from .conftest import PLAN, Embedded, place_of, request
 
 pytestmark = pytest.mark.real("git", "uv", "jupyterlab")
 
@@ -31,7 +31,7 @@ FILES: dict[str, str | bytes] = {
 
 async def launched(apart: Embedded, launcher: LocalLauncher) -> tuple[Image, Server, Path]:
     image = await apart.build(apart.plan(FILES))
-    server = await launcher.launch(image, request(), apart.log)
+    server = await launcher.launch(image, request(), PLAN, apart.log)
     return image, server, Path(server.extra["work_folder"])
 
 

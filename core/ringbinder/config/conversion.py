@@ -45,7 +45,8 @@ class Mismatch(ValueError):
 
     def __init__(self, expected: str, value: object, *, hidden: bool = False) -> None:
         super().__init__(f"expected {expected}")
-        self.found = self.shown = kind_of(value)
+        self.found: str = kind_of(value)
+        self.shown: str = self.found
         if isinstance(value, bool):
             self.shown = str(value).lower()
         elif isinstance(value, int | float | str) and not hidden:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar, overload
 
 import attrs
 
@@ -22,6 +23,13 @@ _SIZE_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.ASCII)
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B?)\s*", re.ASCII | re.IGNORECASE)
 
+Validator = (
+    Callable[[Any, "attrs.Attribute[Any]", Any], object]
+    | Sequence[Callable[[Any, "attrs.Attribute[Any]", Any], object]]
+    | None
+)
+"""Of attrs: called with the object, the attribute and the value."""
+
 DURATION_FORM = rf"^\s*[0-9]+(\.[0-9]+)?\s*({'|'.join(_DURATION_UNITS)})\s*$"
 """What a `Duration` with a unit looks like, for a JSON Schema: no flags, no look-around."""
 
@@ -29,6 +37,46 @@ SIZE_FORM = r"^\s*[0-9]+(\.[0-9]+)?\s*[KkMmGgTt]?[Ii]?[Bb]?\s*$"
 """What a `ByteSize` with a unit looks like, for a JSON Schema."""
 
 
+T = TypeVar("T")
+
+
+@overload
+def option(
+    default: T,
+    *,
+    help: str,
+    env: str | None = None,
+    also: str | None = None,
+    inherited: bool = True,
+    validator: Validator = None,
+    converter: None = None,
+    repr: bool = True,
+) -> T: ...
+@overload
+def option(
+    *,
+    factory: Callable[[], T],
+    help: str,
+    env: str | None = None,
+    also: str | None = None,
+    inherited: bool = True,
+    validator: Validator = None,
+    converter: None = None,
+    repr: bool = True,
+) -> T: ...
+@overload
+def option(
+    default: Any = ...,
+    *,
+    help: str,
+    env: str | None = None,
+    also: str | None = None,
+    inherited: bool = True,
+    factory: Callable[[], Any] | None = None,
+    validator: Validator = None,
+    converter: Callable[[Any], Any] | None = None,
+    repr: bool = True,
+) -> Any: ...
 def option(
     default: Any = attrs.NOTHING,
     *,

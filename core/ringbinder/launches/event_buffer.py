@@ -41,10 +41,10 @@ class EventLog:
     )  # fmt: skip
 
     def __init__(self, max_events: int = 100_000, max_bytes: int = 32 * 1024 * 1024) -> None:
-        self.max_events = max_events
-        self.max_bytes = max_bytes
-        self.wakeup = Wakeup()
-        self.closed = False
+        self.max_events: int = max_events
+        self.max_bytes: int = max_bytes
+        self.wakeup: Wakeup = Wakeup()
+        self.closed: bool = False
         self._events: list[Event] = []
         self._first = 0  # position of _events[0]
         self._lost = 0  # leading entries of _events that are gone

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ..config.options import ByteSize as ByteSize
 from ..config.options import Duration as Duration
@@ -34,12 +34,24 @@ from ..model import (
 from ..protocol import Log, SinkEvent
 from .context import Context
 from .deprecation import PLUGIN_API
+from .hookspecs import Hooks
 
 C = TypeVar("C")
 
 
-class Plugin(Generic[C]):
-    """Base of the base classes: keeps `config` and `context`.
+if TYPE_CHECKING:
+    # So that a type checker compares every hook of a plugin with its specification.
+    _Hooks = Hooks
+else:
+    # What a class inherits is called: a plugin has no hook that it does not write.
+    _Hooks = object
+
+
+class Plugin(_Hooks, Generic[C]):
+    """Base of the base classes, and of what is none of the kinds: keeps `config` and `context`.
+
+    To a type checker it has every hook (`hookspecs.Hooks`), and so one of another signature is an error; at run time it
+    has those alone that are written.
 
     `Config` is the attrs class of the options; `sections` names the configuration sections that fill it, the general
     ones first (``("RepoProvider", "GitHubRepoProvider")``): a later one overrides.
@@ -157,8 +169,7 @@ class Launcher(Plugin[C], ABC):
     runs: ClassVar[ImageKind]
 
     @abstractmethod
-    async def launch(self, *arguments: Any, **named: Any) -> Server | None:
-        """The hook `launch`: name those of `image`, `request`, `plan` and `log` that you need."""
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server | None: ...
 
     @abstractmethod
     async def stop(self, server: Server) -> bool | None: ...
@@ -172,3 +183,7 @@ class Sink(Plugin[C], ABC):
 
     @abstractmethod
     async def emit(self, events: Sequence[SinkEvent]) -> None: ...
+
+
+class Policy(Plugin[C]):
+    """What lets people in or keeps them out: it has `admit`, `authenticate`, or both."""

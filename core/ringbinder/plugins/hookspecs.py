@@ -12,10 +12,10 @@ generator) goes around all of it: what its `yield` gives is the awaited result.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
 import pluggy
 
@@ -47,8 +47,26 @@ from ..model import (
 from ..protocol import Log, SinkEvent
 
 PROJECT = "ringbinder"
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker(PROJECT)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HookimplMarker(Protocol):
+    """The type of `hookimpl`: a wrapper is a generator, and is not compared with the hook that it wraps."""
+
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(
+        self, *, wrapper: Literal[True], specname: str | None = None, tryfirst: bool = False, trylast: bool = False
+    ) -> Callable[[Callable[..., Generator[None, Any, Any]]], Any]: ...
+    @overload
+    def __call__(
+        self, *, specname: str | None = None, tryfirst: bool = False, trylast: bool = False, optionalhook: bool = False
+    ) -> Callable[[F], F]: ...
+
+
+hookimpl: HookimplMarker = cast("HookimplMarker", pluggy.HookimplMarker(PROJECT))
 """Gives a hook implementation its options; a method without options needs no decorator."""
 
 
@@ -298,7 +316,7 @@ class Hooks:
     # -- life ----------------------------------------------------------------------------------------------
 
     @hookspec
-    def lifespan(self) -> AbstractAsyncContextManager[None] | AsyncGenerator[None, None]:  # type: ignore[empty-body]
+    def lifespan(self) -> AbstractAsyncContextManager[None] | AsyncIterator[None]:  # type: ignore[empty-body]
         """Everybody: an async context manager, entered at start and left in reverse order, each with a time limit."""
 
 

@@ -167,89 +167,89 @@ class Metrics:
 
     def __init__(self, repos: int | None = None) -> None:
         """`repos` is how many repositories are named: the first ones; None: all."""
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self._of_plugins = _PluginSeries()
         self._made: dict[tuple[str, str], tuple[type, tuple[str, ...], Any]] = {}
-        self.build_time = Histogram(
+        self.build_time: Histogram = Histogram(
             "binderhub_build_time_seconds",
             "Histogram of build times",
             ["status"],
             registry=self.registry,
             buckets=(60, 120, 300, 600, 1800, 3600, 7200, float("inf")),
         )
-        self.launch_time = Histogram(
+        self.launch_time: Histogram = Histogram(
             "binderhub_launch_time_seconds",
             "Histogram of launch times",
             ["status", "retries"],
             registry=self.registry,
             buckets=(2, 5, 10, 20, 30, 60, 120, 300, 600, float("inf")),
         )
-        self.build_count = Counter(
+        self.build_count: Counter = Counter(
             "binderhub_build_count", "Builds by outcome", ["status", "provider", "repo"], registry=self.registry
         )
-        self.launch_count = Counter(
+        self.launch_count: Counter = Counter(
             "binderhub_launch_count", "Launches by outcome", ["status", "provider", "repo"], registry=self.registry
         )
         self._repos = NamedRepos(repos)
-        self.inprogress_builds = Gauge("binderhub_inprogress_builds", "Builds under way", registry=self.registry)
-        self.inprogress_launches = Gauge("binderhub_inprogress_launches", "Launches under way", registry=self.registry)
-        self.stage_seconds = Histogram(
+        self.inprogress_builds: Gauge = Gauge("binderhub_inprogress_builds", "Builds under way", registry=self.registry)
+        self.inprogress_launches: Gauge = Gauge("binderhub_inprogress_launches", "Launches under way", registry=self.registry)
+        self.stage_seconds: Histogram = Histogram(
             "ringbinder_stage_seconds",
             "Time that the plugins of a stage take",
             ["stage", "status"],
             registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, float("inf")),
         )
-        self.builds_waiting = Gauge("ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry)
-        self.open_streams = Gauge(
+        self.builds_waiting: Gauge = Gauge("ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry)
+        self.open_streams: Gauge = Gauge(
             "ringbinder_open_streams", "Event streams that clients hold open", registry=self.registry
         )
-        self.events = Counter(
+        self.events: Counter = Counter(
             "ringbinder_events",
             "Events by schema and whether they could be emitted",
             ["schema", "outcome"],
             registry=self.registry,
         )
-        self.events_refused = Counter(
+        self.events_refused: Counter = Counter(
             "ringbinder_events_refused",
             "Events that a plugin emitted too quickly, or from within a sink",
             ["plugin"],
             registry=self.registry,
         )
-        self.sink_events = Counter(
+        self.sink_events: Counter = Counter(
             "ringbinder_sink_events",
             "Events by sink and what became of them",
             ["sink", "outcome"],
             registry=self.registry,
         )
-        self.sink_waiting = Gauge(
+        self.sink_waiting: Gauge = Gauge(
             "ringbinder_sink_waiting", "Events that a sink has not yet taken", ["sink"], registry=self.registry
         )
-        self.sink_oldest_seconds = Gauge(
+        self.sink_oldest_seconds: Gauge = Gauge(
             "ringbinder_sink_oldest_seconds",
             "Age of the oldest event that a sink has not yet taken",
             ["sink"],
             registry=self.registry,
         )
-        self.sink_spool_bytes = Gauge(
+        self.sink_spool_bytes: Gauge = Gauge(
             "ringbinder_sink_spool_bytes", "Size of a sink's spool on disk", ["sink"], registry=self.registry
         )
-        self.sink_healthy = Gauge(
+        self.sink_healthy: Gauge = Gauge(
             "ringbinder_sink_healthy", "1 if a sink takes its events, else 0", ["sink"], registry=self.registry
         )
-        self.plugin_errors = Counter(
+        self.plugin_errors: Counter = Counter(
             "ringbinder_plugin_errors",
             "Contract breaches and failures by plugin",
             ["plugin", "hook"],
             registry=self.registry,
         )
-        self.background_failures = Counter(
+        self.background_failures: Counter = Counter(
             "ringbinder_background_failures",
             "Failures of what is repeated at intervals, by its name in the log",
             ["task"],
             registry=self.registry,
         )
-        self.loop_blocked = Counter(
+        self.loop_blocked: Counter = Counter(
             "ringbinder_loop_blocked",
             "Times that a hook, or something outside of any, has blocked the event loop for a second",
             ["plugin", "hook"],

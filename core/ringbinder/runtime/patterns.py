@@ -56,7 +56,7 @@ class Regex:
     __slots__ = ("_compiled", "pattern")
 
     def __init__(self, pattern: str) -> None:
-        self.pattern = pattern
+        self.pattern: str = pattern
         self._compiled = _compiled(pattern)
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from ringbinder import (
     Launcher,
     LaunchRequest,
     Log,
+    Plan,
     Secret,
     Server,
     Ticket,
@@ -123,7 +124,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
 
         return self._places.place(notify)
 
-    async def launch(self, image: Image, request: LaunchRequest, log: Log) -> Server:
+    async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         async with AsyncExitStack() as holds:
             running = await self._start(image, request, log, holds)
         return running.server

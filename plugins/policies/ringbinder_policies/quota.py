@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Final, Literal
 
 from attrs import define, field, frozen, validators
-from ringbinder import Context, Duration, Health, Plugin, PluginError, Refused, Repo, RingbinderError, Ticket, option
+from ringbinder import Context, Duration, Health, PluginError, Policy, Refused, Repo, RingbinderError, Ticket, option
 from ringbinder.concurrency import SingleFlight, queue_notice
 from ringbinder.specs import same_repository
 from ringbinder_cluster.client import Patience
@@ -70,7 +70,7 @@ class _Wish:
     granted: asyncio.Event = field(factory=asyncio.Event)
 
 
-class LaunchQuota(Plugin[QuotaOptions]):
+class LaunchQuota(Policy[QuotaOptions]):
     """Gives every launch a place before its image is built or said to be there, in the order of their coming.
 
     A place is taken at once with the decision, so that within this process no two launches get the same one.

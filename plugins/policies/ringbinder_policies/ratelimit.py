@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Final
 
 from attrs import frozen, validators
-from ringbinder import Allowance, Context, Duration, LaunchRequest, Plugin, Refused, Ticket, option
+from ringbinder import Allowance, Context, Duration, LaunchRequest, Policy, Refused, Ticket, option
 
 _MOST_CLIENTS: Final = 100_000
 
@@ -25,7 +25,7 @@ class RateLimitOptions:
     period_seconds: Duration = option(3600.0, validator=validators.gt(0), help="The period: so long a build counts.")
 
 
-class RateLimit(Plugin[RateLimitOptions]):
+class RateLimit(Policy[RateLimitOptions]):
     """Counts the builds that a client starts; launches of images that are there are free.
 
     A build counts for `period_seconds` from its start, hence the wait that a client reads is the true one.

@@ -145,8 +145,9 @@ def plugin(recipe: Recipe, number: int, hook: str, argument: str, trace: Trace, 
     statement = f"yield from {call}" if recipe.wrapper else f"await {call}" if colour != "def" else call
     namespace: dict[str, Any] = {"body": body}
     exec(f"{colour} {hook}(self, {name}):\n    return ({statement})", namespace)
-    mark = hookimpl(tryfirst=recipe.tryfirst, trylast=recipe.trylast, wrapper=recipe.wrapper)
-    return type("P", (), {hook: mark(namespace[hook])})()
+    mark: Any = hookimpl  # to its type, a wrapper is known as one
+    marked = mark(tryfirst=recipe.tryfirst, trylast=recipe.trylast, wrapper=recipe.wrapper)
+    return type("P", (), {hook: marked(namespace[hook])})()
 
 
 def by_pluggy(plan: list[Recipe], hook: str, argument: str, value: object) -> tuple[object, object, Trace]:

@@ -227,13 +227,13 @@ class ForgottenWrapper:
 
 
 class AsyncWrapper:
-    @hookimpl(wrapper=True)
+    @hookimpl(wrapper=True)  # type: ignore[arg-type]  # what is tested
     async def resolve(self) -> AsyncGenerator[None, Any]:
         yield
 
 
 class WrapperWithoutYield:
-    @hookimpl(wrapper=True)
+    @hookimpl(wrapper=True)  # type: ignore[arg-type]  # what is tested
     def resolve(self) -> str:
         return ""
 
@@ -245,7 +245,7 @@ class OverridesWrapper(ForgottenWrapper):
 
 
 class OldStyle:
-    @hookimpl(hookwrapper=True)
+    @hookimpl(hookwrapper=True)  # type: ignore[call-overload, untyped-decorator]  # what is tested
     def resolve(self) -> Generator[None, Any, None]:
         yield
 

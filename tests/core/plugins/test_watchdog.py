@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class _Blocking(Plugin[Any]):
         yield
 
     @hookimpl(wrapper=True)
-    def resolve(self) -> Iterator[None]:
+    def resolve(self) -> Generator[None, Any, Any]:
         result = yield
         self._at("resolve")
         return result

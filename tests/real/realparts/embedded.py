@@ -13,8 +13,7 @@ import attrs
 import psutil
 import pytest
 from attrs import define, field
-from ringbinder.launches.builders import no_builder
-from ringbinder.model import Declined, Image, LaunchRequest, Plan
+from ringbinder.model import GitSource, Image, LaunchRequest, Plan, Repo
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.paths import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
@@ -95,6 +94,10 @@ async def apart(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Asy
     yield Embedded(attrs.evolve(context, services=services), tmp_path / "sources")
     await services.close()
     await context.services.close()
+
+
+PLAN = Plan(Repo("u", GitSource("u", "abc"), "abc", "u/abc", "u", "u"), "u:abc", "build-u")
+"""For `launch`, whose image says all that the launcher needs."""
 
 
 def request() -> LaunchRequest:
