@@ -87,6 +87,9 @@ lint: $(VENV)/.ready-dev
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/basedpyright
+	@echo "$(bin)/basedpyright --verifytypes ringbinder"
+	@PYTHONPATH=core $(bin)/basedpyright --verifytypes ringbinder --ignoreexternal >$(VENV)/verifytypes.txt \
+	  || { grep -B 2 " error: " $(VENV)/verifytypes.txt; tail -n 4 $(VENV)/verifytypes.txt; exit 1; }
 	$(bin)/lint-imports
 	$(bin)/python docs/locks.py check
 	$(bin)/python docs/words.py

@@ -4,6 +4,6 @@ Of a response at most `MAX_BODY` bytes are read (32 MiB), unless the request has
 `MAX_BYTES`: ``client.build_request("GET", url, extensions={MAX_BYTES: 1_000_000_000})``.
 """
 
-from .runtime.http import MAX_BODY, MAX_BYTES, Transport
+from .runtime.http import MAX_BODY, MAX_BYTES, open_transport
 
-__all__ = ["MAX_BODY", "MAX_BYTES", "Transport"]
+__all__ = ["MAX_BODY", "MAX_BYTES", "open_transport"]

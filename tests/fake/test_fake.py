@@ -103,7 +103,7 @@ async def test_all_stages(context: Make, log: NotedLog, clock: FakeClock) -> Non
     assert await registry.images() == (pushed,)
 
     request = LaunchRequest("fake", "owner/name/main")
-    one, two = [await launcher.launch(pushed, request, log) for _ in range(2)]
+    one, two = [await launcher.launch(pushed, request, plan, log) for _ in range(2)]
     assert one.id != two.id
     assert one.url != two.url
     assert one.token != two.token
@@ -174,7 +174,7 @@ async def test_delays(context: Make, log: NotedLog, clock: FakeClock) -> None:
         (3.0, lambda: registry.target(plan)),
         (4.0, lambda: builder.build(plan, target, log)),
         (5.0, lambda: registry.push(image, target, log)),
-        (6.0, lambda: launcher.launch(image, request, log)),
+        (6.0, lambda: launcher.launch(image, request, plan, log)),
     ]
     for seconds, call in calls:
         before = clock.now
@@ -236,7 +236,8 @@ async def test_cached_has_every_image(context: Make) -> None:
 )
 async def test_url_of_the_servers(context: Make, log: NotedLog, url: str, given: str) -> None:
     launcher = make(FakeLauncher, context, url=url)
-    server = await launcher.launch(Image("i:1", "oci"), LaunchRequest("fake", "a/b/c"), log)
+    plan = await plan_for(context)
+    server = await launcher.launch(Image("i:1", "oci"), LaunchRequest("fake", "a/b/c"), plan, log)
     assert server.url == given.format(server.id)
 
 
@@ -257,7 +258,7 @@ async def call(hook: str, context: Make, log: NotedLog, **options: Any) -> list[
         "target": lambda: registry.target(plan),
         "build": lambda: builder.build(plan, target, log),
         "push": lambda: registry.push(image, target, log),
-        "launch": lambda: launcher.launch(image, request, log),
+        "launch": lambda: launcher.launch(image, request, plan, log),
     }
     return [calls.pop(hook), *calls.values()]
 
@@ -299,7 +300,7 @@ async def test_what_failed_leaves_nothing(context: Make, log: NotedLog) -> None:
     plan = await plan_for(context)
     launcher = make(FakeLauncher, context, fail_at="launch")
     with pytest.raises(UserError):
-        await launcher.launch(Image(plan.image, "oci"), LaunchRequest("fake", "a/b/c"), log)
+        await launcher.launch(Image(plan.image, "oci"), LaunchRequest("fake", "a/b/c"), plan, log)
     assert await launcher.servers() == ()
     registry = make(FakeRegistry, context, fail_at="push")
     with pytest.raises(UserError):

@@ -124,10 +124,10 @@ class Guard:
             return
         import httpx
 
-        from ..runtime.http import Transport
+        from ..runtime.http import open_transport
 
         async with httpx.AsyncClient(
-            transport=Transport(self._socket), timeout=shared.timeout, headers=shared.headers
+            transport=open_transport(self._socket), timeout=shared.timeout, headers=shared.headers
         ) as client:
             yield client
 

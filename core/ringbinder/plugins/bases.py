@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     # So that a type checker compares every hook of a plugin with its specification.
     _Hooks = Hooks
 else:
-    # What a class inherits is called: a plugin has no hook that it does not write.
-    _Hooks = object
+
+    class _Hooks:
+        """Empty, since what a class inherits is called: a plugin has no hook that it does not write."""
 
 
 class Plugin(_Hooks, Generic[C]):

@@ -115,7 +115,7 @@ class Context:
           ``async with http.stream("GET", url) as response``.
         - Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``); ``~/.netrc`` is not read. Cookies that servers
           set are kept for all plugins: one that logs in somewhere has a client of its own, with
-          `ringbinder.http.Transport`.
+          `ringbinder.http.open_transport`.
         - It goes wherever it is sent, also into the network of the server: a plugin whose addresses come from strangers
           checks where they lead.
         """

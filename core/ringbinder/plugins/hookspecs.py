@@ -3,7 +3,7 @@
 A plugin is a class with some of these methods. All are `async` but `describe` and `recognize` (plain, no I/O) and
 `lifespan` (plain, returns an async context manager). A method that has a hook's name *is* that hook; decorate it
 with `ringbinder.hookimpl` only to give options (`tryfirst`, `trylast`, `wrapper`). A method may leave out arguments
-that it does not need.
+that it does not need; below a base class (`ringbinder.Plugin`, and those of each kind) type checkers ask for all.
 
 For a stage (`resolve` to `launch`), plugins of the groups ``ringbinder.plugins`` and ``ringbinder.policies`` are asked
 first, `None` meaning "go on", then the one chosen plugin of the kind. A wrapper (``@hookimpl(wrapper=True)`` on a plain

@@ -19,16 +19,24 @@ MAX_BODY: Final = 32 * 2**20
 MAX_BYTES: Final = "max_bytes"
 
 
+def open_transport(socket_factory: Callable[[Any], socket.socket] | None = None) -> httpx.AsyncBaseTransport:
+    """Opens a transport like that of the shared client, for ``httpx.AsyncClient(transport=...)`` of a plugin's own.
+
+    Of a response no more than 32 MiB are read (an extension of the request, `MAX_BYTES`, gives another bound), and
+    nothing that was compressed: `httpx.DecodingError`. `socket_factory` makes the sockets of connections without a
+    proxy: it is called with the address to be connected to (an item of the list of `socket.getaddrinfo`).
+    """
+    return _Transport(socket_factory)
+
+
 @define(eq=False)
-class Transport(httpx.AsyncBaseTransport):
+class _Transport(httpx.AsyncBaseTransport):
     """httpx's own pool breaks down at some thirty concurrent requests; aiohttp's without a limit does not.
 
     Proxies are the environment's. aiohttp would read `~/.netrc` as well where it is set to trust the environment:
-    in a thread for each request, and a password found there is an error where we send a token. `socket_factory` makes
-    the sockets of connections without a proxy: it is called with the address that is going to be connected to.
+    in a thread for each request, and a password found there is an error where we send a token.
 
-    Of what others answer, no more than `MAX_BODY` bytes are read, and nothing that they have compressed: it could
-    unpack to any size.
+    What others have compressed is refused, since it could unpack to any size.
     """
 
     socket_factory: Callable[[Any], socket.socket] | None = None

@@ -192,7 +192,9 @@ class Metrics:
         )
         self._repos = NamedRepos(repos)
         self.inprogress_builds: Gauge = Gauge("binderhub_inprogress_builds", "Builds under way", registry=self.registry)
-        self.inprogress_launches: Gauge = Gauge("binderhub_inprogress_launches", "Launches under way", registry=self.registry)
+        self.inprogress_launches: Gauge = Gauge(
+            "binderhub_inprogress_launches", "Launches under way", registry=self.registry
+        )
         self.stage_seconds: Histogram = Histogram(
             "ringbinder_stage_seconds",
             "Time that the plugins of a stage take",
@@ -200,7 +202,9 @@ class Metrics:
             registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, float("inf")),
         )
-        self.builds_waiting: Gauge = Gauge("ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry)
+        self.builds_waiting: Gauge = Gauge(
+            "ringbinder_builds_waiting", "Builds that wait for a slot", registry=self.registry
+        )
         self.open_streams: Gauge = Gauge(
             "ringbinder_open_streams", "Event streams that clients hold open", registry=self.registry
         )

@@ -44,10 +44,10 @@ class Services:
         if self._http is None:
             import httpx
 
-            from .http import Transport
+            from .http import open_transport
 
             self._http = httpx.AsyncClient(
-                transport=self.transport or Transport(),
+                transport=self.transport or open_transport(),
                 timeout=httpx.Timeout(30.0),
                 headers={"User-Agent": "Ringbinder"},
                 event_hooks={"request": [_without_userinfo]},

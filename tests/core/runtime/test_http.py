@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ringbinder.runtime.http import Transport
+from ringbinder.runtime.http import open_transport
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
 
@@ -32,7 +32,7 @@ async def listening(content: bytes = ANSWER) -> AsyncIterator[tuple[str, list[by
 
 async def get(url: str, token: str = "") -> str:
     headers = {"Authorization": f"token {token}"} if token else {}
-    async with httpx.AsyncClient(transport=Transport()) as client:
+    async with httpx.AsyncClient(transport=open_transport()) as client:
         return (await client.get(url, headers=headers)).text
 
 

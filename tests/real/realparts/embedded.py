@@ -13,7 +13,8 @@ import attrs
 import psutil
 import pytest
 from attrs import define, field
-from ringbinder.model import GitSource, Image, LaunchRequest, Plan, Repo
+from ringbinder.launches.builders import no_builder
+from ringbinder.model import Declined, GitSource, Image, LaunchRequest, Plan, Repo
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.paths import Paths
 from ringbinder.testing import RecordingLog, folder_plan, make_context
