@@ -22,6 +22,7 @@ from typing import Final
 import hypothesis
 import psutil
 import pytest
+import structlog
 from ringbinder.testing.gitserver import GitServer
 
 pytest_plugins = [
@@ -46,6 +47,14 @@ for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 # Where `tests/cluster` keeps what it has made or downloaded.
 _CLUSTER: Final = Path(os.environ.get("REAL_CLUSTER") or Path.home() / ".cache" / "real-cluster")
 os.environ["PATH"] += f"{os.pathsep}{_CLUSTER / 'bin'}"
+
+# What tests make fail is logged with a plain traceback: one that shows all variables takes a second to render.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # Deadlines measure the machine, not the code.
 hypothesis.settings.register_profile("default", deadline=None)

@@ -16,7 +16,7 @@ from ringbinder.protocol import Event
 from ringbinder.testing.context import descendants, left_over
 from ringbinder.testing.gitserver import GitServer
 
-from .hostile_repositories import BUILT, CANARY, FAILING, REFUSED, Hostile, files
+from .hostile_repositories import BUILT, CANARY, FAILING, RECIPES, REFUSED, Hostile, files
 
 pytestmark = pytest.mark.real("git", "uv", "bwrap")
 
@@ -90,7 +90,13 @@ async def check(ground: Ground, name: str, hostile: Hostile, sandbox: str) -> No
         assert ground.images() == []
 
 
-@pytest.mark.parametrize("name", REFUSED)
+# Links in place of recipes are read by `test_recipe_links` too, without a build.
+LINKS = [f"link {name}" for name in RECIPES[1:]]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LINKS else []) for name in REFUSED]
+)
 async def test_hostile_recipe_is_refused(ground: Ground, name: str) -> None:
     await check(ground, name, REFUSED[name], "off")
 

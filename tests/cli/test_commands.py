@@ -83,7 +83,9 @@ def test_version(ringbinder: Program) -> None:
     assert ringbinder("--version").stdout == f"Ringbinder {version('ringbinder')}\n"
 
 
-@pytest.mark.parametrize("command", ["build", "launch"])
+@pytest.mark.parametrize(
+    ("command", "other"), [("build", "launch"), pytest.param("launch", "build", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("link", "options", "code", "told"),
     [
@@ -99,12 +101,19 @@ def test_version(ringbinder: Program) -> None:
     ],
 )  # fmt: skip
 def test_failures(
-    ringbinder: Program, fakes: Sets, command: str, link: str, options: dict[str, str], code: int, told: str
+    ringbinder: Program,
+    fakes: Sets,
+    command: str,
+    other: str,
+    link: str,
+    options: dict[str, str],
+    code: int,
+    told: str,
 ) -> None:
     plain = ringbinder(command, link, *fakes(**options))
     assert (plain.returncode, plain.stdout) == (code, "")
     assert told in plain.stderr
-    as_json = ringbinder(command, link, "--json", *fakes(**options))
+    as_json = ringbinder(other, link, "--json", *fakes(**options))
     assert as_json.returncode == code
     events = [json.loads(line) for line in as_json.stdout.splitlines()]
     assert [event["phase"] for event in events if event["phase"] in TERMINAL] == ["failed"]

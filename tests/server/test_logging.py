@@ -20,11 +20,12 @@ from ringbinder_server.logging import set_up
 def logging_is_restored() -> Iterator[None]:
     root = logging.getLogger()
     before = list(root.handlers), root.level, logging.getLogger("ringbinder").level
+    structured = structlog.get_config()
     yield
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     logging.getLogger("ringbinder").setLevel(before[2])
-    structlog.reset_defaults()
+    structlog.configure(**structured)
 
 
 def test_json_is_one_object_a_line_and_secrets_are_scrubbed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -112,12 +112,12 @@ def _find(version: str) -> str | None:
     return next((str(made / "bin" / "python") for made in sorted(pyenv.glob(f"{version}.*"))), None)
 
 
-def interpreters() -> Iterator[str]:
+def interpreters() -> Iterator[Any]:
     """This one, and the others that this machine has, by version."""
     yield "this"
     for version in ("3.12", "3.13", "3.14"):
         if version != f"{sys.version_info[0]}.{sys.version_info[1]}" and _find(version):
-            yield version
+            yield pytest.param(version, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

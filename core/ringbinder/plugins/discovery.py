@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import EntryPoint
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint
 from typing import Any, Final, Literal
 
 from attrs import define, evolve
@@ -106,10 +107,12 @@ class Row:
 def installed(entry_points: EntryPoints | None = None) -> list[Row]:
     """The plugins that are installed, by kind: Ringbinder's own first, then by name of their distribution."""
     of_group = entry_points or _of_environment()
+    # A distribution's metadata is parsed with each look at it: once will do for all of its plugins.
+    origin = cache(_origin)
     rows: list[Row] = []
     for kind, group in GROUPS.items():
         # The order in which distributions are found is that of a folder's listing: any.
-        rows += sorted((_row(kind, point) for point in of_group(group)), key=_rank)
+        rows += sorted((_row(kind, point, *origin(point.dist)) for point in of_group(group)), key=_rank)
     return rows
 
 
@@ -136,9 +139,13 @@ def _rank(row: Row) -> tuple[bool, str]:
     return not row.found.ours, _normal(row.found.distribution)
 
 
-def _row(kind: str, point: EntryPoint) -> Row:
-    distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-    found = Found(point.name, kind, distribution or "", version or "", point.value)
+def _origin(distribution: Distribution | None) -> tuple[str, str]:
+    """Return name and version."""
+    return (distribution.name or "", distribution.version or "") if distribution else ("", "")
+
+
+def _row(kind: str, point: EntryPoint, distribution: str, version: str) -> Row:
+    found = Found(point.name, kind, distribution, version, point.value)
     return Row(found, point, guards=kind == "policy")
 
 

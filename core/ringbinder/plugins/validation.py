@@ -291,6 +291,7 @@ def _check_helper(plugin: object, name: str, attribute: str, missing: Collection
         )
 
 
+@functools.cache  # it is asked for each method of each plugin, several times
 def _misspells(word: str, hook: str) -> bool:
     """Whether `word` is the name of `hook` with a slip or with other capitals, and not a word that is made of it.
 

@@ -57,7 +57,7 @@ async def leave_at_random(live: Live, chance: random.Random, limit: asyncio.Sema
             writer.close()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_a_thousand_clients_that_leave_at_random_leave_nothing(serve: Serve, seed: int) -> None:
     sets = {
         "FakeBuilder.lines": "60", "FakeBuilder.lines_per_second": "200", "FakeLauncher.launch_seconds": "0.05",

@@ -78,8 +78,10 @@ def remember(live: Live, image: str, outcome: Any, seconds: float) -> None:
     live.binder.services.store.keep_log(KeptLog("ab" * 16, image, outcome, now, seconds, b""))
 
 
-@pytest.mark.quick  # the page of `make test`
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(
+    "look",
+    [pytest.param(look, marks=[pytest.mark.quick] if look == "light" else []) for look in LOOKS],  # that of `make test`
+)
 async def test_waiting_queued_building_pushing(serve: Serve, browser: Browser, look: str) -> None:
     lookup, queue, store = Stuck("resolve"), Queue(), Stuck("push")
     async with web(lambda path: NOTEBOOK) as (notebook, _), serve(gate=True) as live:
