@@ -1,6 +1,6 @@
-"""Finds words that are not used here, in names, docstrings and messages: see CONTRIBUTING.
+"""Finds words that are not used here, in names, docstrings and messages, and in names of tests: see CONTRIBUTING.
 
-python docs/words.py [FILE...]    by default core, plugins and server; exit code 1 if any is found
+python docs/words.py [FILE...]    by default core, plugins and server, and names of tests; exit code 1 if any is found
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _TREES: Final = ("core", "plugins", "server")
 _NAME: Final = re.compile(
     r"(?:^|_)(told|say|hear|heard|bear|bears|anew|mend|mends|mended|whoever|nobody|whatever)(?:_|$)"
 )
+_LONGEST_TEST: Final = 60
 _TEXT: Final = re.compile(
     r"\b(told|hears?|heard|bears?|anew|mend(?:s|ed|ing)?|whoever|nobody|whatever|of late|at hand|this very"
     r"|(?:is|are) looked for)\b",
@@ -47,6 +48,16 @@ def _names(node: ast.AST) -> Iterator[str]:
             yield name
 
 
+def test_problems(file: Path) -> Iterator[str]:
+    """Gives `line: what` for the name of each test in `file` that has such a word, or is too long."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            if found := _NAME.search(node.name):
+                yield f"{node.lineno}: name {node.name}: {found[1]}"
+            if len(node.name) > _LONGEST_TEST:
+                yield f"{node.lineno}: name {node.name}: more than {_LONGEST_TEST} characters"
+
+
 def main() -> int:
     files = [Path(name) for name in sys.argv[1:]] or [
         file for tree in _TREES for file in sorted((ROOT / tree).rglob("*.py")) if ".venv" not in file.parts
@@ -56,6 +67,10 @@ def main() -> int:
         for problem in problems(file):
             count += 1
             print(f"{file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}:{problem}")  # noqa: T201
+    for file in sorted((ROOT / "tests").rglob("*.py")) if not sys.argv[1:] else ():
+        for problem in test_problems(file):
+            count += 1
+            print(f"{file.relative_to(ROOT)}:{problem}")  # noqa: T201
     return 1 if count else 0
 
 

@@ -52,7 +52,7 @@ async def test_conda_python_that_is_a_link_elsewhere_is_refused(apart: Embedded,
 
 
 @pytest.mark.slow
-async def test_conda_package_that_writes_over_its_own_link_stays_inside(apart: Embedded, tmp_path: Path) -> None:
+async def test_conda_package_writing_over_its_own_link_stays_inside(apart: Embedded, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     channel = CondaChannel(tmp_path / "channel")

@@ -193,7 +193,7 @@ async def test_servers_elsewhere_keep_their_names(serve: Serve) -> None:
         assert response.status_code == 401
 
 
-async def test_a_cookie_that_a_notebook_sets_locks_nobody_out(serve: Serve) -> None:
+async def test_a_cookie_that_a_notebook_sets_locks_no_one_out(serve: Serve) -> None:
     async with serve(token=Secret(TOKEN)) as live:
         entered = await live.client.get(live.address, params={"token": TOKEN})
         cookie = entered.headers["Set-Cookie"].partition(";")[0]

@@ -171,7 +171,7 @@ async def test_watch_outlives_any_answer(status: bytes, kernels: bytes, tmp_path
         assert (await ends).reason == "stopped"
 
 
-async def test_good_answer_tells_the_last_activity(tmp_path: Path) -> None:
+async def test_good_answer_reports_the_last_activity(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.Response:
         if request.path == "/api/kernels":
             return web.Response(body=json.dumps([{"execution_state": "idle"}] * 900).encode())

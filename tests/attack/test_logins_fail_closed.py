@@ -44,7 +44,7 @@ async def silence() -> Any:
 
 
 @pytest.mark.parametrize("answer", [wrong, truth, nobody, bug, outage, refusal, silence])
-async def test_authenticate_that_gives_no_user_lets_nobody_in(
+async def test_authenticate_that_gives_no_user_lets_no_one_in(
     serve: Serve, answer: Callable[[], Awaitable[Any]]
 ) -> None:
     class Login:

@@ -58,7 +58,7 @@ def apart(setup: str, ringbinder: Program, *command: object) -> subprocess.Compl
     )  # fmt: skip
 
 
-def test_serve_without_ipv4_loopback_says_what_is_missing(ringbinder: Program, fakes: Sets) -> None:
+def test_serve_without_ipv4_loopback_shows_what_is_missing(ringbinder: Program, fakes: Sets) -> None:
     done = apart(IPV6_ONLY, ringbinder, *ringbinder.command("serve", "--port", 0, *fakes()))
     assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")
     assert "no address 127.0.0.1" in done.stderr
@@ -80,7 +80,7 @@ def test_notebook_without_ipv4_loopback_is_on_ipv6(ringbinder: Program) -> None:
     assert done.stdout.endswith("/ hello\n")
 
 
-def test_notebook_without_loopback_says_so(ringbinder: Program) -> None:
+def test_notebook_without_loopback_is_reported(ringbinder: Program) -> None:
     done = apart(
         f"{IPV6_ONLY} && ip addr del ::1/128 dev lo",
         ringbinder,

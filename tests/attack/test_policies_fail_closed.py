@@ -346,7 +346,7 @@ async def test_admit_that_takes_too_long_refuses(tmp_path: Path) -> None:
         assert (await app.launch("fake/a/b/main"))[-1].phase == "failed"
 
 
-async def test_slot_that_swallows_errors_lets_nobody_in(tmp_path: Path) -> None:
+async def test_slot_that_swallows_errors_lets_no_one_in(tmp_path: Path) -> None:
     swallowing = type("Swallows", (Answering,), {"answer": staticmethod(Swallowing)})
 
     class Closed(Plugin[Any]):

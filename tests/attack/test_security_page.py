@@ -23,7 +23,7 @@ SHOWN_BY: dict[str, str] = {
         attack/test_foreign_host.py::test_probe_by_any_host_is_answered""",
     "E3": """server/test_app.py::test_a_link_is_text_in_the_page
         server/test_app.py::test_pages_allow_nothing_foreign""",
-    "E4": """server/routes/test_login.py::test_a_login_sends_nobody_elsewhere
+    "E4": """server/routes/test_login.py::test_a_login_sends_no_one_elsewhere
         server/security/test_access_token.py::test_a_link_cannot_send_the_browser_elsewhere""",
     "E5": """attack/test_websocket_handshakes.py::test_websocket_handshake_is_refused
         attack/test_h2c.py::test_h2c_prior_knowledge_is_refused
@@ -58,11 +58,11 @@ SHOWN_BY: dict[str, str] = {
     "E13": """server/routes/test_build_policies.py::test_a_build_token_is_for_one_link_one_host_and_a_while
         server/routes/test_build_policies.py::test_a_key_that_is_too_short_is_refused""",
     "E14": "server/routes/test_build_policies.py::test_a_banned_network_gets_nothing_but_version_and_health",
-    "E15": """attack/test_logins_fail_closed.py::test_authenticate_that_gives_no_user_lets_nobody_in
+    "E15": """attack/test_logins_fail_closed.py::test_authenticate_that_gives_no_user_lets_no_one_in
         attack/test_logins_fail_closed.py::test_login_without_a_plugin_for_it_does_not_start""",
     # a repository, a git host, an archive, a registry
     "E20": """providers/test_remote.py::test_hooks_and_filters_of_a_repository_do_not_run
-        providers/test_remote.py::test_no_program_of_the_account_has_a_say
+        providers/test_remote.py::test_no_program_of_the_account_decides
         providers/test_remote.py::test_a_submodule_may_not_be_a_path
         providers/test_remote.py::test_ssh_never_asks_and_has_no_keys""",
     "E21": "providers/test_remote.py::test_fetches_the_very_commit",
@@ -102,7 +102,7 @@ SHOWN_BY: dict[str, str] = {
         attack/test_fuzz_answers.py::test_git_server_with_endless_refs_is_cut_off
         attack/test_fuzz_answers.py::test_compressed_body_is_not_unpacked
         attack/test_fuzz_answers.py::test_registry_that_drips_is_left""",
-    "E29": "providers/test_github_api.py::test_credentials_of_the_operator_open_what_the_api_does_not_know",
+    "E29": "providers/test_github_api.py::test_operators_credentials_open_what_the_api_hides",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives
@@ -110,7 +110,7 @@ SHOWN_BY: dict[str, str] = {
         cli/test_commands.py::test_config_check_finds_every_problem_and_shows_no_secret
         providers/test_remote.py::test_a_password_in_the_link_opens_and_stays_hidden
         server/security/test_access_token.py::test_without_it_nothing_but_probes_and_badges""",
-    "E31": """builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password
+    "E31": """builders/test_docker_build.py::test_a_private_repository_and_no_one_learns_its_password
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone
         attack/test_access_token.py::test_the_opened_address_shows_on_no_command_line
         cli/test_displays.py::test_a_browser_is_opened_and_its_command_line_shows_no_token""",
@@ -123,7 +123,7 @@ SHOWN_BY: dict[str, str] = {
         attack/test_named_indexes.py::test_index_of_a_package_gets_no_password""",
     # a plugin, and what is installed
     "E40": """authors/test_broken_plugins.py::test_it_is_left_out
-        authors/test_broken_plugins.py::test_its_own_launches_fail_and_say_whose_bug_it_is
+        authors/test_broken_plugins.py::test_its_own_launches_fail_and_show_whose_bug_it_is
         authors/test_broken_plugins.py::test_a_sink_that_fails_costs_no_launch
         core/plugins/test_watchdog.py::test_a_plugin_that_blocks_the_loop_is_named""",
     "E41": """core/plugins/test_validation.py::test_a_misspelt_hook_is_refused_with_its_right_name
@@ -153,7 +153,7 @@ SHOWN_BY: dict[str, str] = {
     "O3": """embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap
         attack/test_what_stays_open.py::test_build_without_a_sandbox_changes_our_folders""",
     "O4": """embedded/test_embedded_sandbox.py::test_a_build_in_bubblewrap
-        embedded/test_embedded_sandbox.py::test_without_bubblewrap_it_is_said_or_refused
+        embedded/test_embedded_sandbox.py::test_missing_bubblewrap_is_reported_or_refused
         attack/test_image_made_outside.py::test_image_made_outside_is_built_again
         attack/test_image_made_outside.py::test_jupyterlab_and_pythons_of_the_sandbox_are_apart""",
     "O5": "attack/test_what_stays_open.py::test_build_in_the_sandbox_reaches_loopback",
@@ -166,7 +166,7 @@ SHOWN_BY: dict[str, str] = {
         core/runtime/test_untrusted.py::test_removing_a_tree_leaves_what_links_lead_to
         attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders
         attack/test_conda_sandbox.py::test_conda_python_that_is_a_link_elsewhere_is_refused
-        attack/test_conda_sandbox.py::test_conda_package_that_writes_over_its_own_link_stays_inside""",
+        attack/test_conda_sandbox.py::test_conda_package_writing_over_its_own_link_stays_inside""",
     "O8": """attack/test_conda_caches.py::test_package_without_sha256_is_not_shared
         attack/test_conda_caches.py::test_package_of_the_same_name_in_another_channel_is_another
         attack/test_conda_sandbox.py::test_conda_environment_in_a_sandbox_has_a_cache_of_its_own
@@ -206,7 +206,7 @@ SHOWN_BY: dict[str, str] = {
     "O22": """attack/test_cookie_of_all_ports.py::test_what_a_notebook_sees_of_cookies_opens_nothing
         attack/test_cookie_of_all_ports.py::test_pages_leave_localhost_before_any_cookie
         attack/test_access_token.py::test_passes_expire_and_are_of_one_kind_and_one_token""",
-    "O30": "embedded/test_embedded_clients.py::test_nobody_else_can_have_localhost_while_it_runs",
+    "O30": "embedded/test_embedded_clients.py::test_no_one_else_can_have_localhost_while_it_runs",
     "O31": """embedded/test_embedded_launch.py::test_a_notebook_from_start_to_stop
         cli/test_displays.py::test_a_browser_is_opened_and_its_command_line_shows_no_token""",
     "O32": """attack/test_access_token.py::test_own_machine_demands_the_token_that_it_prints
@@ -221,7 +221,7 @@ SHOWN_BY: dict[str, str] = {
     "O35": "attack/test_what_stays_open.py::test_notebook_listens_on_loopback_alone",
     # a group's host
     "G1": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
-        builders/test_docker_build.py::test_a_private_repository_and_nobody_learns_its_password""",
+        builders/test_docker_build.py::test_a_private_repository_and_no_one_learns_its_password""",
     "G2": """one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine
         one_host/test_click_to_cell.py::test_who_is_idle_loses_server_and_user""",
     "G3": """attack/test_builder_workplace.py::test_link_of_a_repository_to_credentials_finds_none
@@ -229,7 +229,7 @@ SHOWN_BY: dict[str, str] = {
         attack/test_repo2docker_links.py::test_file_behind_a_link_out_of_it_is_not_read
         attack/test_repo2docker_links.py::test_file_in_a_linked_subfolder_is_not_read""",
     "G4": "one_host/test_click_to_cell.py::test_code_is_in_containers_without_the_engine",
-    "G10": """one_host/test_click_to_cell.py::test_a_click_runs_a_cell_and_the_second_launch_builds_nothing
+    "G10": """one_host/test_click_to_cell.py::test_click_runs_a_cell_and_second_launch_builds_nothing
         hub/test_hub_spawners.py::test_a_process_is_opened_by_its_token_alone""",
     "G11": "hub/test_hub_login.py::test_who_is_answered_and_who_is_not",
     "G12": """hub/test_hub_login.py::test_two_users_see_nothing_of_each_other

@@ -102,7 +102,7 @@ def test_installing_is_by_hash_everywhere(file: str) -> None:
         assert "--require-hashes" in line or "--no-deps" in line or "apt-get" in line, line
 
 
-def test_the_shared_jupyterlab_is_listed_without_what_it_does_not_need() -> None:
+def test_shared_jupyterlab_is_listed_without_what_it_leaves_out() -> None:
     listed = set(re.findall(r"^([\w.-]+)==", LOCK.read_text(), re.MULTILINE))
     assert {"jupyterlab", "jupyter-server", "tornado", "ipykernel"} <= listed
     assert not listed & set(LEFT_OUT)

@@ -171,7 +171,7 @@ async def test_it_is_left_out(row: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", FAILING)
-async def test_its_own_launches_fail_and_say_whose_bug_it_is(row: str, tmp_path: Path) -> None:
+async def test_its_own_launches_fail_and_show_whose_bug_it_is(row: str, tmp_path: Path) -> None:
     plugin, words = FAILING[row]
     with capture_logs() as logs:
         async with memory_app(
@@ -248,8 +248,8 @@ TESTED_ELSEWHERE = {
     "wrong-delivery": "tests/core/plugins/test_check.py::test_wrong_delivery_is_the_authors",
     "unusable-name": "tests/core/plugins/test_check.py::test_name_that_fits_into_no_link_is_found",
     "python-regex": "tests/core/plugins/test_check.py::test_python_regex_for_a_browser_is_found",
-    "slow-import": "tests/cli/test_plugin_commands.py::test_check_says_what_is_wrong",
-    "hangs-at-import": "tests/cli/test_plugin_commands.py::test_check_tells_of_a_plugin_that_hangs_at_import",
+    "slow-import": "tests/cli/test_plugin_commands.py::test_check_shows_what_is_wrong",
+    "hangs-at-import": "tests/cli/test_plugin_commands.py::test_check_reports_a_plugin_that_hangs_at_import",
     "ends-the-process": "tests/cli/test_plugin_commands.py::test_check_outlives_a_plugin_that_ends_the_process",
     "registered-twice": "tests/core/plugins/test_manager.py::test_two_providers_of_one_name_are_both_left_out",
     "leaks-tasks": "tests/contract/test_sink_and_policy_contracts_bite.py::test_a_broken_sink_fails",

@@ -193,7 +193,7 @@ def test_a_page_with_another_kind_of_block_is_refused(tmp_path: Path) -> None:
         blocks(page)
 
 
-async def test_what_does_not_work_is_told(tmp_path: Path) -> None:
+async def test_what_does_not_work_is_reported(tmp_path: Path) -> None:
     async with Shell.running(tmp_path, os.environ) as shell:
         await shell.run(Block("sh", "cd /\nexport WORD=kept\n"), None)
         await shell.run(Block("sh", 'echo "$WORD in $PWD"\n'), Block("text", "kept ... /\n"))

@@ -72,7 +72,7 @@ SAMPLE: Final = Path(__file__).parent / "samples" / "2026-failed.jsonl"
         ("E: Failed to fetch http://deb.example/x  Temporary failure resolving 'deb.example'", "network", ""),
     ],
 )  # fmt: skip
-def test_a_cause_is_told_in_words(line: str, code: str, word: str) -> None:
+def test_a_cause_is_reported_in_words(line: str, code: str, word: str) -> None:
     found = causes.diagnose(["#8 1.0 fine\n", f"{line}\n", "#9 ERROR: process returned a non-zero code: 1\n"])
     assert found is not None
     assert found.code == code
@@ -106,13 +106,13 @@ def test_a_log_without_a_known_reason_gets_none(sample: Path) -> None:
     assert causes.diagnose([record["message"] for record in records]) is None
 
 
-def test_the_sample_of_a_failed_build_says_why() -> None:
+def test_the_sample_of_a_failed_build_shows_why() -> None:
     messages = [json.loads(line)["message"] for line in SAMPLE.read_text().splitlines() if line[:1] == "{"]
     assert causes.telling_line(messages)
     assert "exit status" not in causes.telling_line(messages)
 
 
-def test_what_says_only_that_it_failed_is_no_reason() -> None:
+def test_line_with_the_failure_alone_is_no_reason() -> None:
     assert causes.telling_line(["executor failed running [/bin/sh -c exit 3]: exit code: 3\n"]) == ""
 
 

@@ -45,7 +45,7 @@ def make(context: Context, docker_engine: RealEngine, request: pytest.FixtureReq
 
 
 @VERSIONS
-async def test_a_private_repository_and_nobody_learns_its_password(
+async def test_a_private_repository_and_no_one_learns_its_password(
     make: Make,
     version: str,
     git_server: GitServer,

@@ -55,7 +55,7 @@ def make(context: Context, **options: Any) -> DockerBuilder:
     return DockerBuilder(DockerBuilderOptions(**options), context)
 
 
-async def test_no_socket_is_told_with_what_to_do(context: Context, tmp_path: Path) -> None:
+async def test_no_socket_is_reported_with_what_to_do(context: Context, tmp_path: Path) -> None:
     made = make(context, docker_host=f"unix://{tmp_path}/none.sock", repo2docker="/bin/true")
     nothing = plan(tmp_path / "x", "scratch")
     with pytest.raises(TransientError) as caught:
@@ -71,7 +71,7 @@ async def test_no_socket_is_told_with_what_to_do(context: Context, tmp_path: Pat
     assert "systemctl start docker" in finding.fix
 
 
-async def test_a_socket_that_nobody_listens_at(context: Context, tmp_path: Path) -> None:
+async def test_a_socket_that_no_one_listens_at(context: Context, tmp_path: Path) -> None:
     import socket
 
     with socket.socket(socket.AF_UNIX) as bound:
@@ -80,7 +80,7 @@ async def test_a_socket_that_nobody_listens_at(context: Context, tmp_path: Path)
     assert "systemctl restart docker" in health.detail["message"]
 
 
-async def test_what_no_build_can_do_without_is_told_at_the_start(context: Context, tmp_path: Path) -> None:
+async def test_what_every_build_needs_is_checked_at_the_start(context: Context, tmp_path: Path) -> None:
     for options, reported in (
         ({"repo2docker": "no-such-program"}, "pip install jupyter-repo2docker"),
         ({"repo2docker": "/bin/true", "repo2docker_config": tmp_path / "none.py"}, "none.py"),
@@ -102,7 +102,7 @@ async def test_the_doctor_finds_all_in_order(
 
 
 @pytest.mark.real("dockerd", "debootstrap")
-async def test_without_buildx_the_doctor_says_what_to_install(
+async def test_without_buildx_the_doctor_shows_what_to_install(
     context: Context, docker_engine: RealEngine, repo2docker: Repo2Docker, tmp_path: Path
 ) -> None:
     made = make(
@@ -220,7 +220,7 @@ async def test_how_full_the_disk_is_counts_by_default(context: Context, docker_e
 
 
 @pytest.mark.real("dockerd", "debootstrap")
-async def test_the_command_line_shows_the_engines_images_and_makes_room(
+async def test_command_line_shows_the_engines_images_and_makes_room(
     docker_engine: RealEngine, repo2docker_2024: Repo2Docker, tmp_path: Path
 ) -> None:
     given = {

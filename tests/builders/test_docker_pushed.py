@@ -72,7 +72,7 @@ async def test_an_image_is_built_pushed_and_found_again(
         assert unwell == []
 
 
-async def test_a_registry_that_takes_nothing_is_told_and_the_image_is_not_trusted(
+async def test_registry_taking_nothing_is_reported_and_distrusted(
     docker_engine: RealEngine, git_server: GitServer, repo2docker_2024: Repo2Docker, tmp_path: Path
 ) -> None:
     git_server.repository("small").commit({"Dockerfile": SMALL, "a.txt": "refused"})

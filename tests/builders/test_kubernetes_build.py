@@ -115,7 +115,7 @@ async def test_folder_of_credentials_differs_from_pod_to_pod(api: KubeApi, repli
         ([Stuck()], UserError, ["still waiting"]),
     ],
 )  # fmt: skip
-async def test_why_it_failed_is_said_in_words(
+async def test_reason_of_a_failure_is_in_words(
     api: KubeApi,
     replica: Replica,
     log: RecordingLog,
@@ -138,7 +138,7 @@ async def test_why_it_failed_is_said_in_words(
         assert api.pod(plan.build) is None
 
 
-async def test_a_build_that_says_nothing_is_ended(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
+async def test_silent_build_is_ended(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     api.script = lambda pod: [said("begun"), Wait(60), Exit(0)]
     plan = make_plan()
     async with replica(idle_timeout=0.3) as builder:
@@ -204,7 +204,7 @@ async def test_missing_rights_are_the_operators(api: KubeApi, replica: Replica, 
 # -- other replicas ------------------------------------------------------------------------------------------
 
 
-async def test_after_a_restart_the_pod_is_taken_over_with_its_log_from_the_beginning(
+async def test_after_a_restart_the_pod_is_taken_over_with_its_log(
     api: KubeApi, replica: Replica, log: RecordingLog
 ) -> None:
     go_on = asyncio.Event()
@@ -240,7 +240,7 @@ async def test_replicas_that_ask_at_the_same_time_build_once(api: KubeApi, repli
         assert [text for phase, text in log.lines if phase == "building"] == ["begun\n", "ended\n"]
 
 
-async def test_a_pod_of_the_same_name_that_makes_another_image_is_waited_for(
+async def test_pod_of_same_name_and_other_image_is_waited_for(
     api: KubeApi, replica: Replica, log: RecordingLog
 ) -> None:
     go_on = asyncio.Event()
@@ -274,7 +274,7 @@ async def test_a_failed_build_can_be_tried_again_at_once(api: KubeApi, replica: 
     assert api.created == [plan.build] * 2
 
 
-async def test_no_success_is_told_twice(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
+async def test_no_success_is_reported_twice(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
     """The image may have vanished from the registry since: then only a new build brings it back."""
     plan = make_plan()
     async with replica() as builder:
@@ -343,7 +343,7 @@ async def test_it_is_unwell_when_its_watch_has_ended(api: KubeApi, replica: Repl
     assert not health.ok
 
 
-async def test_ringbinder_stops_and_its_next_start_goes_on_with_the_build(api: KubeApi, tmp_path: Path) -> None:
+async def test_next_start_goes_on_with_the_build(api: KubeApi, tmp_path: Path) -> None:
     go_on = asyncio.Event()
     api.script = lambda pod: [said("begun"), Hold(go_on), said("ended"), Exit(0)]
     request = LaunchRequest("fake", "owner/name/main")

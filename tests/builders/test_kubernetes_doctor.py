@@ -93,7 +93,7 @@ async def test_no_api_server(api: KubeApi, tmp_path: Path, monkeypatch: pytest.M
     assert "does not answer" in finding.message
 
 
-async def test_nothing_says_where_the_api_server_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_address_of_the_api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     [finding] = await findings(tmp_path)

@@ -41,7 +41,7 @@ def pod(number: int, phase: str, version: int) -> dict[str, Any]:
     waiting=st.integers(0, 60),
     replicas=st.integers(1, 8),
 )
-def test_a_build_that_ends_wakes_the_next_and_nobody_else(
+def test_a_build_that_ends_wakes_the_next_and_no_one_else(
     tmp_path_factory: Any, limit: int, running: int, waiting: int, replicas: int
 ) -> None:
     ours = world(tmp_path_factory.getbasetemp(), limit)
@@ -112,7 +112,7 @@ async def test_the_limit_counts_the_pods_of_all_replicas(
     assert sorted(api.created) == sorted(plan.build for plan in plans)
 
 
-async def test_who_waits_for_an_earlier_build_of_its_name_holds_up_nobody(
+async def test_wait_for_an_earlier_build_of_the_name_holds_up_no_one(
     api: KubeApi, replica: Replica, log: RecordingLog
 ) -> None:
     go_on = asyncio.Event()

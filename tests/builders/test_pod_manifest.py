@@ -110,7 +110,7 @@ def test_the_template_reaches_any_field_and_takes_none_of_ours() -> None:
     assert helper == {"name": "helper", "image": "helper:1"}
 
 
-def test_credentials_come_from_the_registry_else_from_the_options() -> None:
+def test_credentials_come_from_the_registry_else_the_options() -> None:
     own = RegistryLogin("r.example", "ours", Secret("our-pass-word"))
     options = KubernetesBuildOptions(registry_credentials=own, git_credentials=Secret("username=x"))
     login = Secret(json.dumps({"registry": "r.example", "username": "theirs", "password": "their-pass-word"}))

@@ -87,7 +87,7 @@ def test_a_pod_whose_news_was_overtaken_by_its_follower_is_gone() -> None:
     assert cache.pods["a"]["metadata"]["uid"] == "2"
 
 
-def test_a_list_takes_away_what_it_lacks_but_not_what_is_newer_than_itself() -> None:
+def test_list_removes_what_it_lacks_but_nothing_newer() -> None:
     cache = watch()
     for name, version in (("old", 1), ("kept", 2), ("new", 9)):
         cache.note(json.loads(event("", name, name, version))["object"])
@@ -98,7 +98,7 @@ def test_a_list_takes_away_what_it_lacks_but_not_what_is_newer_than_itself() -> 
     assert gone.gone
 
 
-def test_news_wake_who_listens_to_that_pod_and_who_listens_to_all() -> None:
+def test_news_wake_listeners_of_that_pod_and_of_all() -> None:
     cache = watch()
     with cache.listening("a") as one, cache.listening("b") as other, cache.listening() as every:
         cache._take(event("ADDED", "a", "1", 1))

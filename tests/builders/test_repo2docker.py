@@ -66,7 +66,7 @@ def test_a_record_is_asked_for_by_its_doi() -> None:
         GitSource("--config=x", "1"),
     ],
 )
-def test_what_it_cannot_get_is_said(source: Source) -> None:
+def test_what_it_cannot_get_is_reported(source: Source) -> None:
     with pytest.raises(UserError):
         command(plan(source), BuildExecutorOptions(), push=False)
 
@@ -103,7 +103,7 @@ def test_the_older_versions_own_events_pass() -> None:
     assert {"current": 340967936, "total": 342199912} in log.layers[-1].values()
 
 
-def test_the_reason_of_a_failure_is_kept_and_its_traceback_is_not_shown() -> None:
+def test_reason_of_a_failure_is_kept_without_its_traceback() -> None:
     log, reader = read("2026-failed.jsonl")
     assert reader.reason == "a command ended with exit code 1"
     assert "Traceback" not in log.text
@@ -158,7 +158,7 @@ def test_buildx_with_dockers_own_driver() -> None:
     assert push.receive("#10 DONE 1.3s\n") is None
 
 
-def test_buildkit_says_no_layers() -> None:
+def test_buildkit_reports_no_layers() -> None:
     push = PushText()
     assert push.receive("#12 pushing layers 3.1s done\n") == {}
     assert push.receive(f"#12 pushing manifest for registry.example/a:1@{DIGEST} 0.1s done\n") == {}
@@ -200,7 +200,7 @@ def test_every_layer_has_its_last_state(said: list[tuple[str, Any]]) -> None:
 
 
 @given(st.lists(st.text()))
-def test_any_text_is_heard(lines: list[str]) -> None:
+def test_any_text_is_received(lines: list[str]) -> None:
     push = PushText()
     push.receive("The push refers to repository [registry.example/a]\n")
     for line in lines:

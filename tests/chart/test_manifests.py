@@ -59,7 +59,7 @@ def test_a_pod_may_do_little(chart: Chart) -> None:
         }
 
 
-def test_probes_tell_starting_from_broken(chart: Chart) -> None:
+def test_probes_report_starting_from_broken(chart: Chart) -> None:
     sets = ["config.BinderHub.base_url=binder", "deployment.readinessProbe.httpGet.host=127.0.0.1"]
     container = chart.render(sets=[*sets, "deployment.livenessProbe.enabled=false"]).container
     assert container["startupProbe"]["httpGet"] == {"path": "/binder/versions", "port": "binder"}
@@ -209,7 +209,7 @@ def test_the_builder_types(chart: Chart, tmp_path: Path) -> None:
     assert not {kind for kind, _ in alone.names()} & {"ClusterRole", "ClusterRoleBinding"}
 
 
-def test_a_disruption_budget_says_one_thing(chart: Chart) -> None:
+def test_disruption_budget_has_one_rule(chart: Chart) -> None:
     assert chart.render().get("PodDisruptionBudget", "binderhub")["spec"]["maxUnavailable"] == 1
     spec = chart.render(sets=["pdb.minAvailable=1"]).get("PodDisruptionBudget", "binderhub")["spec"]
     assert (spec["minAvailable"], "maxUnavailable" in spec) == (1, False)
@@ -262,7 +262,7 @@ def test_engines_reach_the_port_of_the_registry(chart: Chart, value: str, more: 
     assert [port["port"] for port in ports] == [80, 443, 9418, 22, *more]
 
 
-def test_anything_of_the_pod_can_be_said(chart: Chart) -> None:
+def test_any_field_of_the_pod_can_be_set(chart: Chart) -> None:
     sets = ["extraPodSpec.hostNetwork=true", "extraPodSpec.securityContext.runAsUser=2000"]
     made = chart.render(sets=sets)
     pod = made.pod

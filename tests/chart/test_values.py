@@ -99,7 +99,7 @@ def test_a_value_that_is_gone_is_answered_with_the_new_name(
     assert f"{'.'.join(path)}: {compat.GONE_VALUES[path]}" in str(caught.value)
 
 
-def test_everything_that_cannot_be_used_is_told_at_once(chart: Chart, tmp_path: Path) -> None:
+def test_everything_that_cannot_be_used_is_reported_at_once(chart: Chart, tmp_path: Path) -> None:
     file = tmp_path / "old.yaml"
     file.write_text("""
 github: {accessToken: x}

@@ -70,7 +70,7 @@ def test_a_command_imports_only_what_it_needs(fakes: Sets) -> None:
     assert imported(left_for_later, "resolve", "fake/a/b/c", *fakes()) == "HEAVY []"
 
 
-def test_help_tells_every_exit_code(ringbinder: Program) -> None:
+def test_help_reports_every_exit_code(ringbinder: Program) -> None:
     reported = ringbinder("--help").stdout
     assert set(MEANINGS) == set(ExitCode)
     for code, meaning in MEANINGS.items():
@@ -125,7 +125,7 @@ def test_a_launch_that_fails_has_a_code_of_its_own(ringbinder: Program, fakes: S
     assert ringbinder("launch", "fake/a/b/c", *fakes(Fake__fail_at="launch")).returncode == ExitCode.LAUNCH
 
 
-def test_an_option_that_nobody_reads_is_told(ringbinder: Program, fakes: Sets) -> None:
+def test_an_option_that_no_one_reads_is_reported(ringbinder: Program, fakes: Sets) -> None:
     done = ringbinder("build", "fake/a/b/c", *fakes(Ringbindr__builder="x"))
     assert done.returncode == 0
     assert "Ringbindr" in done.stderr.splitlines()[0]
@@ -186,7 +186,7 @@ def test_json_lines_are_the_protocols_events(ringbinder: Program, fakes: Sets) -
     assert f"Successfully pushed {name}: a fake" in events[-2]["message"]
 
 
-def test_resolve_says_what_a_link_means(ringbinder: Program, fakes: Sets) -> None:
+def test_resolve_shows_what_a_link_means(ringbinder: Program, fakes: Sets) -> None:
     found: dict[str, Any] = json.loads(ringbinder("resolve", "fake/a/b/c", "--json", *fakes()).stdout)
     ref = found["ref"]
     assert found == {

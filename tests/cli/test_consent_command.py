@@ -51,7 +51,7 @@ def test_an_interrupt_is_no(ringbinder: Program) -> None:
     assert json.loads(ringbinder("consent", "list", "--json").stdout) == []
 
 
-def test_where_code_runs_elsewhere_nobody_is_asked(ringbinder: Program, fakes: object) -> None:
+def test_where_code_runs_elsewhere_no_one_is_asked(ringbinder: Program, fakes: object) -> None:
     assert callable(fakes)
     assert ringbinder("build", "fake/a/b/c", *fakes()).returncode == 0
 

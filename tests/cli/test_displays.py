@@ -146,7 +146,7 @@ def test_a_browser_is_opened_and_its_command_line_shows_no_token(
         assert process.wait(60) == 0
 
 
-def test_over_ssh_the_tunnel_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_ssh_the_tunnel_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "http://localhost:4321/lab?token=planted"
     monkeypatch.setenv("LOGNAME", "user")
     for connection, command in (

@@ -75,7 +75,7 @@ def test_server_with_a_json_log_writes_json_alone(ringbinder: Program, fakes: Se
 
 
 @pytest.mark.parametrize(("host", "here"), [("0.0.0.0", "http://127.0.0.1:"), ("::", "http://[::1]:")])
-def test_server_on_every_address_says_so(ringbinder: Program, fakes: Sets, host: str, here: str) -> None:
+def test_server_on_every_address_is_reported(ringbinder: Program, fakes: Sets, host: str, here: str) -> None:
     with ringbinder.start("serve", "--host", host, "--port", 0, *fakes()) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

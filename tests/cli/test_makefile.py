@@ -22,7 +22,7 @@ def make() -> str:
     return found
 
 
-def test_no_python_is_told_in_words(make: str, tmp_path: Path) -> None:
+def test_no_python_is_reported_in_words(make: str, tmp_path: Path) -> None:
     old = tmp_path / "bin" / "python3"
     old.parent.mkdir()
     old.write_text("#!/bin/sh\nexit 1\n")
@@ -36,7 +36,7 @@ def test_no_python_is_told_in_words(make: str, tmp_path: Path) -> None:
     assert "make PYTHON=" in done.stderr
 
 
-def test_make_alone_says_what_there_is(make: str) -> None:
+def test_make_alone_lists_the_targets(make: str) -> None:
     done = subprocess.run(
         [make], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60, check=True
     )

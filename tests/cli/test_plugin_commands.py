@@ -42,7 +42,7 @@ def test_config_schema_has_the_options_of_a_strangers_plugin(ringbinder: Program
             jsonschema.validate(wrong, schema)
 
 
-def test_show_tells_origin_hooks_options_and_variables(ringbinder: Program) -> None:
+def test_show_reports_origin_hooks_options_and_variables(ringbinder: Program) -> None:
     stranger = ringbinder.plugin("stranger", OPTIONS)
     reported = ringbinder("plugins", "show", "stranger", **stranger)
     assert reported.returncode == 0, reported.stderr
@@ -116,7 +116,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("source", WRONG, ids=list(WRONG.values()))
-def test_check_says_what_is_wrong(ringbinder: Program, source: str) -> None:
+def test_check_shows_what_is_wrong(ringbinder: Program, source: str) -> None:
     done = ringbinder("plugins", "check", "wrong", **ringbinder.plugin("wrong", source))
     assert WRONG[source] in done.stdout, done.stdout + done.stderr
     assert done.returncode in (0, 6)
@@ -161,7 +161,7 @@ def test_check_outlives_a_plugin_that_ends_the_process(ringbinder: Program, sour
     assert "no newline" in done.stderr
 
 
-def test_check_tells_of_a_plugin_that_hangs_at_import(ringbinder: Program) -> None:
+def test_check_reports_a_plugin_that_hangs_at_import(ringbinder: Program) -> None:
     hanging = ringbinder.plugin("stuck", "import threading; threading.Event().wait()")
     done = ringbinder("plugins", "check", "stuck", "--timeout", "2", **hanging)
     assert done.returncode == 6

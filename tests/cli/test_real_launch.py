@@ -86,7 +86,7 @@ def test_launch_change_interrupt_and_launch_again(ringbinder: Program, repositor
     assert "kept" not in again.seen
 
 
-def test_a_build_that_fails_says_why(ringbinder: Program, repository: Path) -> None:
+def test_a_build_that_fails_shows_why(ringbinder: Program, repository: Path) -> None:
     (repository / "requirements.txt").write_text("six==99.99\n")
     terminal = ringbinder.terminal("launch", "repository")
     terminal.child.timeout = 600

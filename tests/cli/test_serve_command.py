@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Sets = Callable[..., list[str]]
 
 
-def test_serve_prints_its_address_and_ends_when_told(ringbinder: Program, fakes: Sets) -> None:
+def test_serve_prints_its_address_and_ends_on_request(ringbinder: Program, fakes: Sets) -> None:
     with ringbinder.start("serve", "--port", 0, *fakes()) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -30,7 +30,7 @@ def test_serve_prints_its_address_and_ends_when_told(ringbinder: Program, fakes:
     assert "/health" not in log, "probes fill the log"
 
 
-def test_serve_says_that_a_port_is_in_use(ringbinder: Program, fakes: Sets) -> None:
+def test_serve_shows_that_a_port_is_in_use(ringbinder: Program, fakes: Sets) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = ringbinder("serve", "--port", port, *fakes())

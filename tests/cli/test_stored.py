@@ -96,7 +96,7 @@ def test_a_size_that_is_none(ringbinder: Program) -> None:
     assert "'much' is not a size in bytes" in done.stderr
 
 
-def test_without_a_size_it_takes_a_builder_with_limits_of_its_own(ringbinder: Program) -> None:
+def test_without_a_size_it_needs_a_builder_with_own_limits(ringbinder: Program) -> None:
     done = ringbinder("images", "prune")
     assert done.returncode == 2
     assert "--max-size" in done.stderr

@@ -33,7 +33,7 @@ async def test_binderhub_client_builds_and_launches(packages: Packages, fake: Ca
         assert again[-1]["url"] != events[-1]["url"]
 
 
-async def test_binderhub_client_is_told_why_it_failed(packages: Packages, fake: Callable[..., Any]) -> None:
+async def test_binderhub_client_learns_why_it_failed(packages: Packages, fake: Callable[..., Any]) -> None:
     with fake(**{"FakeBuilder.fail_at": "build"}) as address:
         *_, last = await packages.binderhub_client(address, LINK)
         assert (last["phase"], "Fake failure" in last["message"]) == ("failed", True)

@@ -41,9 +41,7 @@ def launches(binder: Binder) -> float:
     )
 
 
-async def test_thebe_core_runs_a_cell_and_comes_back_without_a_second_launch(
-    embedded: Binder, pages: Pages, page: Page
-) -> None:
+async def test_thebe_core_runs_a_cell_and_returns_without_a_launch(embedded: Binder, pages: Pages, page: Page) -> None:
     before = launches(embedded)
     for time in ("first", "again"):
         put_out = await run_with_thebe_core(page, pages, embedded.address, embedded.repository, CODE)

@@ -67,7 +67,7 @@ async def test_cancelled_its_pod_is_gone(tmp_path: Path, cluster: Cluster, names
     assert await pods(cluster, namespace) == []
 
 
-async def test_after_kill_9_the_pod_is_taken_over_with_its_log_from_the_beginning(
+async def test_after_kill_9_the_pod_is_taken_over_with_its_log(
     tmp_path: Path, cluster: Cluster, namespace: str, log: RecordingLog, kubeconfig: Path
 ) -> None:
     command = ["-m", "tests.cluster.one_build", str(tmp_path / "first"), namespace, COUNTING]

@@ -52,7 +52,7 @@ def _image(name: str) -> dict[str, str]:
     return {"name": image, "tag": tag}
 
 
-async def test_a_build_in_the_engine_of_the_chart_and_the_removal_of_its_images(
+async def test_build_in_the_charts_engine_and_removal_of_images(
     parts: Parts, git_server: GitServer, base_image: str, node_images: tuple[str, str], tmp_path: Path
 ) -> None:
     engine = RealEngine(tmp_path / "run")

@@ -27,7 +27,7 @@ def case(namespace: str, script: str, **more: Any) -> dict[str, Any]:
     return {"class": "kube", "options": OPTIONS, "config": {"KubeSpawner": settings}}
 
 
-async def test_server_that_does_not_start_says_why(tmp_path: Path, namespace: str, kubeconfig: Path) -> None:
+async def test_server_that_does_not_start_shows_why(tmp_path: Path, namespace: str, kubeconfig: Path) -> None:
     installed = install("6", Path(os.environ.get("RINGBINDER_TEST_HUBS") or tmp_path / "hubs"))
     for file in (SPAWNER, HUB / "spawners.py", HUB / "light_server.py"):
         shutil.copy(file, tmp_path)

@@ -331,10 +331,10 @@ class Abandoning(ScriptBuilder):
 @pytest.mark.parametrize(
     ("broken", "test", "rule"),
     [
-        (Misnamed, "test_builds_what_it_says", "has the name of the plan"),
-        (Mislabelled, "test_builds_what_it_says", "it says it makes oci"),
-        (Mute, "test_builds_what_it_says", "tells of its progress"),
-        (Boastful, "test_builds_what_it_says", "core alone says 'ready'"),
+        (Misnamed, "test_builds_what_it_promises", "has the name of the plan"),
+        (Mislabelled, "test_builds_what_it_promises", "it says it makes oci"),
+        (Mute, "test_builds_what_it_promises", "tells of its progress"),
+        (Boastful, "test_builds_what_it_promises", "core alone says 'ready'"),
         (Abandoning, "test_cancelled_it_ends_everything", "a cancelled build leaves no process"),
     ],
 )

@@ -44,7 +44,7 @@ async def test_a_plugin_in_trouble(tmp_path: Path, ringbinder_app: Callable[...,
     assert trouble.met == 1
 
 
-async def test_a_launch_whose_call_is_cancelled_fails_and_nothing_hangs(tmp_path: Path) -> None:
+async def test_launch_whose_call_is_cancelled_fails_without_hanging(tmp_path: Path) -> None:
     plugin = troubled(Library, Trouble("resolve", cancelled=True))
     async with memory_app(tmp_path, {"provider:book": plugin}) as running:
         provider = running.app.plugins.get("provider", "book")
@@ -58,7 +58,7 @@ def test_trouble_is_for_hooks() -> None:
         troubled(Library, Trouble("resole"))
 
 
-async def test_an_application_that_cannot_start_says_why(tmp_path: Path) -> None:
+async def test_an_application_that_cannot_start_shows_why(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="registry:mine"):
         async with memory_app(tmp_path, {"registry:mine": Library}):
             pass

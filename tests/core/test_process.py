@@ -114,7 +114,7 @@ async def test_run_gives_output_errors_and_exit_code() -> None:
     assert done == process.Completed(3, "out\n", "err\n")
 
 
-async def test_run_tells_the_signal_as_a_negative_code() -> None:
+async def test_run_returns_the_signal_as_a_negative_code() -> None:
     done = await process.run(python("import os; os.kill(os.getpid(), 9)"), timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
 
@@ -125,7 +125,7 @@ async def test_run_writes_input_and_reads_it_back() -> None:
     assert done.output == text
 
 
-async def test_input_that_nobody_reads_is_no_error() -> None:
+async def test_input_that_no_one_reads_is_no_error() -> None:
     done = await process.run(["true"], input="x" * 5_000_000, timeout=PATIENCE)
     assert done.returncode == 0
 

@@ -157,7 +157,7 @@ def test_a_code_that_is_put_together_is_refused(from_docs: Any, tmp_path: Path) 
     ("source", "named"),
     [('Gauge("shelf_books", "")', "shelf_books"), ('Counter("shelf", "Books", ["colour"])', "colour")],
 )
-def test_a_metric_or_label_that_nothing_explains_stops_the_reference(
+def test_unexplained_metric_or_label_stops_the_reference(
     source: str, named: str, from_docs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, file = from_docs("metric_table"), tmp_path / "plugin.py"

@@ -94,7 +94,7 @@ async def test_runtime_txt_that_this_machine_has(embedded: Embedded) -> None:
     assert in_env(image, "import platform; print(platform.python_version())").startswith(f"{version}.")
 
 
-async def test_runtime_txt_that_nobody_has(embedded: Embedded) -> None:
+async def test_runtime_txt_that_no_one_has(embedded: Embedded) -> None:
     error = await failing(embedded, embedded.plan({"runtime.txt": "python-3.99\n"}))
     assert error.code == "python-not-available"
     assert "runtime.txt asks for Python 3.99" in error.message

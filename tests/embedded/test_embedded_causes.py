@@ -194,5 +194,5 @@ def test_text_of_a_tool_gets_its_cause(text: str, code: str, words: tuple[str, .
         "test_slow PASSED after a request timed out as expected\n",
     ],
 )
-def test_what_says_no_failure_is_no_cause(text: str) -> None:
+def test_line_without_a_failure_is_no_cause(text: str) -> None:
     assert causes.diagnose([text, "AssertionError"]) is None

@@ -77,7 +77,7 @@ async def test_a_client_may_end_its_server(server: Server, launcher: LocalLaunch
         await asyncio.sleep(0.05)
 
 
-async def test_nobody_else_can_have_localhost_while_it_runs(server: Server, launcher: LocalLauncher) -> None:
+async def test_no_one_else_can_have_localhost_while_it_runs(server: Server, launcher: LocalLauncher) -> None:
     port = urlsplit(server.url).port
     assert port is not None
     addresses = [("127.0.0.1", socket.AF_INET)]

@@ -196,7 +196,7 @@ async def test_pipfile_alone(embedded: Embedded) -> None:
     assert in_env(image, "import six, idna, mine; print(six.__version__, mine.ANSWER)") == "1.16.0 42"
 
 
-async def test_a_pipfile_for_a_python_that_nobody_has(embedded: Embedded) -> None:
+async def test_a_pipfile_for_a_python_that_no_one_has(embedded: Embedded) -> None:
     error = await failing(embedded, {"Pipfile": '[packages]\n[requires]\npython_version = "3.99"\n'})
     assert error.code == "python-not-available"
     assert "Pipfile asks for Python 3.99" in error.message

@@ -207,7 +207,7 @@ async def test_the_shared_jupyterlab_is_without_what_slows_its_start(embedded: E
     assert not shared.has_package("jedi")
 
 
-async def test_a_jupyterlab_that_cannot_be_installed_is_told(embedded: Embedded) -> None:
+async def test_a_jupyterlab_that_cannot_be_installed_is_reported(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan(FILES))
     launcher = embedded.launcher(server_requirements=("ringbinder-no-such-package-4711",))
     with pytest.raises(UserError, match=r"ringbinder-no-such-package-4711.*not found") as caught:

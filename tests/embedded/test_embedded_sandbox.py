@@ -117,12 +117,12 @@ async def test_a_notebook_without_network_is_reached_by_its_page_alone(embedded:
     assert await embedded.left_over(before) == []
 
 
-async def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
+async def test_a_path_too_long_for_a_socket_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"too long a path.*sandbox_network"):
         await Relay.start("127.0.0.1", 0, UntrustedTree(tmp_path / ("long" * 30)), "s")
 
 
-async def test_without_bubblewrap_it_is_said_or_refused(
+async def test_missing_bubblewrap_is_reported_or_refused(
     embedded: Embedded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     programs = tmp_path / "programs"

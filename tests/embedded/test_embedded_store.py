@@ -73,9 +73,7 @@ def test_a_damaged_marker_is_no_marker(tmp_path: Path, damage: bytes) -> None:
     assert entry.read() is None
 
 
-def test_what_had_not_reached_the_disk_is_not_trusted_once_the_machine_has_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unsynced_files_are_not_trusted_after_a_machine_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_boot_id", lambda: "first")
     store = Store(tmp_path)
     settled, lost, drafted = (store.entry(name) for name in ("settled", "lost", "drafted"))
@@ -91,7 +89,7 @@ def test_what_had_not_reached_the_disk_is_not_trusted_once_the_machine_has_stopp
     assert (lost.read(), drafted.finished()) == (None, None)
 
 
-async def test_the_next_start_brings_to_the_disk_what_a_killed_process_did_not(tmp_path: Path) -> None:
+async def test_next_start_syncs_what_a_killed_process_did_not(tmp_path: Path) -> None:
     store = Store(tmp_path)
     entry = whole(store.entry("published"))
     entry.publish()
@@ -99,9 +97,7 @@ async def test_the_next_start_brings_to_the_disk_what_a_killed_process_did_not(t
     assert (entry.folder / "image.json").read_bytes().endswith(b"}\n")
 
 
-def test_without_a_boot_id_everything_is_on_the_disk_before_it_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_boot_id_all_is_synced_before_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_boot_id", lambda: "")
     synced: list[Path] = []
     monkeypatch.setattr(store_module, "_sync_file_system", synced.append)

@@ -212,7 +212,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ],
     ids=["packages", "content", "postBuild"],
 )
-async def test_a_full_disk_is_told_and_leaves_nothing(
+async def test_a_full_disk_is_reported_and_leaves_nothing(
     place: Place, small_disk: Path, tmp_path: Path, files: dict[str, str]
 ) -> None:
     plan = folder_plan(tmp_path / "another" / "repo", files)

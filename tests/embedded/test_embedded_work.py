@@ -115,7 +115,7 @@ async def test_listed_taken_away_and_discarded(apart: Embedded, tmp_path: Path) 
             assert not await launcher.export_work(unknown, tmp_path / "unknown.zip")
 
 
-async def test_an_idle_server_says_when_it_stops_and_can_be_kept(embedded: Embedded, clock: TurnedClock) -> None:
+async def test_an_idle_server_shows_when_it_stops_and_can_be_kept(embedded: Embedded, clock: TurnedClock) -> None:
     launcher = embedded.launcher(idle_timeout=IDLE)
     async with launcher.lifespan():
         _, server, _ = await launched(embedded, launcher)

@@ -66,9 +66,7 @@ async def test_a_client_that_drops_gets_the_rest_and_no_second_server(
         assert len(_sessions(place)) == 1
 
 
-async def test_a_server_that_is_killed_in_a_build_leaves_nothing_that_is_trusted(
-    place: Place, repository: Repository, link: str
-) -> None:
+async def test_server_killed_in_a_build_leaves_nothing_trusted(place: Place, repository: Repository, link: str) -> None:
     marker = place.state / "second-time"
     repository.commit(FILES | {"postBuild": f"#!/bin/sh\necho begun\n[ -e '{marker}' ] || sleep 600\ntouch complete\n"})
     async with place.serve() as site:

@@ -153,7 +153,7 @@ async def test_another_ref_or_name_is_another_commit(context: Make) -> None:
     assert (await plan_for(context, "a/b/" + "0a" * 20)).repo.ref == "0a" * 20
 
 
-async def test_fetch_says_that_it_is_a_fake(context: Make, log: NotedLog, tmp_path: Path) -> None:
+async def test_fetch_shows_that_it_is_a_fake(context: Make, log: NotedLog, tmp_path: Path) -> None:
     repo = (await plan_for(context)).repo
     assert await make(FakeProvider, context).fetch(repo, tmp_path, log)
     assert "nothing was fetched" in (tmp_path / "README.md").read_text()
@@ -210,7 +210,7 @@ async def test_a_fast_build_lets_others_run(context: Make, log: NotedLog) -> Non
     assert turns > 500
 
 
-async def test_push_tells_of_layers_in_the_protocols_shape(context: Make, log: NotedLog) -> None:
+async def test_push_reports_layers_in_the_protocols_shape(context: Make, log: NotedLog) -> None:
     plan = await plan_for(context)
     registry = make(FakeRegistry, context, push_layers=2, push_layer_bytes=1000)
     await registry.push(Image(plan.image, "oci"), Target("oci", plan.image), log)

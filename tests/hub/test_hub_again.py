@@ -81,7 +81,7 @@ async def test_the_hubs_own_answer_is_not_asked_for_again(make: Make, status: in
     assert (len(asked), clock.slept) == (1, [])
 
 
-async def test_a_busy_hub_says_when_to_come_back(make: Make) -> None:
+async def test_a_busy_hub_shows_when_to_come_back(make: Make) -> None:
     busy = httpx.Response(429, json=BUSY, headers={"Retry-After": "7"})
     stream = httpx.Response(200, content=READY)
     api, clock, asked = make([busy, busy, httpx.Response(202), stream])
@@ -93,7 +93,7 @@ async def test_a_busy_hub_says_when_to_come_back(make: Make) -> None:
     assert asked[:3] == ["POST /hub/api/users/ada/servers/"] * 3
 
 
-async def test_a_hub_that_is_full_is_told_at_once(make: Make) -> None:
+async def test_a_hub_that_is_full_is_reported_at_once(make: Make) -> None:
     api, clock, asked = make([httpx.Response(429, json={"message": "Active server limit exceeded."})])
     spawn = Spawn(api, Place("ada", temporary=False), {}, RecordingLog())
     with pytest.raises(Refused, match="Active server limit exceeded") as caught:

@@ -99,7 +99,7 @@ async def test_killed_notebook_has_ended_at_once(the_hub: Hub, make: Make, brows
     await make(the_hub.url).stop(server)
 
 
-async def test_hub_without_logins_says_where_links_go(each_hub: Hub, browser: aiohttp.ClientSession) -> None:
+async def test_hub_without_logins_shows_where_links_go(each_hub: Hub, browser: aiohttp.ClientSession) -> None:
     async with browser.get(each_hub.url) as answer:
         page = await answer.text()
     assert answer.status == 403

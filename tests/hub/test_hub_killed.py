@@ -41,7 +41,7 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
 
-async def test_what_nobody_goes_on_with_is_taken_away(the_hub: Hub, make: Make, tmp_path: Path) -> None:
+async def test_what_no_one_goes_on_with_is_taken_away(the_hub: Hub, make: Make, tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     words = json.dumps([the_hub.url, TOKEN, str(tmp_path / "another pod")])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "real")])}

@@ -258,7 +258,7 @@ def test_what_is_refused_has_asked_for_nothing(started: Mapping[str, Any], name:
     assert len(started["created"]) == len(pods) + len(ended)
 
 
-def test_pod_that_ends_says_how_with_its_last_lines(started: Mapping[str, Any]) -> None:
+def test_pod_that_ends_shows_how_with_its_last_lines(started: Mapping[str, Any]) -> None:
     ended = started["pod that ends"]
     what, *lines = ended["why"].split("\n")
     assert (ended["refused"], what) == (422, "The server ended with exit code 3 before it answered")
@@ -276,7 +276,7 @@ def test_pod_that_ends_says_how_with_its_last_lines(started: Mapping[str, Any]) 
         ("pod that is evicted", "The cluster has ended the server (Evicted): The node was low on resource: memory."),
     ],
 )  # fmt: skip
-def test_pod_that_does_not_run_says_why(started: Mapping[str, Any], name: str, why: str) -> None:
+def test_pod_that_does_not_run_shows_why(started: Mapping[str, Any], name: str, why: str) -> None:
     assert (started[name]["refused"], started[name]["why"]) == (422, why)
 
 

@@ -39,7 +39,7 @@ def own_hub(tmp_path: Path, installed: Callable[[str], Installed]) -> OwnHub:
     return lambda more="": hub(installed(VERSIONS[-1]), tmp_path / "own-hub", more)
 
 
-async def test_a_refusal_is_told_at_once_and_leaves_nothing(each_hub: Hub, make: Make) -> None:
+async def test_a_refusal_is_reported_at_once_and_leaves_nothing(each_hub: Hub, make: Make) -> None:
     launcher, log = make(each_hub.url), RecordingLog()
     with pytest.raises(Refused, match="not allowed here") as caught:
         await launcher.launch(REFUSED, wish("refused"), PLAN, log)
@@ -63,7 +63,7 @@ async def test_an_engine_that_is_gone_is_named(each_hub: Hub, make: Make) -> Non
     assert each_hub.users() == {}
 
 
-async def test_a_server_that_ends_at_once_is_told_at_once(each_hub: Hub, make: Make) -> None:
+async def test_a_server_that_ends_at_once_is_reported_at_once(each_hub: Hub, make: Make) -> None:
     log = RecordingLog()
     with pytest.raises(UserError, match="ended with exit code 1 before it answered") as caught:
         await make(each_hub.url).launch(BROKEN, wish("broken"), PLAN, log)
@@ -170,7 +170,7 @@ async def test_an_idle_server_and_its_user_are_culled(
     assert 1 < seconds < PATIENCE
 
 
-async def test_a_hub_that_is_down_is_told_and_not_fatal(make: Make) -> None:
+async def test_a_hub_that_is_down_is_reported_and_not_fatal(make: Make) -> None:
     launcher = make("http://127.0.0.1:9/", retries=2, retry_delay=0.01)
     async with launcher.lifespan():
         line = await launcher.health()

@@ -100,7 +100,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await context.services.close()
 
 
-async def test_a_culled_server_is_told_of_once_with_its_life_time(world: World) -> None:
+async def test_a_culled_server_is_reported_once_with_its_life_time(world: World) -> None:
     servers = [await world.launch(f"session-{number}") for number in range(5)]
     await world.clock.advance(600.0)
     assert world.hub.lists == [0] * 10, "one request for all servers, each interval"
@@ -118,7 +118,7 @@ async def test_a_server_that_the_hub_stops_has_ended(world: World) -> None:
     assert [id for id, *_ in world.ended] == [server.id]
 
 
-async def test_nobody_is_asked_where_no_server_runs(world: World) -> None:
+async def test_no_one_is_asked_where_no_server_runs(world: World) -> None:
     await world.clock.advance(6000.0)
     server = await world.launch("short")
     assert await world.launcher.stop(server)
@@ -138,7 +138,7 @@ async def test_a_list_that_a_quota_asks_for_is_enough(world: World) -> None:
     assert world.ended == [(server.id, "gone", 505.0)]
 
 
-async def test_a_stop_from_here_is_told_elsewhere(world: World) -> None:
+async def test_stop_from_here_is_reported_elsewhere(world: World) -> None:
     server, culled = await world.launch("stopped"), await world.launch("culled")
     assert await world.launcher.stop(server)
     world.hub.users.clear()
@@ -178,7 +178,7 @@ async def test_another_server_of_the_same_user_is_not_taken_for_it(world: World)
     assert len(world.ended) == 2
 
 
-async def test_users_who_go_while_the_pages_are_read_hide_nobody(world: World) -> None:
+async def test_users_who_go_while_the_pages_are_read_hide_no_one(world: World) -> None:
     world.hub.page = 10
     for number in range(30):
         await world.launch(f"page-{number}")

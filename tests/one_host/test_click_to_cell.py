@@ -43,7 +43,7 @@ async def click(browser: Browser, binder: OneHost, link: str, answer: str) -> No
 
 @pytest.mark.real("chromium")
 @pytest.mark.parametrize("kind", ["Dockerfile", "requirements.txt"])
-async def test_a_click_runs_a_cell_and_the_second_launch_builds_nothing(
+async def test_click_runs_a_cell_and_second_launch_builds_nothing(
     binder: OneHost, git_server: GitServer, kind: str
 ) -> None:
     files = {"Dockerfile": dockerfile()} if kind == "Dockerfile" else {"requirements.txt": "six==1.17.0\n"}
@@ -86,7 +86,7 @@ async def test_notebooks_are_at_localhost_and_pages_are_not(binder: OneHost, git
                 assert answer.status == 200, query
 
 
-async def test_a_build_that_fails_says_why(binder: OneHost, git_server: GitServer) -> None:
+async def test_a_build_that_fails_shows_why(binder: OneHost, git_server: GitServer) -> None:
     missing = "ringbinder-no-such-package-8171"
     git_server.repository("failing").commit({"Dockerfile": dockerfile(f"RUN python3 -m pip install {missing}")})
     reported = await binder.launch(link(git_server, "failing"))

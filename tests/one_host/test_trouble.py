@@ -24,7 +24,7 @@ pytestmark = [
 
 
 @pytest.mark.real("chromium")
-async def test_a_push_that_the_registry_refuses_is_told(binder: OneHost, git_server: GitServer) -> None:
+async def test_a_push_that_the_registry_refuses_is_reported(binder: OneHost, git_server: GitServer) -> None:
     git_server.repository("refused").commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "a.txt": "refused"})
     before = await binder.left()
     async with binder.read_only():
@@ -39,7 +39,7 @@ async def test_a_push_that_the_registry_refuses_is_told(binder: OneHost, git_ser
     await binder.nothing_but(before)
 
 
-async def test_a_container_that_ends_at_once_says_why(binder: OneHost, git_server: GitServer) -> None:
+async def test_container_that_ends_at_once_shows_why(binder: OneHost, git_server: GitServer) -> None:
     ends = 'ENTRYPOINT ["sh", "-c", "echo no notebook for you; exit 3"]'
     git_server.repository("ends").commit({"Dockerfile": dockerfile(ends)})
     git_server.repository("nothing").commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "a.txt": "nothing"})

@@ -78,7 +78,7 @@ async def seen(on: LaunchQuota, **counts: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_health_counts_the_pods_of_users_and_of_all_replicas_builds(api: KubeApi, quotas: Any) -> None:
+async def test_health_counts_pods_of_users_and_builds_of_all_replicas(api: KubeApi, quotas: Any) -> None:
     api.put_pod(user_pod("jupyter-1"))
     api.put_pod(user_pod("jupyter-2", phase="Succeeded"))
     api.put_pod(user_pod("hub", component="hub"))
@@ -94,7 +94,7 @@ async def test_health_counts_the_pods_of_users_and_of_all_replicas_builds(api: K
     assert line.ignore_failure
 
 
-async def test_beyond_the_total_a_launch_is_refused_until_a_pod_has_gone(api: KubeApi, quotas: Any) -> None:
+async def test_launch_beyond_the_total_is_refused_until_a_pod_ends(api: KubeApi, quotas: Any) -> None:
     quota = await quotas(total_quota=1)
     await admitted(quota, asking())
     api.put_pod(user_pod("jupyter-1"))
@@ -106,7 +106,7 @@ async def test_beyond_the_total_a_launch_is_refused_until_a_pod_has_gone(api: Ku
     await admitted(quota, asking())
 
 
-async def test_a_repositorys_pods_count_together_whatever_their_commit(api: KubeApi, quotas: Any) -> None:
+async def test_pods_of_a_repository_count_together_at_any_commit(api: KubeApi, quotas: Any) -> None:
     api.put_pod(user_pod("jupyter-1"))
     api.put_pod(user_pod("jupyter-2", image="registry.example:5000/other"))
     quota = await quotas(per_repo_quota=1)
@@ -132,7 +132,7 @@ async def test_who_waits_gets_the_place_as_soon_as_a_pod_goes(api: KubeApi, tmp_
     await context.services.close()
 
 
-async def test_while_the_api_server_is_gone_nobody_is_let_in_by_old_numbers(api: KubeApi, quotas: Any) -> None:
+async def test_old_numbers_let_no_one_in_without_the_api_server(api: KubeApi, quotas: Any) -> None:
     quota = await quotas(total_quota=5)
     await admitted(quota, asking())
     await api.down()

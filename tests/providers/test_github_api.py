@@ -218,7 +218,7 @@ async def test_what_is_missing_is_believed_for_a_while(hub: GitHub, clock: Turne
     await hub.resolve("u/none/main")
 
 
-async def test_an_unknown_ref_says_what_was_meant(hub: GitHub) -> None:
+async def test_an_unknown_ref_shows_what_was_meant(hub: GitHub) -> None:
     hub.repository.branch("feature/x")
     error = await hub.refusal("u/r/feature")
     assert error.code == "ref-not-found"
@@ -320,7 +320,7 @@ async def test_a_token_opens_what_is_private(hub: GitHub, tmp_path: Path) -> Non
     assert unclear.credentials is not None
 
 
-async def test_how_we_say_who_we_are(hub: GitHub) -> None:
+async def test_user_agent_names_us(hub: GitHub) -> None:
     async def authorization(**options: Any) -> str | None:
         hub.configured(**options)
         await hub.resolve()
@@ -335,7 +335,7 @@ async def test_how_we_say_who_we_are(hub: GitHub) -> None:
     assert hub.provider.token_credentials() == Secret(f"username=an-app\npassword={hub.api.token}")
 
 
-async def test_credentials_of_the_operator_open_what_the_api_does_not_know(hub: GitHub) -> None:
+async def test_operators_credentials_open_what_the_api_hides(hub: GitHub) -> None:
     hub.api.private.add("u/r")
     hub.api.git.user, hub.api.git.password = "deploy", "deploy-password"
     hub.configured(git_credentials=Secret(r"username=deploy\npassword=deploy-password"))

@@ -64,7 +64,7 @@ def test_quotas_of_specs(tmp_path: Path) -> None:
      "GitHubRepoProvider: {git_credentials: 'username=x'}",
      r"GitHubRepoProvider: {git_credentials: 'username=x\npassword=only-a-password\nhost=y'}"],
 )  # fmt: skip
-def test_mistakes_are_told_without_the_secret(tmp_path: Path, text: str) -> None:
+def test_mistakes_are_reported_without_the_secret(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         github_options(tmp_path, text)
     assert "GitHubRepoProvider" in str(caught.value)

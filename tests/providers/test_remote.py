@@ -85,7 +85,7 @@ async def test_a_branch_wins_over_a_tag_as_in_git_clone(server: GitServer, ask: 
     assert (tmp_path / "clone/x").read_text() == "branch"
 
 
-async def test_an_unknown_ref_says_what_was_meant(server: GitServer, ask: Asker) -> None:
+async def test_an_unknown_ref_shows_what_was_meant(server: GitServer, ask: Asker) -> None:
     repository = server.repository("r")
     sha = repository.commit({"x": "1"})
     repository.branch("Develop")
@@ -158,7 +158,7 @@ async def test_a_page_that_is_no_repository(ask: Asker, server: GitServer) -> No
     assert (await refusal(ask, server.url("r"))).code == "repo-not-found"
 
 
-async def test_no_program_of_the_account_has_a_say(
+async def test_no_program_of_the_account_decides(
     server: GitServer, ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its git configuration, nor netrc, nor a helper, nor a prompt."""

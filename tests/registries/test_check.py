@@ -138,7 +138,7 @@ async def test_token_url_names_service_once(guarded: OciServer, make: Make) -> N
         assert parse_qs(seen.query) == {"service": ["oci-in-memory"], "scope": ["repository:x:pull"]}
 
 
-async def test_a_wrong_password_is_told_at_once(guarded: OciServer, make: Make) -> None:
+async def test_a_wrong_password_is_reported_at_once(guarded: OciServer, make: Make) -> None:
     registry = make(url=guarded.url, username="builder", password="not-the-word")
     with pytest.raises(ConfigError, match="does not accept the password of builder") as caught:
         await registry.check(plan(f"{guarded.host}/x:1"), fresh=True)
@@ -252,7 +252,7 @@ async def test_retry_after_is_honoured(server: OciServer, make: Make, context: C
     assert waits == [7, 7]  # nobody waits here for a quarter of an hour
 
 
-async def test_nobody_listens(make: Make, unused_tcp_port: int) -> None:
+async def test_address_without_a_listener(make: Make, unused_tcp_port: int) -> None:
     with pytest.raises(TransientError, match=f"127.0.0.1:{unused_tcp_port} did not answer"):
         await make().check(plan(f"127.0.0.1:{unused_tcp_port}/x:1"), fresh=True)
 
@@ -293,7 +293,7 @@ async def test_a_name_that_no_registry_takes(make: Make) -> None:
         await make().check(plan("a/-b:1"), fresh=True)
 
 
-async def test_what_the_registry_says_is_passed_on_in_few_words(server: OciServer, make: Make) -> None:
+async def test_registrys_answer_is_passed_on_in_few_words(server: OciServer, make: Make) -> None:
     errors = {"errors": [{"code": "DENIED", "message": "no such\x1b[31m right" + "!" * 500}]}
     server.answers = [web.json_response({}), web.Response(status=405), web.json_response(errors, status=403)]
     with pytest.raises(ConfigError, match=r"\(DENIED: no such \[31m right!+\); set DockerRegistry\.username") as caught:
@@ -312,7 +312,7 @@ async def test_health(server: OciServer, make: Make) -> None:
         assert (await registry.health()).ok
 
 
-async def test_a_certificate_that_nobody_vouches_for(make: Make, tmp_path: Path) -> None:
+async def test_a_certificate_that_no_one_vouches_for(make: Make, tmp_path: Path) -> None:
     tokens = TokenServer("hub", "s", {})
     tokens.write_key_and_certificate(tmp_path / "pem")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

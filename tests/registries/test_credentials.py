@@ -201,7 +201,7 @@ async def test_a_password_is_for_its_own_registry(make: Make) -> None:
     }  # fmt: skip
 
 
-async def test_the_operator_may_say_whose_credentials_are_used(make: Make, tmp_path: Path) -> None:
+async def test_operator_may_choose_whose_credentials_are_used(make: Make, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"auths": {"key.example": {"auth": AUTH}}}))
     async with OciServer.running("basic", {"me": "my:word"}) as server:
@@ -209,7 +209,7 @@ async def test_the_operator_may_say_whose_credentials_are_used(make: Make, tmp_p
         assert await registry.check(plan(f"{server.host}/x:1"), fresh=True) is None
 
 
-async def test_the_prefix_says_which_registry_is_meant(make: Make) -> None:
+async def test_the_prefix_shows_which_registry_is_meant(make: Make) -> None:
     registry = make(image_prefix="a.example/x-", password="my-word")
     assert await login(registry, "a.example/x-y:1") == {
         "registry": "a.example", "username": "token", "password": "my-word",

@@ -103,7 +103,7 @@ async def test_documented_files_work(
     assert base64.b64decode(word).decode().partition(":")[0] == user
 
 
-def test_a_stranded_password_is_told(tmp_path: Path) -> None:
+def test_a_stranded_password_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(
         "registry: {username: me, password: my-secret-word}\nconfig: {BinderHub: {image_prefix: registry.example/x-}}\n"
@@ -132,7 +132,7 @@ def test_a_stranded_password_is_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_told_where_it_stands(tmp_path: Path, content: str, told: str) -> None:
+def test_a_wrong_value_is_reported_where_it_stands(tmp_path: Path, content: str, told: str) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(content)
     config = load([file], environ={})

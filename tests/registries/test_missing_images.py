@@ -142,7 +142,7 @@ async def test_doctor_makes_no_repository_at_quay_or_gitlab(name: str, tmp_path:
     assert not any(method == "POST" for method, _ in stand_in.asked)
 
 
-async def test_doctor_where_repositories_are_made_first_says_so(tmp_path: Path) -> None:
+async def test_doctor_where_repositories_are_made_first_is_reported(tmp_path: Path) -> None:
     stand_in = ANSWERS["ecr"]
     context = make_context(tmp_path, "oci", answer=stand_in)
     *_, finding = await _registry(stand_in, context, PASSWORD).doctor()

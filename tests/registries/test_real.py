@@ -96,7 +96,7 @@ async def test_google(token_registry: Any, docker_engine: RealEngine, make: Make
     await push(registry, docker_engine, f"{guarded.registry.host}/project/x-{len(password)}:1")
 
 
-async def test_a_second_push_says_what_is_there_already(
+async def test_a_second_push_shows_what_is_there_already(
     open_registry: RealRegistry, docker_engine: RealEngine, make: Make
 ) -> None:
     registry = make(docker_host=docker_engine.address)
@@ -107,7 +107,7 @@ async def test_a_second_push_says_what_is_there_already(
     assert set(log.layers[-1].values()) == {"Layer already exists"}
 
 
-async def test_bytes_are_told_while_a_large_layer_is_pushed(
+async def test_bytes_are_reported_while_a_large_layer_is_pushed(
     open_registry: RealRegistry, docker_engine: RealEngine, make: Make
 ) -> None:
     registry = make(docker_host=docker_engine.address)

@@ -25,7 +25,7 @@ async def test_missing_repository_behind_a_401_is_none(token_registry: Any, make
 
 
 @pytest.mark.parametrize("behaviour", ["hub", "strict"])
-async def test_doctor_with_a_read_only_password_says_so(token_registry: Any, make: Make, behaviour: Any) -> None:
+async def test_doctor_with_a_read_only_password_is_reported(token_registry: Any, make: Make, behaviour: Any) -> None:
     running = token_registry(behaviour).registry
     registry = make(url=running.url, username=READER, password=PASSWORD, image_prefix=f"{running.host}/{READER}/x-")
     *_, finding = await registry.doctor()

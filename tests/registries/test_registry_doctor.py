@@ -21,7 +21,7 @@ from .conftest import Make
         ("x", "y", "ok", "names no limit of pulls"),
     ],
 )
-async def test_doctor_tells_docker_hubs_quota(
+async def test_doctor_reports_docker_hubs_quota(
     guarded: OciServer, make: Make, left: str, limit: str, level: str, told: str
 ) -> None:
     guarded.put("ratelimitpreview/test", "latest")

@@ -77,7 +77,7 @@ async def test_health_has_binderhubs_lines_in_every_mode(serve: Serve) -> None:
     assert {"service": "Pod quota", "ok": True, "_ignore_failure": True, **pods} in checks
 
 
-async def test_health_tells_that_no_servers_are_listed(serve: Serve) -> None:
+async def test_health_reports_that_no_servers_are_listed(serve: Serve) -> None:
     async with serve() as live:
         live.binder.plugins.hooks.register(Unlisted(), "unlisted", general=True)
         response = await live.client.get(live.address + "health")
@@ -254,7 +254,7 @@ async def test_pages_allow_nothing_foreign(serve: Serve) -> None:
         assert len(nonces) == 3
 
 
-async def test_without_javascript_the_pages_say_what_to_do(serve: Serve) -> None:
+async def test_without_javascript_the_pages_show_what_to_do(serve: Serve) -> None:
     async with serve() as live:
         for path, words in (
             ("", "ringbinder launch LINK"),

@@ -66,7 +66,7 @@ def _all_names() -> Iterator[str]:
             yield f"{plugin} {level}"
 
 
-async def test_the_lines_of_a_build_bear_the_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_lines_of_a_build_have_the_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = {
         "Ringbinder.builder": "fake", "Ringbinder.registry": "fake", "Ringbinder.launcher": "fake",
         "Ringbinder.extra_plugins": "[fake]", "Ringbinder.state_folder": str(tmp_path),

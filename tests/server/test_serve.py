@@ -28,14 +28,14 @@ CACHED = {"FakeRegistry.cached": "true"}
 SHUTTING_DOWN = "Ringbinder is shutting down. Please try again in a moment.\n"
 
 
-def test_a_port_in_use_is_said_with_what_to_do() -> None:
+def test_a_port_in_use_is_reported_with_what_to_do() -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port {port} of 127\.0\.0\.1 is in use: .*--port.*BinderHub\.port"):
             listen("127.0.0.1", port)
 
 
-def test_an_address_that_is_not_ours_is_said() -> None:
+def test_address_that_is_not_ours_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1, port 8585"):
         listen("192.0.2.1", 8585)
 
@@ -80,7 +80,7 @@ async def test_streams_that_idle_after_ready_end(serve: Serve) -> None:
         assert await idling == 0
 
 
-async def test_while_it_ends_a_new_client_is_told_to_try_again(serve: Serve) -> None:
+async def test_while_it_ends_a_new_client_is_asked_to_try_again(serve: Serve) -> None:
     async with serve(CACHED) as live:
         await live.binder.close()
         assert await live.events(LINK) == [{"phase": "failed", "message": SHUTTING_DOWN, "code": "shutting-down"}]

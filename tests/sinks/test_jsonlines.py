@@ -132,7 +132,7 @@ async def test_a_path_that_cannot_be_a_file_is_refused_at_the_start(make: Make, 
 
 
 @pytest.mark.parametrize("how", ["rename", "delete", "delete folder", "replace"])
-async def test_a_file_that_is_moved_away_is_made_anew(make: Make, tmp_path: Path, how: str) -> None:
+async def test_file_that_is_moved_away_is_made_again(make: Make, tmp_path: Path, how: str) -> None:
     path, moved = tmp_path / "logs" / "events.jsonl", tmp_path / "events.jsonl.1"
     sink = make(path)
     async with sink.lifespan():
@@ -231,7 +231,7 @@ async def test_standard_output(make: Make, capsys: pytest.CaptureFixture[str], t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_standard_output_that_is_a_closed_pipe_is_an_error_of_the_sink() -> None:
+def test_closed_pipe_as_standard_output_is_the_sinks_error() -> None:
     code = """
 import asyncio, os, sys
 from pathlib import Path

@@ -119,7 +119,9 @@ class TestLogging:
             (LoggingOptions(config={"root": {}}), "only handlers, formatters and filters: root"),
         ],
     )
-    async def test_what_cannot_be_made_is_told(self, context: Context, options: LoggingOptions, problem: str) -> None:
+    async def test_what_cannot_be_made_is_reported(
+        self, context: Context, options: LoggingOptions, problem: str
+    ) -> None:
         with pytest.raises(ConfigError, match=problem):
             async with LoggingSink(options, context).lifespan():
                 pass
@@ -220,7 +222,7 @@ class TestSqlite:
             pass
         assert [row.count for row in await sink.query(EventQuery("x/launch"))] == [3]
 
-    async def test_without_a_file_it_is_said(self, context: Context) -> None:
+    async def test_missing_file_is_reported(self, context: Context) -> None:
         with pytest.raises(UserError, match="There are no events yet"):
             await SqliteSink(SqliteOptions(), context).query(EventQuery("*"))
 

@@ -56,7 +56,7 @@ class BuilderContract:
     async def case(self) -> Any:
         raise NotImplementedError("give a fixture `case` that returns or yields a BuilderCase")
 
-    async def test_builds_what_it_says(self, case: BuilderCase) -> None:
+    async def test_builds_what_it_promises(self, case: BuilderCase) -> None:
         log = RecordingLog()
         before = descendants()
         image = await case.build(case.good, log)

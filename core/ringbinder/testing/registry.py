@@ -80,7 +80,7 @@ class RegistryContract:
         for fresh in (False, True):
             assert await case.check(fresh=fresh) is None, "Rule: check gives None for what is not there."
 
-    async def test_target_says_where_and_with_what_right(self, case: RegistryCase) -> None:
+    async def test_target_shows_where_and_with_what_right(self, case: RegistryCase) -> None:
         target = await case.target()
         assert target.kind == case.registry.holds, "Rule: a target is of the kind that the registry holds."
         if target.kind == "folder":

@@ -239,12 +239,12 @@ def test_docker_hubs_address_with_and_without_slash(slash: str, tmp_path: Path) 
     assert all("not used by this version" in text for text in config.warnings)
 
 
-def test_every_option_of_ours_in_binderhubs_section_is_binderhubs() -> None:
+def test_our_options_in_binderhubs_section_are_binderhubs() -> None:
     assert {a.name for a in BinderHubSettings.__attrs_attrs__} <= compat.OPTIONS["BinderHub"]
 
 
 @pytest.mark.parametrize(("section", "option"), sorted(compat.GONE))
-def test_options_that_cannot_work_say_what_to_do(section: str, option: str) -> None:
+def test_options_that_cannot_work_show_what_to_do(section: str, option: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(environ={}, sets=[f"{section}.{option}=x"])
     [problem] = caught.value.problems

@@ -98,7 +98,7 @@ def test_cache_folder_that_nothing_uses_may_be_unusable(bound: Start, fakes: Set
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize("mode", [0o755, 0o777])
-def test_state_folder_of_another_user_is_said(bound: Start, fakes: Sets, tmp_path: Path, mode: int) -> None:
+def test_state_folder_of_another_user_is_reported(bound: Start, fakes: Sets, tmp_path: Path, mode: int) -> None:
     folder = tmp_path / "others"
     folder.mkdir()
     folder.chmod(mode)

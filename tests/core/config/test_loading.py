@@ -312,7 +312,7 @@ def test_unknown_options_and_sections(write: Any) -> None:
     ]
 
 
-def test_what_is_told_is_not_told_again(write: Any) -> None:
+def test_reported_events_are_not_reported_again(write: Any) -> None:
     config = load([write("Example: {nmae: a}\nFakeBuilder: {x: 1}\n")], environ={})
     assert len(refusals(config)) == 1
     [unknown] = config.sections.unused()

@@ -97,7 +97,7 @@ class Model:
     early=st.integers(0, 10),
 )
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_any_interleaving_keeps_order_drops_the_oldest_and_counts_agree(
+async def test_any_interleaving_keeps_order_and_counts_agree(
     limit: int, batch_limit: int, script: list[str], steps: list[tuple[str, int]], early: int
 ) -> None:
     services = make_services()
@@ -292,7 +292,7 @@ async def test_bad_sinks_do_not_hold_up_a_good_one() -> None:
     await services.close()
 
 
-async def test_a_call_that_takes_too_long_is_given_up_and_told() -> None:
+async def test_a_call_that_takes_too_long_is_given_up_and_reported() -> None:
     services = make_services()
     called, second = asyncio.Event(), asyncio.Event()
 
@@ -324,7 +324,7 @@ async def test_a_call_that_takes_too_long_is_given_up_and_told() -> None:
     await services.close()
 
 
-async def test_a_sink_that_ignores_its_cancellation_does_not_hold_up_the_end() -> None:
+async def test_sink_ignoring_cancellation_does_not_hold_up_the_end() -> None:
     services = make_services()
     entered, let_go = asyncio.Event(), asyncio.Event()
 
@@ -372,7 +372,7 @@ async def test_what_is_queued_goes_out_at_the_end() -> None:
     await services.close()
 
 
-async def test_cancelled_while_flushing_it_ends_at_once_and_counts_everything() -> None:
+async def test_cancelled_flush_ends_at_once_and_counts_everything() -> None:
     services = make_services()
     entered = asyncio.Event()
 

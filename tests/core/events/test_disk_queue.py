@@ -81,7 +81,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-async def test_a_sink_that_is_down_gets_everything_in_order_when_it_is_back(site: Site) -> None:
+async def test_sink_that_was_down_gets_everything_in_order(site: Site) -> None:
     site.sink.broken = OSError("down")
     delivery = site.delivery(batch=4)
     with capture_logs() as logs:
@@ -222,7 +222,7 @@ async def test_with_a_full_disk_events_go_from_memory_and_in_order(site: Site, d
     ]  # fmt: skip
 
 
-async def test_full_disk_and_sink_down_drops_the_oldest_and_counts_them(site: Site, disk: Disk) -> None:
+async def test_full_disk_and_sink_down_drops_and_counts_the_oldest(site: Site, disk: Disk) -> None:
     site.sink.broken = OSError("down")
     disk.full = True
     delivery = site.delivery(queue=10, batch=5)
@@ -403,7 +403,7 @@ async def test_sink_down_amid_a_rejected_batch_gets_the_rest_later(site: Site) -
     assert site.sink.numbers == [0, 0, 1, 2]
 
 
-async def test_a_spool_folder_that_cannot_be_made_is_told_and_events_still_go(tmp_path: Path) -> None:
+async def test_unmakeable_spool_folder_is_reported_and_events_go(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("not a folder")
     site = Site(tmp_path)
     delivery = site.delivery()

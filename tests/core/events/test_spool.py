@@ -203,7 +203,7 @@ def test_segments_that_were_taken_are_deleted(tmp_path: Path, monkeypatch: pytes
     assert len(all_of(spool)) == 1
 
 
-def test_two_processes_have_a_slot_each_and_what_one_leaves_the_next_takes_over(tmp_path: Path) -> None:
+def test_each_process_has_a_slot_and_the_next_takes_it_over(tmp_path: Path) -> None:
     first, second = opened(tmp_path), opened(tmp_path)
     first.append([event(1)])
     second.append([event(2), event(3)])

@@ -129,7 +129,7 @@ async def _restart_now_and_then(receiver: Receiver) -> None:
 
 
 @pytest.mark.slow
-async def test_nothing_stored_is_missing_and_duplicates_bear_the_same_id(tmp_path: Path) -> None:
+async def test_nothing_stored_is_missing_and_duplicates_share_an_id(tmp_path: Path) -> None:
     seed = int(os.environ.get("RINGBINDER_TEST_SEED", random.randrange(10**6)))
     receiver = Receiver(random.Random(seed))
     await receiver.start()

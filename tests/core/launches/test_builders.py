@@ -84,7 +84,7 @@ async def test_builders_of_folders_have_images_of_their_own(script: Script, tmp_
     assert not [call for call in script.calls if call.startswith("build")]
 
 
-async def test_image_of_a_registry_is_found_whatever_made_it(script: Script, tmp_path: Path) -> None:
+async def test_image_of_a_registry_is_found_for_any_builder(script: Script, tmp_path: Path) -> None:
     for builder in ("quick", "slow"):
         async with script.running(tmp_path, builder=builder) as app:
             assert (await events(app))[-1].phase == "ready"

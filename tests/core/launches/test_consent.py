@@ -50,7 +50,7 @@ async def test_remembered_and_forgotten(consents: Consents, tmp_path: Path) -> N
     assert not await consents.given(one)
 
 
-async def test_nobody_is_asked_where_code_runs_elsewhere(tmp_path: Path) -> None:
+async def test_no_one_is_asked_where_code_runs_elsewhere(tmp_path: Path) -> None:
     elsewhere = Consents(False, Store(tmp_path / "ringbinder.sqlite"), PROVIDERS)
     link = Link("gh", "user/repo/HEAD")
     assert await elsewhere.given(link)

@@ -71,7 +71,7 @@ def test_what_is_gone_is_one_gap_in_its_place(total: int, max_events: int, start
     assert whole == list(wanted)[:limit]
 
 
-def test_a_gap_bears_the_phase_of_what_is_gone() -> None:
+def test_a_gap_has_the_phase_of_what_is_gone() -> None:
     log = EventLog(max_events=2)
     for phase in ("waiting", "built", "launching", "launching"):
         log.append(Event(phase, ""))
@@ -119,7 +119,7 @@ async def test_the_bell_wakes_all_who_wait_and_forgets_who_left() -> None:
     await again
 
 
-async def test_who_waits_for_the_bell_no_longer_than_some_seconds_is_told() -> None:
+async def test_bounded_wait_for_a_wakeup_reports_its_end() -> None:
     wakeup = Wakeup()
     assert await wakeup.wait(0.01) is False
     waiting = asyncio.create_task(wakeup.wait(60))
@@ -132,7 +132,7 @@ def render(events: Sequence[tuple[int, Event]]) -> bytes:
     return b"".join(b"%d %s\n" % (number, event.json) for number, event in events)
 
 
-def test_rendered_events_are_made_once_for_readers_that_come_one_after_another() -> None:
+def test_events_are_rendered_once_for_successive_readers() -> None:
     log = EventLog()
     for number in range(640):
         log.append(line(f"{number:080}\n"))

@@ -83,7 +83,7 @@ async def test_errors_with_a_message_for_the_reader(error: Exception, message: s
     assert await told(error, log="api/x") == (message, {**data, "log": "api/x"})
 
 
-async def test_a_well_known_error_comes_with_what_to_try_unless_a_plugin_says_more() -> None:
+async def test_known_error_has_advice_unless_a_plugin_gives_more() -> None:
     error = BuildError("It took longer than an hour.", "build-timeout")
     _, data = await told(error)
     assert "ask the operator" in data["advice"]
@@ -121,7 +121,7 @@ ALL_KINDS = [
 
 
 @pytest.mark.parametrize("error", ALL_KINDS, ids=lambda error: type(error).__name__)
-async def test_a_diagnosis_is_told_whatever_the_error(error: Exception) -> None:
+async def test_diagnosis_is_shown_for_any_error(error: Exception) -> None:
     answer = Diagnosis("numpy 9 does not exist.", "numpy==9", "Use an older one.", "no-version")
     message, data = await told(error, answer)
     assert (data["line"], data["advice"], data["code"]) == ("numpy==9", "Use an older one.", "no-version")

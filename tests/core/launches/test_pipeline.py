@@ -20,7 +20,7 @@ def script() -> Script:
     return Script()
 
 
-async def test_the_stages_in_order_and_ready_with_all_that_clients_read(script: Script, tmp_path: Path) -> None:
+async def test_stages_in_order_and_ready_with_all_that_clients_read(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
         reported = await events(app)
     stages = [call for call in script.calls if call not in ("admit", "diagnose")]

@@ -84,7 +84,7 @@ async def test_no_answer_where_one_is_due(script: Script, tmp_path: Path, stage:
     assert stage == "resolve" or (len(reasons) == 1 and ":t'" in reasons[0]), "the log names the plugin"
 
 
-async def test_an_unknown_provider_is_the_users_to_mend(script: Script, tmp_path: Path) -> None:
+async def test_unknown_provider_is_the_users_to_fix(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
         reported = await events(app, evolve(REQUEST, provider="nix"))
     assert (reported[-1].message, reported[-1].data["code"]) == (
@@ -95,7 +95,7 @@ async def test_an_unknown_provider_is_the_users_to_mend(script: Script, tmp_path
 
 
 @pytest.mark.parametrize("stage", ["resolve", "build", "launch"])
-async def test_who_is_not_admitted_is_told_and_holds_nothing(script: Script, tmp_path: Path, stage: str) -> None:
+async def test_who_is_not_admitted_is_reported_and_holds_nothing(script: Script, tmp_path: Path, stage: str) -> None:
     kept: list[Ticket] = []
 
     async def admit(ticket: Ticket) -> None:
@@ -165,7 +165,7 @@ async def test_no_secret_is_in_any_event(script: Script, tmp_path: Path) -> None
     assert HIDDEN_WORDS not in str([event.fields for event in script.emitted])
 
 
-async def test_a_slot_that_cannot_be_left_after_the_launch_leaves_no_server(script: Script, tmp_path: Path) -> None:
+async def test_slot_that_cannot_be_left_leaves_no_server(script: Script, tmp_path: Path) -> None:
     async with script.running(tmp_path) as app:
         policy = app.plugins.get("plugin", "t")
 

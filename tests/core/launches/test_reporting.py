@@ -45,7 +45,7 @@ def test_version_6_in_its_capsule() -> None:
     )
 
 
-def test_build_token_is_told() -> None:
+def test_build_token_is_shown() -> None:
     assert launched("a/b", build_token=True).fields["build_token"] is True
 
 
@@ -88,11 +88,11 @@ def test_spec_stands_as_in_the_link(spec: str) -> None:
         ("https://me:hunter22@example.org/a/main", "https://example.org/a/main"),
     ],
 )
-def test_credentials_in_a_spec_are_not_told(spec: str, public: str) -> None:
+def test_credentials_in_a_spec_are_not_shown(spec: str, public: str) -> None:
     assert launched(spec).fields["spec"] == public
 
 
-def test_a_known_secret_is_not_told() -> None:
+def test_known_secret_is_not_shown() -> None:
     secret = Secret("s3cret/value")
     assert "s3cret" not in str(launched("a/s3cret%2Fvalue/main").fields)
     assert "s3cret" not in str(launched("a/s3cret/value/main").fields)

@@ -74,7 +74,7 @@ async def test_a_second_launch_builds_nothing(hear: Hear) -> None:
         assert received.names() == ["launch-requested", "resolve", "launch"]
 
 
-async def test_a_failed_build_says_why(hear: Hear) -> None:
+async def test_a_failed_build_shows_why(hear: Hear) -> None:
     async with hear(None, Builds(BuildError("a broken pin"))) as received:
         await received.launch()
         assert received.names() == [*STARTED, "build-failed", "launch-failed"]
@@ -127,7 +127,7 @@ async def test_only_an_image_is_no_launch(hear: Hear) -> None:
         assert received.one("launch-requested")["build_only"] is True
 
 
-async def test_a_launcher_tells_of_a_server_that_ended_by_itself(hear: Hear) -> None:
+async def test_a_launcher_reports_a_server_that_ended_by_itself(hear: Hear) -> None:
     async with hear() as received:
         await received.launch()
         (server,) = await received.app.servers.running()

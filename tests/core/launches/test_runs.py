@@ -178,7 +178,7 @@ def test_a_builder_that_answers_its_cancellation(site: Site, swallows: str) -> N
 
 
 @pytest.mark.parametrize("error", [SystemError("x"), BaseException("x")], ids=["explain fails", "crash"])
-def test_what_nobody_catches_ends_the_run_and_is_logged(site: Site, error: BaseException) -> None:
+def test_what_no_one_catches_ends_the_run_and_is_logged(site: Site, error: BaseException) -> None:
     async def crash(run: Run) -> Image:
         raise error
 
@@ -239,7 +239,7 @@ def test_a_log_that_cannot_be_kept_is_no_harm(site: Site) -> None:
 
 
 @pytest.mark.parametrize("comes_back", [False, True])
-def test_a_build_that_nobody_watches(site: Site, comes_back: bool) -> None:
+def test_a_build_that_no_one_watches(site: Site, comes_back: bool) -> None:
     site.runs.cancel_unwatched, site.builds = 10.0, [wait]
     run = site.join()
     watching = ExitStack()

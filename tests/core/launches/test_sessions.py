@@ -127,7 +127,7 @@ def test_a_client_that_comes_back_in_time_goes_on(hall: Hall) -> None:
     assert not hall.down
 
 
-def test_each_leaving_starts_the_grace_anew_and_one_of_two_readers_is_enough(hall: Hall) -> None:
+def test_each_leaving_restarts_the_grace_one_reader_is_enough(hall: Hall) -> None:
     hall.work = never_end
     session = hall.open()
     first, second = hall.read(session), hall.read(session)
@@ -154,7 +154,7 @@ def test_ready_that_was_never_delivered_is_taken_down_once(hall: Hall) -> None:
     assert hall.down == [session.name]
 
 
-def test_a_reader_that_dropped_on_ready_has_not_been_told(hall: Hall) -> None:
+def test_reader_that_dropped_on_ready_has_not_seen_it(hall: Hall) -> None:
     hall.work = launch_at_once
 
     async def drop_on_first(session: Session) -> None:
@@ -168,7 +168,7 @@ def test_a_reader_that_dropped_on_ready_has_not_been_told(hall: Hall) -> None:
     assert hall.down == [session.name]
 
 
-def test_ready_that_was_delivered_is_never_taken_down_and_forgotten_in_the_end(hall: Hall) -> None:
+def test_delivered_ready_is_never_taken_down_and_forgotten(hall: Hall) -> None:
     hall.work = launch_at_once
     session = hall.open()
     assert hall.read(session).task.done()
@@ -184,7 +184,7 @@ def test_ready_that_was_delivered_is_never_taken_down_and_forgotten_in_the_end(h
     assert not hall.down
 
 
-def test_a_server_of_a_launch_that_failed_in_the_end_is_taken_down_at_once(hall: Hall) -> None:
+def test_server_of_a_failed_launch_is_taken_down_at_once(hall: Hall) -> None:
     async def work(session: Session) -> None:
         await launch_at_once_quietly(session)
         session.notify(failed("a slot could not be left"))
@@ -256,7 +256,7 @@ def test_a_clean_up_is_not_disturbed_by_the_end(hall: Hall) -> None:
     assert hall.read(session).messages == [LEFT]
 
 
-def test_close_tells_everybody_and_takes_down_what_nobody_was_told_of(hall: Hall) -> None:
+def test_close_ends_all_and_takes_down_undelivered_servers(hall: Hall) -> None:
     waiting = hall.open()
     reader = hall.read(waiting)
     hall.work = launch_at_once
@@ -300,7 +300,7 @@ def test_an_id_is_read_for_its_own_session_only(text: str, number: int, end: boo
         assert session.number_of(session.id + wrong) is None
 
 
-async def test_large_batches_are_for_few_readers_at_a_time_who_give_them_back() -> None:
+async def test_large_batches_are_for_few_readers_at_a_time() -> None:
     log, large = EventLog(), LargeBatches()
     for number in range(2 * LARGE_BATCH):
         log.append(Event("building", f"{number}"))

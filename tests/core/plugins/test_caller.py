@@ -66,7 +66,7 @@ class Both(Asked):
         return (yield)
 
 
-async def test_general_plugins_are_asked_first_and_then_the_chosen_one_alone(hooks: HookCaller) -> None:
+async def test_general_plugins_are_asked_before_the_chosen_one(hooks: HookCaller) -> None:
     trace: list[str] = []
     hooks.register(Asked("policy", trace, silent=True), "plugin:policy", general=True)
     hooks.register(Asked("cache", trace, silent=True), "plugin:cache", general=True)
@@ -155,7 +155,7 @@ async def test_one_that_fails_does_not_silence_the_others(hooks: HookCaller) -> 
         await hooks._every("health")
 
 
-async def test_a_bug_says_whose_it_is_and_an_error_for_a_reader_stays_as_it_is(hooks: HookCaller) -> None:
+async def test_bug_names_its_plugin_and_a_readers_error_stays(hooks: HookCaller) -> None:
     class Fails:
         error: Exception
 
@@ -177,11 +177,11 @@ async def test_a_bug_says_whose_it_is_and_an_error_for_a_reader_stays_as_it_is(h
 # -- time limits ------------------------------------------------------------------------------------------
 
 
-def test_every_awaited_hook_has_a_time_limit_or_says_that_it_has_none() -> None:
+def test_every_awaited_hook_has_a_time_limit_or_none() -> None:
     assert set(TIMEOUTS) == set(SPECS) - PLAIN
 
 
-def test_a_limit_for_what_is_no_hook_is_a_problem_of_the_configuration() -> None:
+def test_limit_for_no_hook_is_a_configuration_problem() -> None:
     problems = timeout_problems({"reslove": 1, "resolve": 1, "describe": 1})
     assert len(problems) == 2
     assert "Ringbinder.hook_timeouts.reslove" in problems[0]
@@ -201,7 +201,7 @@ class Hangs:
             self.ended = True
 
 
-async def test_an_implementation_that_takes_too_long_is_a_transient_error() -> None:
+async def test_implementation_that_takes_too_long_is_a_transient_error() -> None:
     hooks = HookCaller(structlog.get_logger(), timeouts={"resolve": 0.01})
     plugin = Hangs()
     hooks.register(plugin, "provider:x")
@@ -222,7 +222,7 @@ async def test_a_limit_of_zero_is_none() -> None:
     assert await hooks.resolve("provider:x", request=REQUEST) == repo("done")
 
 
-async def test_a_plugins_own_timeout_is_its_bug_and_an_outer_one_is_the_callers(hooks: HookCaller) -> None:
+async def test_plugins_own_timeout_is_its_bug_outer_one_the_callers(hooks: HookCaller) -> None:
     class Impatient:
         async def resolve(self) -> None:
             raise TimeoutError("mine")
@@ -242,7 +242,7 @@ async def test_a_plugins_own_timeout_is_its_bug_and_an_outer_one_is_the_callers(
 # -- cancellation -----------------------------------------------------------------------------------------
 
 
-async def test_what_a_plugin_waited_for_in_vain_does_not_cancel_the_caller(hooks: HookCaller) -> None:
+async def test_cancelled_wait_of_a_plugin_does_not_cancel_the_caller(hooks: HookCaller) -> None:
     class Waits:
         async def resolve(self) -> None:
             task = asyncio.create_task(asyncio.Event().wait())
@@ -254,7 +254,7 @@ async def test_what_a_plugin_waited_for_in_vain_does_not_cancel_the_caller(hooks
         await hooks.resolve("provider:x", request=REQUEST)
 
 
-async def test_a_wrapper_that_fails_while_the_call_is_cancelled_is_logged(hooks: HookCaller) -> None:
+async def test_wrapper_failing_while_the_call_is_cancelled_is_logged(hooks: HookCaller) -> None:
     class Clumsy:
         @hookimpl(wrapper=True)
         def resolve(self) -> Generator[None, Any, Any]:
@@ -330,7 +330,7 @@ async def test_a_wrapper_yields_once(hooks: HookCaller, wrapper: type, words: st
     assert trace[-1] == "unwound"
 
 
-def test_what_a_plain_hook_raises_says_whose_it_is(hooks: HookCaller) -> None:
+def test_what_a_plain_hook_raises_shows_whose_it_is(hooks: HookCaller) -> None:
     class Ends:
         def describe(self) -> None:
             next(iter(()))

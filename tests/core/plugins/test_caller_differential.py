@@ -184,7 +184,7 @@ def test_a_plain_hook_is_called_as_by_pluggy(plan: list[Recipe]) -> None:
 
 
 @given(recipes)
-def test_a_hook_whose_first_answer_wins_is_awaited_in_pluggys_order(plan: list[Recipe]) -> None:
+def test_first_result_hook_is_awaited_in_pluggys_order(plan: list[Recipe]) -> None:
     hooks, trace = caller(plan, "diagnose", "failure")
     failure = Failure("build", ValueError())
 

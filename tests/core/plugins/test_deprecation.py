@@ -68,7 +68,7 @@ def test_a_name_that_never_was() -> None:
     ("number", "words"),
     [(PLUGIN_API + 1, "upgrade ringbinder"), (0, "upgrade the plugin"), ("1", "is a number, such as 1")],
 )
-def test_a_plugin_of_another_time_is_left_out_and_told_what_to_do(site: Site, number: object, words: str) -> None:
+def test_plugin_of_another_time_is_left_out_and_shown_what_to_do(site: Site, number: object, words: str) -> None:
     site.provider("rb-other", "other", f"plugin_api = {number!r}")
     plugins = site.loaded()
     other = site.row(plugins, "provider", "other")
@@ -77,7 +77,7 @@ def test_a_plugin_of_another_time_is_left_out_and_told_what_to_do(site: Site, nu
     assert plugins.providers == ("gh", "git")
 
 
-async def test_a_hook_may_gain_an_argument_and_old_plugins_do_not_notice() -> None:
+async def test_hook_may_gain_an_argument_unnoticed_by_old_plugins() -> None:
     hooks = HookCaller(structlog.get_logger())
     hooks.register(Shelf(), "provider:shelf")
     arguments = {name: None for name in hookspecs.Hooks.fetch.__annotations__ if name != "return"}
@@ -85,7 +85,7 @@ async def test_a_hook_may_gain_an_argument_and_old_plugins_do_not_notice() -> No
     assert await hooks._first("fetch", "provider:shelf", **arguments) is True
 
 
-def test_a_plugin_that_says_nothing_is_of_today() -> None:
+def test_plugin_without_a_number_is_of_today() -> None:
     promise.check_api(Shelf, "provider:shelf")
     with pytest.raises(PluginError):
         promise.check_api(type("Old", (), {"plugin_api": True}), "provider:old")

@@ -69,7 +69,7 @@ async def test_one_that_does_not_start_is_left_out_if_nothing_needs_it(site: Sit
 
 
 @pytest.mark.parametrize("case", START_FAILS)
-async def test_one_that_does_not_start_is_an_error_if_the_configuration_names_it(site: Site, case: str) -> None:
+async def test_plugin_that_does_not_start_is_an_error_if_named(site: Site, case: str) -> None:
     statement, words = START_FAILS[case]
     site.provider("rb-x", "x", starting_with(statement))
     plugins = site.loaded(lifespan_timeout=0.05, extra_plugins=["x"])
@@ -82,7 +82,7 @@ async def test_one_that_does_not_start_is_an_error_if_the_configuration_names_it
     assert site.trace == [f"{name} in" for name in started] + [f"{name} out" for name in reversed(started)]
 
 
-async def test_what_a_plugin_finds_wrong_with_the_configuration_stays_a_config_error(site: Site) -> None:
+async def test_config_error_of_a_plugin_stays_a_config_error(site: Site) -> None:
     body = starting_with("raise ConfigError(['ExtraProvider.hostname: not reachable'])")
     site.provider("rb-x", "x", body)
     plugins = site.loaded(extra_plugins=["x"])
@@ -116,7 +116,7 @@ async def test_one_that_does_not_stop_is_logged_and_the_others_stop(site: Site, 
     assert site.trace == ["git out", "gh out", "local out", "local out", "local out", "policy out"]
 
 
-async def test_work_that_fails_in_a_life_span_cancels_nobody_else(site: Site) -> None:
+async def test_work_that_fails_in_a_life_span_cancels_no_one_else(site: Site) -> None:
     body = """
         async def lifespan(self):
             self.fail = asyncio.Event()

@@ -28,7 +28,7 @@ def states(plugins: Plugins) -> dict[str, str]:
 # -- what is found, and what of it is active --------------------------------------------------------------
 
 
-def test_providers_and_general_plugins_are_active_and_of_the_others_what_is_named(site: Site) -> None:
+def test_providers_general_and_named_plugins_are_active(site: Site) -> None:
     plugins = site.loaded(sinks=["file"])
     assert states(plugins) == {
         "plugin:policy": "active",
@@ -47,7 +47,7 @@ def test_providers_and_general_plugins_are_active_and_of_the_others_what_is_name
     assert (plugins.registry, plugins.builders, plugins.launcher) == ("local", ("local",), "local")
 
 
-def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_path: Path, site: Site) -> None:
+def test_installed_plugin_is_found_and_uninstalled_one_gone(tmp_path: Path, site: Site) -> None:
     site.provider("ringbinder-osf", "osf", "pass")
 
     def found() -> dict[str, str]:
@@ -68,7 +68,7 @@ def test_what_an_installer_leaves_is_found_and_what_it_takes_away_is_gone(tmp_pa
     assert set(found().values()) == ours
 
 
-def test_ringbinders_own_plugins_stand_first_and_the_rest_in_order_of_their_distributions(site: Site) -> None:
+def test_own_plugins_stand_first_and_the_rest_by_distribution(site: Site) -> None:
     for name in ("zz", "aa"):
         site.provider(f"rb-{name}", name, "pass")
     site.install("Ringbinder", "from stock import *", {"providers": {"ours": "GitHub"}}, module="rb_ours")
@@ -82,7 +82,7 @@ def test_only_what_is_active_is_imported(site: Site) -> None:
     assert site.row(plugins, "builder", "heavy").state == "available"
 
 
-def test_inspection_shows_the_hooks_of_all_and_isolates_what_is_broken(site: Site) -> None:
+def test_inspection_shows_all_hooks_and_isolates_broken_plugins(site: Site) -> None:
     site.install("rb-heavy", "raise SystemExit('no kubernetes')", {"builders": {"heavy": "Heavy"}})
     site.install("rb-off", "raise AssertionError('imported')", {"sinks": {"off": "Off"}})
     plugins = site.loaded(disabled_plugins=["off"])
@@ -98,7 +98,7 @@ def test_inspection_shows_the_hooks_of_all_and_isolates_what_is_broken(site: Sit
     assert site.row(plugins, "builder", "heavy").state == "available"
 
 
-def test_a_plugin_gets_its_options_its_name_and_a_log_that_bears_it(site: Site) -> None:
+def test_plugin_gets_its_options_its_name_and_a_log_that_has_it(site: Site) -> None:
     sections = {
         "RepoProvider": {"hostname": "all.example"},
         "GitRepoProvider": {"hostname": "git.example", "token": "hush-hush"},
@@ -189,7 +189,7 @@ def test_a_broken_plugin_that_nothing_needs_is_left_out(site: Site, case: str) -
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plugin_that_the_configuration_names_is_an_error(site: Site, case: str) -> None:
+def test_broken_plugin_named_by_the_configuration_is_an_error(site: Site, case: str) -> None:
     distribution, source, words = BROKEN[case]
     site.install(distribution, source, {"providers": {"x": "Extra"}})
     with capture_logs() as logs, pytest.raises(PluginError) as caught:
@@ -213,7 +213,7 @@ def test_wrong_options_leave_a_provider_out(site: Site) -> None:
     assert [entry["plugin"] for entry in logs] == ["provider:git"]
 
 
-def test_all_that_is_wrong_with_what_is_needed_is_told_at_once(site: Site) -> None:
+def test_all_problems_of_what_is_needed_are_reported_at_once(site: Site) -> None:
     site.install("rb-x", "import no_such_module", {"sinks": {"x": "X"}})
     with pytest.raises(ConfigError) as caught:
         site.loaded(
@@ -341,7 +341,7 @@ def test_may_fail_names_what_is_installed(site: Site, entry: str, words: str) ->
     assert words in str(caught.value)
 
 
-def test_turning_off_a_provider_and_a_policy_at_once_is_worth_a_warning(site: Site) -> None:
+def test_turning_off_provider_and_policy_at_once_is_warned_of(site: Site) -> None:
     site.install("rb-x", GUARD, {"policies": {"gh": "Guard"}})
     with capture_logs() as logs:
         plugins = site.loaded(disabled_plugins=["gh"])
@@ -428,13 +428,13 @@ def test_an_instance_may_be_of_any_kind(site: Site) -> None:
     assert site.row(plugins, "sink", "file").state == "available"
 
 
-def test_an_instance_outlives_its_plugin_being_disabled_and_can_be_itself(site: Site) -> None:
+def test_instance_outlives_its_disabled_plugin(site: Site) -> None:
     instances = {"lab": {"plugin": "gh"}, "other": {"plugin": "git"}}
     plugins = site.loaded(instances=instances, disabled_plugins=["gh", "other"])
     assert plugins.providers == ("git", "lab")
 
 
-def test_an_instance_takes_the_place_of_what_bears_its_name(site: Site) -> None:
+def test_an_instance_takes_the_place_of_what_has_its_name(site: Site) -> None:
     plugins = site.loaded(instances={"gh": {"plugin": "gh", "hostname": "github.example"}})
     assert sorted(plugins.providers) == ["gh", "git"]
     assert plugins.get("provider", "gh").config.hostname == "github.example"
@@ -532,13 +532,13 @@ def test_builder_of_a_spec_that_is_not_loaded_is_a_problem(site: Site, rule: dic
         )
 
 
-def test_a_builder_says_what_it_makes(site: Site) -> None:
+def test_a_builder_shows_what_it_makes(site: Site) -> None:
     source = "from stock import *\nclass Vague(Uv):\n    makes = 'rpm'"
     site.install("rb-x", source, {"builders": {"vague": "Vague"}})
     with pytest.raises(PluginError, match="'makes' must be one of oci, folder"):
         site.loaded(builder="vague", registry="local")
 
 
-def test_a_missing_builder_is_told_with_what_is_installed(site: Site) -> None:
+def test_a_missing_builder_is_reported_with_what_is_installed(site: Site) -> None:
     with pytest.raises(ConfigError, match=r'"kubernetes" is installed\. Installed: docker, local\.'):
         site.loaded(builder="kubernetes", registry="oci", launcher="jupyterhub")

@@ -149,7 +149,7 @@ async def test_an_override_keeps_the_options_of_what_it_overrides(hooks: HookCal
     assert await hooks.resolve("third", request=REQUEST) == repo("over marked")
 
 
-def test_hooks_are_told_in_the_order_of_the_specifications_with_wrappers(hooks: HookCaller) -> None:
+def test_hooks_are_listed_in_order_with_wrappers(hooks: HookCaller) -> None:
     class Several:
         async def health(self) -> None: ...
 
@@ -166,7 +166,7 @@ def test_hooks_are_told_in_the_order_of_the_specifications_with_wrappers(hooks: 
     assert hooks.implements("x", "health")
 
 
-def test_properties_are_never_triggered_and_abstract_methods_never_called(hooks: HookCaller) -> None:
+def test_properties_and_abstract_methods_are_left_alone(hooks: HookCaller) -> None:
     class Base(ABC):
         @abstractmethod
         async def health(self) -> None: ...

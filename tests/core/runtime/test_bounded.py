@@ -140,7 +140,7 @@ def test_excerpt_is_one_short_printable_line(value: object) -> None:
     assert excerpt(value).isprintable()
 
 
-def test_excerpt_says_that_it_is_cut() -> None:
+def test_excerpt_shows_that_it_is_cut() -> None:
     assert excerpt("a\nb\x1b]0;c") == "a b\N{REPLACEMENT CHARACTER}]0;c"
     assert excerpt("x" * 61) == "x" * 57 + "..."
     assert excerpt(" " * 1000 + "x") == "..."

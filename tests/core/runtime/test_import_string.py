@@ -34,6 +34,6 @@ def test_what_it_names() -> None:
 
 
 @pytest.mark.parametrize(("text", "told"), [("no_such.module_:x", "No module named"), ("json:no_such", "no_such")])
-def test_what_cannot_be_loaded_is_told(text: str, told: str) -> None:
+def test_what_cannot_be_loaded_is_reported(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=rf"Some\.option: '{text}' cannot be loaded: .*{told}"):
         load_named("Some.option", text)

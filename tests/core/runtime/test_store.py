@@ -38,7 +38,7 @@ def store(path: Path) -> Iterator[Store]:
     store.close()
 
 
-def test_constructing_touches_nothing_and_first_use_makes_private_file(path: Path) -> None:
+def test_first_use_makes_a_private_file_and_not_construction(path: Path) -> None:
     store = Store(path)
     assert not path.parent.exists()
     store.keep_log(kept("a"))
@@ -68,7 +68,7 @@ def test_a_file_of_an_earlier_version_is_taken_on(path: Path) -> None:
     store.close()
 
 
-def test_kept_logs_survive_a_restart_and_close_may_be_called_twice(path: Path) -> None:
+def test_kept_logs_survive_a_restart(path: Path) -> None:
     for id in "ab":
         store = Store(path)
         store.keep_log(kept(id, lines=id.encode()))
@@ -311,7 +311,7 @@ def test_threads_share_one_store(store: Store) -> None:
             done.result(60)
 
 
-def test_a_fault_that_a_new_file_does_not_cure_moves_one_file_only(
+def test_fault_that_a_new_file_cannot_cure_moves_one_file(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ringbinder.runtime.store._DROP_OLD_LOGS", "DELETE FROM nothing WHERE ? OR ?")

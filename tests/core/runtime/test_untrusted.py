@@ -407,7 +407,7 @@ def test_folder_is_not_listed_beyond_the_limit(tree: UntrustedTree, monkeypatch:
     assert len(listed) <= 12
 
 
-def test_what_is_of_another_kind_is_told(tree: UntrustedTree, outside: Path) -> None:
+def test_what_is_of_another_kind_is_reported(tree: UntrustedTree, outside: Path) -> None:
     (tree.place / "picture").write_bytes(b"\xff\xd8")
     (tree.place / "link").symlink_to(outside)
 

@@ -16,7 +16,7 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -> None:
+async def test_first_come_is_first_served_and_sees_those_before() -> None:
     line, received, served = WaitingLine(1), list[tuple[str, int]](), list[str]()
     done = {name: asyncio.Event() for name in "abc"}
 
@@ -39,7 +39,7 @@ async def test_who_comes_first_is_served_first_and_hears_how_many_are_before() -
     assert served == ["a", "b", "c"]
 
 
-async def test_far_back_in_a_long_line_the_number_is_told_in_tens() -> None:
+async def test_position_far_back_in_a_line_is_shown_in_tens() -> None:
     line, received, first = WaitingLine(1), list[int](), asyncio.Event()
 
     async def build(gate: asyncio.Event | None, tell: Callable[[int], None]) -> None:

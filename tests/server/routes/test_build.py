@@ -90,7 +90,7 @@ async def test_golden_build(serve: Serve) -> None:
         )
 
 
-async def test_silence_is_broken_by_keepalives_during_a_build_and_after_ready(serve: Serve) -> None:
+async def test_keepalives_break_silence_in_a_build_and_after_ready(serve: Serve) -> None:
     async with serve({"Ringbinder.keepalive": "0.05"}, gate=True, hold=60) as live:
         live.gate.shut()
         async with live.stream(LINK) as stream:
@@ -101,7 +101,7 @@ async def test_silence_is_broken_by_keepalives_during_a_build_and_after_ready(se
             assert await stream.lines(5) == ["", *[":keepalive", ""] * 2]
 
 
-async def test_a_failed_build_ends_the_stream_and_its_log_can_be_fetched(serve: Serve) -> None:
+async def test_failed_build_ends_the_stream_and_keeps_its_log(serve: Serve) -> None:
     async with serve({"FakeBuilder.lines": "3", "FakeBuilder.fail_at": "build"}, hold=60) as live:
         events = await live.events(LINK)
         assert [event["phase"] for event in events] == ["waiting", *["building"] * 4, "failed"]
@@ -209,7 +209,7 @@ async def test_who_asks_is_noted(serve: Serve) -> None:
         assert request.launch_host == "https://hub.example/b/"
 
 
-async def test_a_client_that_comes_back_gets_the_rest_and_no_second_server(serve: Serve) -> None:
+async def test_returning_client_gets_the_rest_and_no_second_server(serve: Serve) -> None:
     async with serve(gate=True) as live:
         live.gate.shut()
         async with live.stream(LINK) as stream:
@@ -259,7 +259,7 @@ async def test_a_refused_browser_does_not_come_back_for_ever(serve: Serve) -> No
         assert response.status_code == 204
 
 
-async def test_a_dropped_client_is_noticed_in_silence_and_its_launch_cancelled_after_the_grace(
+async def test_dropped_client_is_noticed_and_cancelled_after_grace(
     serve: Serve,
 ) -> None:
     async with serve({**CACHED, "Ringbinder.session_grace": "0.2"}, gate=True) as live:
@@ -304,7 +304,7 @@ async def test_ten_clients_one_link_one_build_ten_servers(serve: Serve) -> None:
         assert len({json.dumps(events[:-1]) for events in streams}) == 1
 
 
-async def test_after_ready_the_stream_stays_open_for_clients_that_reconnect_by_themselves(
+async def test_stream_stays_open_after_ready_for_reconnecting_clients(
     serve: Serve,
 ) -> None:
     async with serve(CACHED, hold=0.5) as live:

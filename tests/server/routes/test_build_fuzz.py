@@ -71,7 +71,7 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
-async def test_whatever_the_headers_say_there_is_an_answer(serve: Serve) -> None:
+async def test_any_headers_get_an_answer(serve: Serve) -> None:
     async with serve({**CACHED, **UNLIMITED, "Ringbinder.trusted_proxies": "[127.0.0.0/8]"}) as live:
 
         @settings(max_examples=200)
@@ -98,7 +98,7 @@ async def test_a_target_with_scheme_and_host_is_the_same(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("host", [b"." * 9, b".", b"a..b:8585", b"a" * 64, b"." * 9 + b":80"])
-async def test_a_host_that_is_no_name_is_told_so(serve: Serve, host: bytes) -> None:
+async def test_a_host_that_is_no_name_is_reported(serve: Serve, host: bytes) -> None:
     async with serve(CACHED, gate=True) as live:
         for path in (b"/build/fake/a/b/c", b"/", b"/v2/fake/a/b/c", b"/health", b"/nope"):
             for accept in (b"text/html", b"application/json"):

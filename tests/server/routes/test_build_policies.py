@@ -33,7 +33,7 @@ def token(aud: str = "fake/owner/name/main", key: str = KEY, **claims: Any) -> s
 
 
 @pytest.mark.parametrize(("given", "told"), [("", "127.0.0.1"), ("binder.example", "binder.example")])
-async def test_all_hosts_of_a_site_may_be_told_as_one(serve: Serve, given: str, told: str) -> None:
+async def test_all_hosts_of_a_site_may_count_as_one(serve: Serve, given: str, told: str) -> None:
     async with serve({"BinderHub.normalized_origin": given, **CACHED}, gate=True) as live:
         await live.events(LINK)
         assert live.gate.requests[0].client.host == told
@@ -65,7 +65,7 @@ async def test_a_build_token_is_for_one_link_one_host_and_a_while(serve: Serve, 
         assert not [entry for entry in live.logged if sent in str(entry)]
 
 
-async def test_a_token_belongs_to_the_raw_spec_and_replicas_share_a_key(serve: Serve) -> None:
+async def test_token_belongs_to_the_raw_spec_and_replicas_share_a_key(serve: Serve) -> None:
     sets = {"BinderHub.build_token_secret": KEY, "Ringbinder.allowed_hosts": "['*']", **CACHED}
     async with serve(sets) as live:
         sent = token("fake/a%2Fb/c/d/")
@@ -90,7 +90,7 @@ def by(ip: str, **more: str) -> dict[str, str]:
     return {"X-Forwarded-For": ip, **more}
 
 
-async def test_builds_are_limited_by_client_and_launches_of_what_is_built_are_not(serve: Serve) -> None:
+async def test_builds_are_limited_by_client_and_launches_are_not(serve: Serve) -> None:
     sets = {**PROXIED, "RateLimiter.limit": "2", "RateLimiter.period_seconds": "1h"}
     async with serve(sets) as live:
 
@@ -203,7 +203,7 @@ async def test_a_trusted_proxy_is_believed(serve: Serve, headers: dict[str, str]
 
 
 @given(st.lists(st.one_of(st.text(max_size=12), st.ip_addresses().map(str)), max_size=5))
-def test_whatever_is_forwarded_gives_an_address_and_only_from_a_proxy(parts: list[str]) -> None:
+def test_forwarded_headers_give_an_address_only_from_a_proxy(parts: list[str]) -> None:
     value = ", ".join(parts).encode("latin-1", "replace")
 
     def told(peer: str) -> str:
@@ -233,7 +233,7 @@ async def stop_one(live: Live) -> None:
     await live.binder.servers.stop((await live.binder.servers.running())[0])
 
 
-async def test_a_launch_over_quota_waits_for_its_turn_and_is_told_its_place(serve: Serve) -> None:
+async def test_launch_over_quota_waits_and_learns_its_place(serve: Serve) -> None:
     sets = {**CACHED, "LaunchQuota.total_quota": "2", "LaunchQuota.poll_interval": "0.05"}
     async with serve(sets) as live:
         for _ in range(2):
@@ -281,7 +281,7 @@ async def test_of_many_at_once_no_more_than_the_quota_get_in(serve: Serve, quota
             }  # fmt: skip
 
 
-async def test_a_repository_at_its_quota_holds_up_no_other_and_builds_nothing(serve: Serve) -> None:
+async def test_repository_at_its_quota_holds_up_no_other(serve: Serve) -> None:
     sets = {"BinderHub.per_repo_quota": "1", "LaunchQuota.poll_interval": "0.05", "BinderHub.pod_quota": "9"}
     async with serve(sets, gate=True) as live:
         live.gate.shut()
@@ -294,7 +294,7 @@ async def test_a_repository_at_its_quota_holds_up_no_other_and_builds_nothing(se
                 assert len(live.gate.builds) == 2, "nothing is built for who cannot launch"
 
 
-async def test_who_leaves_the_queue_makes_room_and_who_waits_too_long_is_refused(serve: Serve) -> None:
+async def test_leaving_the_queue_makes_room_and_long_waits_are_refused(serve: Serve) -> None:
     sets = {
         **CACHED, "LaunchQuota.total_quota": "0", "LaunchQuota.poll_interval": "0.05",
         "LaunchQuota.max_wait": "1s", "LaunchQuota.max_waiting": "2", "Ringbinder.session_grace": "0.1",

@@ -120,7 +120,7 @@ async def test_what_is_malformed_starts_nothing(serve: Serve, body: Any, status:
         assert live.gate.requests == []
 
 
-async def test_a_foreign_page_starts_nothing_and_an_allowed_one_may_read(serve: Serve) -> None:
+async def test_foreign_page_starts_nothing_and_allowed_one_reads(serve: Serve) -> None:
     async with serve({**CACHED, "BinderHub.cors_allow_origin": "https://docs.example"}, gate=True) as live:
         assert (await post(live, Origin="https://evil.example"))[0] == 403
         assert live.gate.requests == []
@@ -169,7 +169,7 @@ async def test_the_state_of_an_image(serve: Serve) -> None:
         assert live.gate.launches == 3
 
 
-async def test_after_a_restart_it_still_says_how_long_a_launch_takes(serve: Serve) -> None:
+async def test_after_a_restart_it_still_shows_how_long_a_launch_takes(serve: Serve) -> None:
     path = "api/v1/images/fake/owner/name/main"
     async with serve(CACHED) as live:
         assert (await get(live, path))["usual_launch_seconds"] is None
@@ -179,7 +179,7 @@ async def test_after_a_restart_it_still_says_how_long_a_launch_takes(serve: Serv
         assert (await get(live, path))["usual_launch_seconds"] == usual
 
 
-async def test_badges_say_ready_cold_or_broken(serve: Serve) -> None:
+async def test_badges_show_ready_cold_or_broken(serve: Serve) -> None:
     async def word(live: Live, spec: str) -> str:
         response = await live.client.get(live.address + f"badge/fake/{spec}.svg")
         assert response.headers["content-type"].startswith("image/svg+xml")

@@ -113,7 +113,7 @@ class Porter:
         return User("ada")
 
 
-async def test_where_nobody_can_log_out_there_is_no_button(serve: Serve) -> None:
+async def test_where_no_one_can_log_out_there_is_no_button(serve: Serve) -> None:
     async with serve(SETS, plugin=Porter()) as live:
         home = await live.client.get(live.address)
         assert '<span class="who"><bdi>ada</bdi></span>' in home.text
@@ -124,7 +124,7 @@ async def test_where_nobody_can_log_out_there_is_no_button(serve: Serve) -> None
     "to",
     ["//evil.example", "https://evil.example/", "/\\evil.example", "/a b", "javascript:1", "", "/\t/evil"],
 )
-async def test_a_login_sends_nobody_elsewhere(serve: Serve, to: str) -> None:
+async def test_a_login_sends_no_one_elsewhere(serve: Serve, to: str) -> None:
     async with serve(SETS, plugin=Desk()) as live:
         back = await live.client.get(f"{live.address}oauth_callback", params={"who": "ada", "to": to})
         assert back.headers["location"] == "/"
@@ -137,7 +137,7 @@ async def test_cookies_of_a_server_behind_tls_are_for_tls(serve: Serve) -> None:
         assert all("Secure" in cookie for cookie in sent.headers.get_list("set-cookie"))
 
 
-async def test_what_a_plugin_refuses_is_told(serve: Serve) -> None:
+async def test_what_a_plugin_refuses_is_reported(serve: Serve) -> None:
     async with serve(SETS, plugin=Desk()) as live:
         for who, status, message in (
             ("refused", 403, "You may not."),
@@ -209,7 +209,7 @@ async def test_the_log_of_a_build_is_for_who_asked_for_it(serve: Serve) -> None:
         assert (await live.client.get(log)).status_code == 401
 
 
-def test_a_service_of_a_hub_is_told_where_it_is() -> None:
+def test_a_service_of_a_hub_learns_where_it_is() -> None:
     environ = {
         "JUPYTERHUB_SERVICE_PREFIX": "/services/binder/",
         "JUPYTERHUB_SERVICE_URL": "http://127.0.0.1:10101/services/binder/",

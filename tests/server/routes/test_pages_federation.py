@@ -160,7 +160,7 @@ async def test_member_unreadable_page_shows_why(serve: Serve, browser: Browser, 
         assert at.members[1].gate.launches == 0
 
 
-async def test_member_with_another_secret_says_so(serve: Serve, browser: Browser, tmp_path: Path) -> None:
+async def test_member_with_another_secret_is_reported(serve: Serve, browser: Browser, tmp_path: Path) -> None:
     other = {"BinderHub.build_token_secret": "cd" * 32}
     async with federation(serve, tmp_path, second=other) as at, opened(browser) as page:
         await page.goto(at.redirector.address + LINK)

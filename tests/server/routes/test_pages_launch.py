@@ -275,7 +275,7 @@ class Failing:
         )
 
 
-async def test_a_failure_tells_why_and_what_to_do(serve: Serve, browser: Browser) -> None:
+async def test_failure_shows_why_and_what_to_do(serve: Serve, browser: Browser) -> None:
     async with web(lambda path: NOTEBOOK) as (notebook, _), serve({"FakeLauncher.url": notebook}) as live:
         failing = Failing()
         live.binder.plugins.hooks.register(failing, "failing", general=True)
@@ -400,7 +400,7 @@ async def test_an_odd_path_to_open_is_refused(serve: Serve, browser: Browser) ->
         assert live.gate.requests == []
 
 
-async def test_less_motion_for_whoever_asks_for_it(serve: Serve, browser: Browser) -> None:
+async def test_less_motion_where_it_is_asked_for(serve: Serve, browser: Browser) -> None:
     async with serve(gate=True) as live:
         live.gate.shut()
         for motion, turns in (("no-preference", "turn"), ("reduce", "none")):

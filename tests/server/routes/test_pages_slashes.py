@@ -44,7 +44,7 @@ async def github(serve: Serve, git: GitServer, **options: str) -> AsyncIterator[
             yield live, commit
 
 
-async def test_a_stream_says_what_to_open(serve: Serve, git_server: GitServer) -> None:
+async def test_a_stream_shows_what_to_open(serve: Serve, git_server: GitServer) -> None:
     async with github(serve, git_server) as (live, commit):
         events = await live.events(f"build/{LINK}?urlpath={ASKED}")
         assert '"feature/x" is meant' in events[0]["message"]

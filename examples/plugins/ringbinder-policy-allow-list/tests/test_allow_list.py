@@ -73,7 +73,7 @@ async def test_the_list_is_asked_again_when_it_is_old(policy: AllowList, page: P
     assert page.asked == 2
 
 
-async def test_without_a_list_nobody_gets_in_and_an_old_one_is_kept(
+async def test_without_a_list_no_one_gets_in_and_an_old_one_is_kept(
     policy: AllowList, page: Page, fake_clock: FakeClock
 ) -> None:
     case = PolicyCase(policy=policy)

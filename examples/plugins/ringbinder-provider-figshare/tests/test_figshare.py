@@ -167,7 +167,7 @@ async def test_one_zip_file_is_unpacked_within_the_folder(
     assert found == {"outer/into/x/a.txt", "outer/into/out.txt"}
 
 
-async def test_an_outage_is_told_as_such(provider: FigshareProvider, figshare: Figshare) -> None:
+async def test_an_outage_is_reported_as_such(provider: FigshareProvider, figshare: Figshare) -> None:
     figshare.fail(503)
     with pytest.raises(TransientError, match="answers 503"):
         await provider.resolve(LaunchRequest("figshare", "7"))

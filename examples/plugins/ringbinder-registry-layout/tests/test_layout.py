@@ -206,7 +206,7 @@ async def test_an_image_with_a_part_missing_is_not_there(
     assert await registry.check(plan, fresh=False) is None
 
 
-async def test_troubles_are_told(
+async def test_troubles_are_reported(
     registry: LayoutRegistry,
     options: LayoutOptions,
     engine: Engine,

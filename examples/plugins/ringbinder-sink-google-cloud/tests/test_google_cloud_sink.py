@@ -102,7 +102,7 @@ async def test_it_is_a_distribution_of_its_own() -> None:
     assert "ringbinder_sink_google_cloud" not in str(distribution("ringbinder").files or "")
 
 
-async def test_a_launch_arrives_and_again_with_the_same_id_after_a_failure(google: Google, tmp_path: Path) -> None:
+async def test_launch_is_sent_again_with_its_id_after_a_failure(google: Google, tmp_path: Path) -> None:
     google.statuses = [503, 200]
     async with launching(google, tmp_path) as app:
         session = app.launch(LaunchRequest("fake", "a/b/main"))
@@ -123,7 +123,7 @@ async def test_a_launch_arrives_and_again_with_the_same_id_after_a_failure(googl
     assert "short-lived" not in json.dumps(google.bodies)
 
 
-async def test_without_credentials_it_says_what_is_missing(
+async def test_without_credentials_it_shows_what_is_missing(
     google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nothing"))
