@@ -113,9 +113,8 @@ class Context:
           for compressed, and one that is all the same is ``httpx.DecodingError``. For JSON of a stranger:
           ``await read_json(response.aiter_bytes(), limit)`` of `ringbinder.untrusted`, within
           ``async with http.stream("GET", url) as response``.
-        - Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``); ``~/.netrc`` is not read. Cookies that servers
-          set are kept for all plugins: one that logs in somewhere has a client of its own, with
-          `ringbinder.http.open_transport`.
+        - Proxies are the environment's (``HTTPS_PROXY``, ``NO_PROXY``); ``~/.netrc`` is not read. No cookie is kept:
+          a plugin that needs them has a client of its own, with `ringbinder.http.open_transport`.
         - It goes wherever it is sent, also into the network of the server: a plugin whose addresses come from strangers
           checks where they lead.
         """

@@ -50,7 +50,9 @@ class _Transport(httpx.AsyncBaseTransport):
             factory = None if proxy else self.socket_factory
             self._by_proxy[proxy] = AiohttpTransport(
                 proxy=httpx.Proxy(proxy) if proxy else None,
-                client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=factory)),
+                client=lambda: aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0, socket_factory=factory), cookie_jar=aiohttp.DummyCookieJar()
+                ),
             )
         request.headers["Accept-Encoding"] = "identity"
         with _as_httpx():

@@ -42,6 +42,8 @@ class Services:
     @property
     def http(self) -> Http:
         if self._http is None:
+            from http.cookiejar import CookieJar, DefaultCookiePolicy
+
             import httpx
 
             from .http import open_transport
@@ -51,6 +53,8 @@ class Services:
                 timeout=httpx.Timeout(30.0),
                 headers={"User-Agent": "Ringbinder"},
                 event_hooks={"request": [_without_userinfo]},
+                # A cookie that a hub gave one plugin must not go with the request of another, for a stranger's link.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
         return self._http
 

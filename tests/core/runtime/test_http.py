@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from ringbinder.runtime.http import open_transport
+from ringbinder.testing import make_context
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
 
@@ -61,6 +62,18 @@ async def test_a_password_in_netrc_is_not_sent_beside_a_token(monkeypatch: pytes
         assert await get(f"http://{host}/") == "hi"
     assert b"authorization: token ours\r\n" in heads[0]
     assert b"authorization" not in heads[1].lower()
+
+
+async def test_shared_client_sends_no_cookie_back(tmp_path: Path) -> None:
+    answer = ANSWER.replace(b"Content-Length", b"Set-Cookie: session=one; Path=/\r\nContent-Length")
+    context = make_context(tmp_path, "shelf")
+    async with listening(answer) as (host, heads):
+        url = f"http://localhost:{host.partition(':')[2]}/"  # for a bare address aiohttp keeps none
+        for headers in ({}, {}, {"Cookie": "own=two"}):
+            assert (await context.http.get(url, headers=headers)).text == "hi"
+    await context.services.close()
+    cookies = [line.lower() for head in heads for line in head.split(b"\r\n") if line.lower().startswith(b"cookie")]
+    assert cookies == [b"cookie: own=two"]
 
 
 async def test_answer_that_is_no_http_is_an_error_of_httpx() -> None:
