@@ -9,6 +9,7 @@ Beside it plugins may import the modules that the Python API's page lists. Names
 - `Content`: gives an iterator over the bytes of a blob from an offset on; called again where an upload is resumed.
 - `BlobOutcome`: how a blob came to be in a repository: ``present`` before, ``mounted`` from another, or ``uploaded``.
 - `Phase`: what a line of a launch belongs to, as in the event stream.
+- `Stage`: ``resolve``, ``check``, ``build``, ``push`` or ``launch``.
 - `Source`: where a repository's content is: one of the four classes with this ending.
 - `Http`: `httpx.AsyncClient`.
 - `Fetch`: ``async (repo, into, log)``, see `Context.fetch`.
@@ -60,6 +61,7 @@ from .model import (
     Repo,
     Server,
     Source,
+    Stage,
     Target,
     User,
     Work,
@@ -152,6 +154,7 @@ __all__ = [
     "Sink",
     "SinkEvent",
     "Source",
+    "Stage",
     "StoreError",
     "Target",
     "Tasks",

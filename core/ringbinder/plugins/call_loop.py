@@ -12,17 +12,18 @@ import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pluggy
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ..errors import PluginError, Refused, RingbinderError, TransientError, UserError
+from ..model import Stage
 from ..runtime.log import Logger
 from ..runtime.suggest import did_you_mean
 from . import hookspecs
 from .answers import words_for
-from .hookspecs import GUARDS, NEEDED
+from .hookspecs import AROUND_STAGE, GUARDS
 from .validation import SPECS, Spec, check, hooks_in, options
 
 TIMEOUTS: Final[Mapping[str, float | None]] = {
@@ -205,21 +206,27 @@ class CallLoop:
         return plan
 
     def _make_plan(self, spec: Spec, chosen: str | None) -> _Plan:
-        called = self._implementations(spec)
-        if chosen is not None:
-            self._plugin(chosen)
-            general = [made for made in called if made.plugin in self._general and made.plugin != chosen]
-            own = [made for made in called if made.plugin == chosen]
-            default = self._defaults[chosen].get(spec.name)
-            if default and all(made.wrapper for made in own):
-                limit = self._timeouts[spec.name] or None
-                own.append(_Implementation(chosen, spec, default, False, spec.arguments, limit, self._on_failure))
-            called = general + own
+        called = self._asked(spec, chosen)
+        around = self._asked(SPECS[AROUND_STAGE], chosen) if spec.name in get_args(Stage) else ()
         return _Plan(
             frozenset(spec.arguments),
-            tuple(made for made in called if made.wrapper),
+            (*(made.around(spec) for made in around), *(made for made in called if made.wrapper)),
             tuple(made for made in called if not made.wrapper),
         )
+
+    def _asked(self, spec: Spec, chosen: str | None) -> list[_Implementation]:
+        """What implements a hook: of the general plugins first, then of the `chosen` one; without one, of all."""
+        called = self._implementations(spec)
+        if chosen is None:
+            return called
+        self._plugin(chosen)
+        general = [made for made in called if made.plugin in self._general and made.plugin != chosen]
+        own = [made for made in called if made.plugin == chosen]
+        default = self._defaults[chosen].get(spec.name)
+        if default and all(made.wrapper for made in own):
+            limit = self._timeouts[spec.name] or None
+            own.append(_Implementation(chosen, spec, default, False, spec.arguments, limit, self._on_failure))
+        return general + own
 
     def _implementations(self, spec: Spec) -> list[_Implementation]:
         limit = None if spec.plain else self._timeouts[spec.name] or None
@@ -259,10 +266,18 @@ class _Implementation:
     limit: float | None
     on_failure: Callable[[str, str], None]
     refuses: bool = False
+    stage: str = ""
+    """The stage that it goes around, if it is a wrapper of all."""
+
+    def around(self, stage: Spec) -> _Implementation:
+        """This wrapper of all stages, as one of `stage`."""
+        return evolve(self, spec=evolve(stage, name=self.spec.name), stage=stage.name)
 
     def begin(self, arguments: Mapping[str, Any]) -> Any:
         if self.refuses:
             raise TransientError(f"{self.plugin} has stopped working, and no one is let in without it")
+        if self.stage:
+            arguments = {**dict.fromkeys(self.arguments), **arguments, "stage": self.stage}
         return self.function(**{name: arguments[name] for name in self.arguments})
 
     async def call(self, arguments: Mapping[str, Any]) -> Any:
@@ -304,7 +319,7 @@ class _Implementation:
 
     def rejudged(self, outcome: Any, before: Any) -> Any:
         """What this wrapper makes of `before`, if it is of that type, and no stage is left without its answer."""
-        lost = outcome is None and before is not None and self.spec.name in NEEDED
+        lost = outcome is None and before is not None and self.spec.needed
         if problem := f"None instead of {words_for(type(before))}" if lost else self.spec.judge_outcome(outcome):
             advice = "a wrapper returns what its `yield` gave, or something of that type"
             raise PluginError(self.plugin, f"its wrapper gave {problem}; {advice}", self.spec.name)

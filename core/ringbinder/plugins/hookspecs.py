@@ -7,7 +7,7 @@ that it does not need; below a base class (`ringbinder.Plugin`, and those of eac
 
 For a stage (`resolve` to `launch`), plugins of the groups ``ringbinder.plugins`` and ``ringbinder.policies`` are asked
 first, `None` meaning "go on", then the one chosen plugin of the kind. A wrapper (``@hookimpl(wrapper=True)`` on a plain
-generator) goes around all of it: what its `yield` gives is the awaited result.
+generator) goes around all of it: what its `yield` gives is the awaited result. `around_stage` goes around every stage.
 """
 
 from __future__ import annotations
@@ -205,6 +205,16 @@ class Hooks:
     async def delete_repository(self, repository: str) -> bool | None:
         """The registry: removes a repository that has no tag left; True if it did, None if it cannot."""
 
+    @hookspec
+    def around_stage(  # type: ignore[empty-body]
+        self, stage: Stage, request: LaunchRequest | None, plan: Plan | None, image: Image | None
+    ) -> Generator[None, Any, Any]:
+        """Everybody: a wrapper of all stages in one method, outside of the wrappers of single hooks.
+
+        A plain generator, as every wrapper, that needs no decorator. `request`, `plan` and `image` are those of the
+        stage, None where its hook has none. What `yield` gives is the stage's answer, and what is returned becomes it.
+        """
+
     # -- policy --------------------------------------------------------------------------------------------
 
     @hookspec
@@ -320,7 +330,9 @@ class Hooks:
         """Everybody: an async context manager, entered at start and left in reverse order, each with a time limit."""
 
 
-PLAIN: frozenset[str] = frozenset({"describe", "recognize", "lifespan"})
+AROUND_STAGE = "around_stage"
+
+PLAIN: frozenset[str] = frozenset({"describe", "recognize", "lifespan", AROUND_STAGE})
 """The hooks that are not `async`."""
 
 GUARDS: frozenset[str] = frozenset({"admit", "authenticate"})

@@ -18,7 +18,7 @@ from ..runtime.log import Logger
 from ..runtime.suggest import did_you_mean
 from .answers import Judge, judge_of
 from .deprecation import warn_of_hook
-from .hookspecs import GUARDS, PLAIN, PROJECT, Hooks
+from .hookspecs import AROUND_STAGE, GUARDS, NEEDED, PLAIN, PROJECT, Hooks
 
 _MARK: Final = f"{PROJECT}_impl"
 _ONE_SLIP: Final = 0.8
@@ -36,6 +36,8 @@ class Spec:
     arguments: tuple[str, ...]
     first: bool
     plain: bool
+    needed: bool
+    """No wrapper may take its answer away."""
     judge: Judge
     """Of the answer of one implementation."""
     judge_outcome: Judge
@@ -49,7 +51,7 @@ def _specs() -> Iterator[Spec]:
             answer: Any = get_type_hints(function, include_extras=True)["return"]
             first = bool(options["firstresult"])
             outcome: Any = answer if first else Sequence[tuple[str, answer]]
-            yield Spec(name, arguments, first, name in PLAIN, judge_of(answer), judge_of(outcome))
+            yield Spec(name, arguments, first, name in PLAIN, name in NEEDED, judge_of(answer), judge_of(outcome))
 
 
 SPECS: Final[Mapping[str, Spec]] = {spec.name: spec for spec in _specs()}
@@ -71,7 +73,7 @@ def options(plugin: object, attribute: str) -> pluggy.HookimplOpts | None:
     if given.get("optionalhook") and (given.get("specname") or attribute) not in SPECS:
         return None
     return pluggy.HookimplOpts(
-        wrapper=given.get("wrapper", False),
+        wrapper=given.get("wrapper", False) or (given.get("specname") or attribute) == AROUND_STAGE,
         hookwrapper=given.get("hookwrapper", False),
         optionalhook=given.get("optionalhook", False),
         tryfirst=given.get("tryfirst", False),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TypeVar
 
-from ringbinder import Context, Image, LaunchRequest, NoOptions, Plan, Plugin, hookimpl
+from ringbinder import Context, Image, LaunchRequest, NoOptions, Plan, Plugin, Stage
 
-Stage = Generator[None, Any, Any]
+T = TypeVar("T")
 
 
 class Tracing(Plugin[NoOptions]):
-    """Wrappers: what their `yield` gives is the stage's awaited result."""
+    """A wrapper of all stages: what its `yield` gives is the stage's awaited result."""
 
     plugin_api = 1
 
@@ -21,27 +21,16 @@ class Tracing(Plugin[NoOptions]):
         super().__init__(config, context)
         self._tracer = trace.get_tracer("ringbinder")
 
-    @hookimpl(wrapper=True)
-    def resolve(self, request: LaunchRequest) -> Stage:
-        return (yield from self._span("resolve", provider=request.provider, spec=request.spec))
-
-    @hookimpl(wrapper=True)
-    def check(self, plan: Plan) -> Stage:
-        return (yield from self._span("check", image=plan.image, repo=plan.repo.url))
-
-    @hookimpl(wrapper=True)
-    def build(self, plan: Plan) -> Stage:
-        return (yield from self._span("build", image=plan.image, repo=plan.repo.url, ref=plan.repo.ref))
-
-    @hookimpl(wrapper=True)
-    def push(self, image: Image) -> Stage:
-        return (yield from self._span("push", image=image.name))
-
-    @hookimpl(wrapper=True)
-    def launch(self, image: Image, request: LaunchRequest) -> Stage:
-        return (yield from self._span("launch", image=image.name, provider=request.provider))
-
-    def _span(self, stage: str, **attributes: str) -> Stage:
+    def around_stage(
+        self, stage: Stage, request: LaunchRequest | None, plan: Plan | None, image: Image | None
+    ) -> Generator[None, T, T]:
+        attributes: dict[str, str] = {}
+        if request is not None:
+            attributes |= {"provider": request.provider, "spec": request.spec}
+        if plan is not None:
+            attributes |= {"repo": plan.repo.url, "ref": plan.repo.ref, "image": plan.image}
+        if image is not None:
+            attributes["image"] = image.name
         named = {f"ringbinder.{name}": value for name, value in attributes.items()}
         with self._tracer.start_as_current_span(f"ringbinder {stage}", attributes=named):
             return (yield)
