@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 import structlog
+from realparts.strangers import points
 from ringbinder.app import running
 from ringbinder.config.loading import load
 from ringbinder.model import LaunchRequest
@@ -34,7 +35,7 @@ class Ground:
         self.canary.chmod(0o640)
         self.before = self.canary.stat()
 
-    async def build(self, name: str, hostile: Hostile, sandbox: str) -> tuple[Event, str]:
+    async def build(self, name: str, hostile: Hostile, sandbox: str, provider: str = "git") -> tuple[Event, str]:
         """Build a repository; return the last event and the log."""
         repository = self.server.repository(f"hostile/{name}")
         hostile.make(repository, self.canary)
@@ -46,8 +47,8 @@ class Ground:
             **{f"LocalBuilder.{option}": value for option, value in options.items()},
         }
         config = load(environ={}, sets=[f"{option}={value}" for option, value in settings.items()])
-        async with running(config, structlog.get_logger()) as app:
-            session = app.launch(LaunchRequest("git", link, local=True, build_only=True))
+        async with running(config, structlog.get_logger(), entry_points=points) as app:
+            session = app.launch(LaunchRequest(provider, link, local=True, build_only=True))
             events = [event async for batch in session.read() for _, event in batch]
         return events[-1], "".join(event.message for event in events)
 
@@ -75,9 +76,10 @@ def ground(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, git_server:
     return Ground(tmp_path, tmp_path_factory.getbasetemp() / "hostile-cache", git_server)
 
 
-async def check(ground: Ground, name: str, hostile: Hostile, sandbox: str) -> None:
+async def check(ground: Ground, name: str, hostile: Hostile, sandbox: str, provider: str = "git") -> None:
     before = descendants()
-    end, log = await ground.build(name.replace(" ", "-").replace(">", "").replace("/", ""), hostile, sandbox)
+    folder = name.replace(" ", "-").replace(">", "").replace("/", "")
+    end, log = await ground.build(folder, hostile, sandbox, provider)
     code = "" if end.phase == "ready" else str(end.data.get("code"))
     assert code in hostile.code.split("|"), (end, log[-2000:])
     assert CANARY not in log
@@ -99,6 +101,15 @@ LINKS = [f"link {name}" for name in RECIPES[1:]]
 )
 async def test_hostile_recipe_is_refused(ground: Ground, name: str) -> None:
     await check(ground, name, REFUSED[name], "off")
+
+
+OF_GIT = [name for name in REFUSED if name.startswith(("submodule", "tree", "link requirements.txt"))]
+
+
+@pytest.mark.parametrize("name", OF_GIT)
+async def test_hostile_repository_of_a_strangers_provider_is_refused(ground: Ground, name: str) -> None:
+    """Its provider has no `fetch`."""
+    await check(ground, name, REFUSED[name], "off", "stranger")
 
 
 @pytest.mark.slow

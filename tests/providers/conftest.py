@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from realparts.providers import made
+from realparts.strangers import STRANGERS, StrangersAsker, asked
 from realparts.turned import TurnedClock
 from ringbinder.model import LaunchRequest, Repo
 from ringbinder.plugins.context import Context
@@ -49,6 +50,19 @@ class Asker:
         into.mkdir()
         assert await self.provider.fetch(repo, into, self.log) is True
         return into
+
+
+Anyone = Asker | StrangersAsker
+
+
+@pytest.fixture(params=["git", *STRANGERS])
+async def anyone(request: pytest.FixtureRequest, ask: Asker, tmp_path: Path) -> AsyncIterator[Anyone]:
+    """The provider `git`, and providers of strangers for which core fetches."""
+    if request.param == "git":
+        yield ask
+        return
+    async with asked(tmp_path / "app", STRANGERS[request.param]) as stranger:
+        yield stranger
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from ringbinder_providers.github import GitHubOptions, GitHubProvider
 from ringbinder_providers.gitlab import GitLabOptions, GitLabProvider
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import Asker
+    from tests.providers.conftest import Anyone, Asker
 
 pytestmark = pytest.mark.real("git")
 
@@ -32,7 +32,7 @@ NO_API: dict[str, Any] = {"api_base_path": "http://127.0.0.1:1", "retries": 0}
 """Nobody listens there, so git is asked."""
 
 
-async def refusal(ask: Asker, url: str, ref: str = "HEAD") -> UserError:
+async def refusal(ask: Anyone, url: str, ref: str = "HEAD") -> UserError:
     with pytest.raises(UserError) as caught:
         await ask.resolve(url, ref)
     return caught.value
@@ -159,7 +159,7 @@ async def test_a_page_that_is_no_repository(ask: Asker, server: GitServer) -> No
 
 
 async def test_no_program_of_the_account_decides(
-    server: GitServer, ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: GitServer, anyone: Anyone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its git configuration, nor netrc, nor a helper, nor a prompt."""
     server.repository("r").commit({"x": "1"})
@@ -176,7 +176,7 @@ async def test_no_program_of_the_account_decides(
     monkeypatch.setenv("GIT_ASKPASS", str(helper))
     monkeypatch.setenv("SSH_ASKPASS", str(helper))
     monkeypatch.setenv("GIT_CONFIG_PARAMETERS", f"'credential.helper={helper}'")
-    assert (await refusal(ask, server.url("r"))).code == "repo-not-found"
+    assert (await refusal(anyone, server.url("r"))).code == "repo-not-found"
     assert not ran.exists()
 
 
@@ -215,7 +215,7 @@ async def watch_command_lines(seen: list[str]) -> None:
         await asyncio.sleep(0.002)
 
 
-async def test_a_password_is_for_its_host_only(ask: Asker, tmp_path: Path) -> None:
+async def test_a_password_is_for_its_host_only(anyone: Anyone, tmp_path: Path) -> None:
     """A submodule on another host is asked for without the password."""
     async with GitServer.running(tmp_path / "a") as here, GitServer.running(tmp_path / "b") as elsewhere:
         pinned = elsewhere.repository("inner").commit({"i": "inner"})
@@ -224,15 +224,15 @@ async def test_a_password_is_for_its_host_only(ask: Asker, tmp_path: Path) -> No
         repository.commit({"x": "1"})
         for server in (here, elsewhere):
             server.user, server.password = "me", "one-password"
-        repo = await ask.resolve(f"http://me:one-password@{here.host}/r")
+        repo = await anyone.resolve(f"http://me:one-password@{here.host}/r")
         with pytest.raises(UserError) as caught:
-            await ask.fetch(repo, tmp_path / "into")
+            await anyone.fetch(repo, tmp_path / "into")
         assert caught.value.code == "submodule-not-found"
         assert elsewhere.requests
 
 
 @pytest.mark.parametrize("single_commits", [True, False])
-async def test_fetches_the_very_commit(server: GitServer, ask: Asker, tmp_path: Path, single_commits: bool) -> None:
+async def test_fetches_the_very_commit(server: GitServer, anyone: Anyone, tmp_path: Path, single_commits: bool) -> None:
     server.single_commits = single_commits
     repository = server.repository("r")
     repository.commit({"x": "0"})
@@ -240,12 +240,12 @@ async def test_fetches_the_very_commit(server: GitServer, ask: Asker, tmp_path: 
     (repository.folder / "out").symlink_to("/etc/passwd")
     linked = repository.commit()
     repository.commit({"x": "2"})
-    into = await ask.fetch(await ask.resolve(server.url("r"), sha), tmp_path / "into")
+    into = await anyone.fetch(await anyone.resolve(server.url("r"), sha), tmp_path / "into")
     assert (into / "x").read_text() == "1"
     assert (into / "deep/er/ü").read_bytes() == b"\0\xff"
     assert (into / "run").stat().st_mode & stat.S_IXUSR
     assert Repository(into).git("rev-list", "--count", "HEAD") == "2"
-    into = await ask.fetch(await ask.resolve(server.url("r"), linked), tmp_path / "linked")
+    into = await anyone.fetch(await anyone.resolve(server.url("r"), linked), tmp_path / "linked")
     assert (into / "out").readlink() == Path("/etc/passwd")
 
 
@@ -285,7 +285,7 @@ async def test_fetched_old_commit_is_detached(server: GitServer, ask: Asker, tmp
     assert into.git("rev-parse", "HEAD", "origin/main").split() == [old, new]
 
 
-async def test_commit_on_no_branch_has_its_history(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+async def test_commit_on_no_branch_has_its_history(server: GitServer, anyone: Anyone, tmp_path: Path) -> None:
     repository = server.repository("r")
     repository.commit({"x": "1"})
     repository.branch("pull")
@@ -293,13 +293,13 @@ async def test_commit_on_no_branch_has_its_history(server: GitServer, ask: Asker
     repository.git("update-ref", "refs/pull/5/head", pull)
     repository.switch("main")
     repository.git("branch", "-q", "-D", "pull")
-    into = Repository(await ask.fetch(await ask.resolve(server.url("r"), pull), tmp_path / "into"))
+    into = Repository(await anyone.fetch(await anyone.resolve(server.url("r"), pull), tmp_path / "into"))
     assert (into.folder / "x").read_text() == "pull"
     assert into.git("rev-list", "--count", "HEAD") == "2"
     server.single_commits = False
     repository.git("update-ref", "-d", "refs/pull/5/head")
     with pytest.raises(UserError, match="does not give out that commit") as caught:
-        await ask.fetch(await ask.resolve(server.url("r"), pull), tmp_path / "refused")
+        await anyone.fetch(await anyone.resolve(server.url("r"), pull), tmp_path / "refused")
     assert caught.value.code == "ref-not-found"
 
 
@@ -350,7 +350,7 @@ async def test_submodules(server: GitServer, ask: Asker, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("number", "depth"), [(3, 9), (9, 2)])
 async def test_submodules_beyond_a_limit_are_refused(
-    server: GitServer, ask: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, depth: int
+    server: GitServer, anyone: Anyone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, depth: int
 ) -> None:
     """What an attacker multiplies: one repository named several times, in several levels."""
     commit = server.repository("level0").commit({"x": "1"})
@@ -360,18 +360,18 @@ async def test_submodules_beyond_a_limit_are_refused(
         if level == 1:
             repository.submodule("b", server.url("level0"), commit)
         commit = repository.commit({"x": "1"})
-    repo = await ask.resolve(server.url("level3"))
+    repo = await anyone.resolve(server.url("level3"))
     monkeypatch.setattr("ringbinder.git.remote._MAX_SUBMODULES", 4)
     monkeypatch.setattr("ringbinder.git.remote._MAX_DEPTH", 3)
-    assert (await ask.fetch(repo, tmp_path / "all") / "a/a/b/x").is_file()
+    assert (await anyone.fetch(repo, tmp_path / "all") / "a/a/b/x").is_file()
     monkeypatch.setattr("ringbinder.git.remote._MAX_SUBMODULES", number)
     monkeypatch.setattr("ringbinder.git.remote._MAX_DEPTH", depth)
     with pytest.raises(UserError, match=f"at most {number} in all, and {depth} within each other") as caught:
-        await ask.fetch(repo, tmp_path / "some")
+        await anyone.fetch(repo, tmp_path / "some")
     assert caught.value.code == "repo-too-large"
 
 
-async def test_submodules_have_their_history_and_tags(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+async def test_submodules_have_their_history_and_tags(server: GitServer, anyone: Anyone, tmp_path: Path) -> None:
     inner = server.repository("inner")
     inner.commit({"i": "1"})
     inner.tag("v2.0", annotated=True)
@@ -380,7 +380,7 @@ async def test_submodules_have_their_history_and_tags(server: GitServer, ask: As
     outer = server.repository("outer")
     outer.submodule("a*", server.url("inner"), pinned)
     outer.commit({"o": "1"})
-    into = await ask.fetch(await ask.resolve(server.url("outer")), tmp_path / "into")
+    into = await anyone.fetch(await anyone.resolve(server.url("outer")), tmp_path / "into")
     assert Repository(into / "a*").git("describe") == f"v2.0-1-g{pinned[:7]}"
 
 
@@ -421,7 +421,7 @@ async def test_submodule_without_address_stays_empty(server: GitServer, ask: Ask
     assert "The submodule stray is not in .gitmodules" in ask.log.text
 
 
-async def test_a_submodule_may_not_be_a_path(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+async def test_a_submodule_may_not_be_a_path(server: GitServer, anyone: Anyone, tmp_path: Path) -> None:
     secret = Repository.make(tmp_path / "secret")
     pinned = secret.commit({"s": "not for strangers"})
     for n, url in enumerate((secret.folder.as_uri(), str(secret.folder), f"ext::git upload-pack {secret.folder}")):
@@ -429,12 +429,12 @@ async def test_a_submodule_may_not_be_a_path(server: GitServer, ask: Asker, tmp_
         repository.submodule("s", url, pinned)
         repository.commit({"x": "1"})
         with pytest.raises(UserError) as caught:
-            await ask.fetch(await ask.resolve(server.url(f"r{n}")), tmp_path / f"into{n}")
+            await anyone.fetch(await anyone.resolve(server.url(f"r{n}")), tmp_path / f"into{n}")
         assert caught.value.code == "submodule-not-found"
         assert not (tmp_path / f"into{n}/s/s").exists()
 
 
-async def test_hooks_and_filters_of_a_repository_do_not_run(server: GitServer, ask: Asker, tmp_path: Path) -> None:
+async def test_hooks_and_filters_of_a_repository_do_not_run(server: GitServer, anyone: Anyone, tmp_path: Path) -> None:
     repository = server.repository("r")
     ran = tmp_path / "ran"
     repository.commit(
@@ -445,7 +445,7 @@ async def test_hooks_and_filters_of_a_repository_do_not_run(server: GitServer, a
             "x": "1",
         }
     )
-    into = await ask.fetch(await ask.resolve(server.url("r")), tmp_path / "into")
+    into = await anyone.fetch(await anyone.resolve(server.url("r")), tmp_path / "into")
     assert (into / "x").read_text() == "1"
     assert not ran.exists()
 
