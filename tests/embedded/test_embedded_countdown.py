@@ -61,7 +61,7 @@ async def test_an_idle_page_counts_down_and_can_be_kept(embedded: Embedded) -> N
         assert [running.id for running in await launcher.servers()] == [server.id]
 
         await expect(banner).to_be_visible(timeout=PATIENCE)
-        await expect(banner).to_contain_text("was stopped, since nobody used it", timeout=PATIENCE)
+        await expect(banner).to_contain_text("was stopped, since it was not used", timeout=PATIENCE)
         await expect(keep).to_be_hidden()
     assert await launcher.servers() == []
 

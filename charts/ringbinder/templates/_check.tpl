@@ -24,16 +24,16 @@
 {{- end }}
 {{- range $name, $code := .Values.extraConfig }}
 {{- if $code }}
-{{- $told := list }}
+{{- $given := list }}
 {{- range $answers.snippets }}
 {{- if contains .what ($code | toString) }}
-{{- $told = append $told .instead }}
+{{- $given = append $given .instead }}
 {{- end }}
 {{- end }}
-{{- if contains "module:name" (join "" $told) }}
-{{- $told = append $told $answers.named }}
+{{- if contains "module:name" (join "" $given) }}
+{{- $given = append $given $answers.named }}
 {{- end }}
-{{- $instead := $told | join "; " | default $answers.otherwise }}
+{{- $instead := $given | join "; " | default $answers.otherwise }}
 {{- $problems = append $problems (printf "extraConfig.%s: Python snippets are not run here. Instead, %s" $name $instead) }}
 {{- end }}
 {{- end }}

@@ -18,7 +18,7 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "ringbinder.selector" (dict "root" . "component" "binder") | nindent 8 }}
-# Streams under way end by themselves, or are told; then there is time to write and to tell the sinks.
+# Streams under way end by themselves, or are asked to; then there is time to write and to deliver to the sinks.
 terminationGracePeriodSeconds: {{ add .Values.deployment.leaveSeconds .Values.deployment.drainSeconds 60 }}
 securityContext:
   runAsNonRoot: true

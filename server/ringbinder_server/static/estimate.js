@@ -17,7 +17,7 @@ function ago(unix, now) {
   return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-Math.floor(seconds / length), unit);
 }
 
-/** Before it is built or launched; who is `queued` is told the place in other words. */
+/** Before it is built or launched; a client that is `queued` sees its place in other words. */
 function before(known, now, queued) {
   if (known.built) {
     const when = known.built_at ? `Built ${ago(known.built_at, now)}` : "Built already";
@@ -27,9 +27,9 @@ function before(known, now, queued) {
   const took = last ? `: last time that took ${about(last)}` : "";
   const queue = queued ? null : known.queue;
   const building = known.state === "building" && !queued && !queue;
-  const told = [building ? `It is being built now${took}` : `This version must be built${took || " first"}`];
-  if (queue) told.push(queue.position > 1 ? `${queue.position - 1} before you` : "you are next");
-  return `${known.state === "broken" ? "The last build of this version failed. " : ""}${told.join(", ")}.`;
+  const parts = [building ? `It is being built now${took}` : `This version must be built${took || " first"}`];
+  if (queue) parts.push(queue.position > 1 ? `${queue.position - 1} before you` : "you are next");
+  return `${known.state === "broken" ? "The last build of this version failed. " : ""}${parts.join(", ")}.`;
 }
 
 /** During `stage`, which began `elapsed` seconds ago (building and storing count together); null is not known. */

@@ -35,7 +35,7 @@ const TITLES = { waiting: "Waiting", building: "Building", pushing: "Storing", l
 let launch; // what is kept over a reload: {session, first, times}
 let known = null; // what is known of the image: how long things may take
 let learned;
-let queued = false; // and told the place
+let queued = false; // and shown the place
 let clock;
 let running = false;
 let at = location; // of the server that launches; a redirector may choose it
@@ -229,7 +229,7 @@ document.addEventListener("securitypolicyviolation", ({ blockedURI }) => {
 });
 
 function start() {
-  // A page that the browser only prepares has been asked for by nobody yet.
+  // A page that the browser only prepares has not been asked for yet.
   if (document.prerendering) document.addEventListener("prerenderingchange", run, { once: true });
   else run();
 }

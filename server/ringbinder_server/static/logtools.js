@@ -33,7 +33,7 @@ export class LogTools {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  /** Marks all lines with `text`, whatever its case; goes to the last of them. */
+  /** Marks all lines with `text`, in any case; goes to the last of them. */
   search(text) {
     this.sought = text.toLowerCase();
     for (const row of this.hits) row.classList.remove("hit", "now");

@@ -17,7 +17,7 @@ export class Stages {
     this.reset({});
   }
 
-  /** Begins anew; `times` is of an earlier page that showed the same launch. */
+  /** Starts over; `times` is of an earlier page that showed the same launch. */
   reset(times) {
     this.times = times; // stage -> {from, to} in milliseconds
     this.now = "";

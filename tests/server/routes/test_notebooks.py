@@ -73,7 +73,7 @@ async def test_kept_opened_stopped_and_taken_away(launched: Launched, browser: B
         assert re.fullmatch(r"[0-9a-f]{40}", work.ref)
         await expect(running.get_by_role("heading")).to_contain_text(work.ref[:7])
         await pictures(browser, live, "running")
-        countdown = page.get_by_text("Nobody uses it")
+        countdown = page.get_by_text("It is not used")
         await expect(countdown).to_contain_text(re.compile(r"in 0:\d\d"), timeout=PATIENCE)
         await pictures(browser, live, "idle")
         await running.get_by_role("button", name="Keep it running").press("Enter")

@@ -69,7 +69,7 @@
       }
       const seconds = Math.max(0, Math.round(stopsAt - Date.now() / 1000));
       const time = new Date(1000 * stopsAt).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-      say(`Nobody has used this notebook for a while: it will be stopped at ${time}. Files that you changed are kept.`, true);
+      say(`This notebook has not been used for a while: it will be stopped at ${time}. Files that you changed are kept.`, true);
       rest.textContent = clock(seconds);
       document.title = `(${clock(seconds)}) ${title}`;
     }
@@ -82,7 +82,7 @@
       } catch {
         if (stopsAt === null || stopsAt > Date.now() / 1000) return; // the connection is lost, which JupyterLab tells
         document.title = document.title.replace(TITLE, "");
-        say("This notebook was stopped, since nobody used it. Files that you changed are kept: see `ringbinder sessions`.", false);
+        say("This notebook was stopped, since it was not used. Files that you changed are kept: see `ringbinder sessions`.", false);
         clearInterval(looking);
         clearInterval(counting);
       }
