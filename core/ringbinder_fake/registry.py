@@ -32,6 +32,7 @@ from .faults import FakeOptions, Faults
 
 _PUSH_STEPS: Final = 10
 _BLOB: Final = "application/octet-stream"
+_DIGEST: Final = re.compile(rb'"digest": *"(sha256:[0-9a-f]{64})"')
 
 
 @frozen
@@ -117,7 +118,7 @@ class FakeRegistry(BlobRegistry[FakeRegistryOptions]):
         return self._manifests.get((repository, reference))
 
     async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor:
-        for digest in re.findall(rb'"digest": *"(sha256:[0-9a-f]{64})"', manifest.content):
+        for digest in _DIGEST.findall(manifest.content):
             known = (repository, digest.decode())
             if known not in self._blobs and known not in self._manifests:
                 raise MissingBlob(f"{repository} has no blob {digest.decode()}", digest.decode())

@@ -35,6 +35,7 @@ _KINDS: Final = (re.Pattern, Regex, Pattern)
 _METHODS: Final = frozenset({"search", "match", "fullmatch", "finditer", "findall", "split", "sub", "subn"})
 _OPERATORS_OR_OURS: Final = {
     "ringbinder.causes": "Cause compiles its own",
+    "ringbinder.plugins.javascript": "an author's own regular expressions, in `plugins check` and tests",
     "ringbinder.runtime.patterns": "checks the syntax of what an operator wrote",
     "ringbinder.testing.provider": "a provider's own regular expressions, in its author's tests",
     "ringbinder_sinks.jsonlines": "made from the name of a file of the operator's",

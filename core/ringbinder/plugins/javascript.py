@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _TOKENS: Final = re.compile(
-    r"(?P<anchor>\\[AZ])|\\.|\[(?:\\.|[^\]\\])*\]"
+    r"(?P<anchor>\\[AZ])|\\.|\[(?:\\.|[^\]\\])*\]?"
     r"|(?P<group>\(\?(?:P[<=>]|[#>(]|[a-zA-Z-]+[:)]))|(?P<possessive>[*+?}]\+)",
     re.DOTALL,
 )
