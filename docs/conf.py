@@ -7,7 +7,7 @@ author = "The Ringbinder developers"
 copyright = "the Ringbinder developers"
 version = release = installed("ringbinder")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = True
@@ -18,9 +18,3 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 html_theme = "furo"
 html_title = "Ringbinder"
 html_copy_source = False
-
-# Docstrings are plain text with code in single backticks; the types of others have no pages to link to.
-default_role = "code"
-autodoc_typehints_format = "short"
-python_maximum_signature_line_length = 80
-nitpick_ignore_regex = [("py:.*", ".*")]

@@ -24,11 +24,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import api_pages
 import attrs
 import chart_files
 import click
 import error_codes
 import migration
+import surface
 from metric_table import label_table, metric_table
 from ringbinder import errors, testing
 from ringbinder.config.event_settings import DeliverySettings, EventLogSettings
@@ -171,6 +173,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "providers": partial(plugin_table, "provider"),
     "registries": partial(plugin_table, "registry"),
     "launchers": partial(plugin_table, "launcher"),
+    **{f"api-{re.sub('[._]', '-', name)}": partial(api_pages.of_module, name) for name in surface.PUBLIC},
 }
 
 

@@ -30,6 +30,9 @@ MODULES = (
 )  # fmt: skip
 """What plugins may import, beside `ringbinder.testing` for their tests. pyproject.toml holds ours to it."""
 
+_TESTING = (f"ringbinder.testing.{found.name}" for found in pkgutil.iter_modules(testing.__path__))
+PUBLIC = (*MODULES, "ringbinder.testing", *(name for name in _TESTING if not name.endswith("__main__")))
+
 
 def surface() -> str:
     """One line for each name, argument and attribute, in order."""
@@ -39,10 +42,8 @@ def surface() -> str:
         if not name.startswith("_"):
             lines.add(f"hook {name}")
             lines |= {f"hook {name}({argument})" for argument in list(inspect.signature(hook).parameters)[1:]}
-    modules = [*map(import_module, MODULES), testing]
-    modules += [import_module(f"ringbinder.testing.{found.name}") for found in pkgutil.iter_modules(testing.__path__)]
-    for module in modules:
-        lines.update(_of_module(module))
+    for module in PUBLIC:
+        lines.update(_of_module(import_module(module)))
     return "\n".join(sorted(lines)) + "\n"
 
 

@@ -47,9 +47,13 @@ class Cause:
     """
 
     pattern: Regex = field(converter=_multiline)
+    """RE2's; ``^`` and ``$`` match at lines."""
     code: str
+    """As in `Diagnosis.code`."""
     cause: str
+    """As in `Diagnosis.cause`, with ``{name}`` for what the group `name` has matched."""
     advice: str = ""
+    """As in `Diagnosis.advice`."""
 
     def describe(self, match: Match) -> str:
         """The cause in words."""

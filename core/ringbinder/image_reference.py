@@ -31,7 +31,9 @@ class Reference:
     path: str
     """The repository on that host, of one part or of many."""
     tag: str = ""
+    """Empty where there is none."""
     digest: str = ""
+    """``sha256:...``; empty where there is none."""
 
     @property
     def name(self) -> str:

@@ -34,7 +34,9 @@ class User:
     """Who asks, where a plugin has authenticated them."""
 
     name: str
+    """As the one who authenticated them names them: a user name of JupyterHub."""
     groups: frozenset[str] = frozenset()
+    """Names of groups, from the same place."""
     service: bool = False
     """A program with an account of its own: it may build, and has no servers."""
 
@@ -49,6 +51,7 @@ class Redirect:
     """Answer of `authenticate`, `log_in` and `log_out`: send the browser to `url`."""
 
     url: str
+    """An absolute address, or a path of this server; what each hook may answer is with the hook."""
     cookies: Mapping[str, str | None] = field(factory=dict, repr=False)
     """Cookies that it takes along, by name; None takes one away. They are the server's alone (HttpOnly, SameSite=Lax,
     below its `base_url`) and end with the browser."""
@@ -59,7 +62,9 @@ class Client:
     """Where a request came from. `ip` is empty for the command line."""
 
     ip: str = ""
+    """Of the client, past trusted proxies, as text: ``192.0.2.1``, ``2001:db8::1``."""
     user_agent: str = ""
+    """The request's User-Agent header, as it was sent."""
     origin: str = ""
     """The request's Origin header, else its Sec-Fetch-Site, else empty."""
     host: str = ""
@@ -84,12 +89,17 @@ class LaunchRequest:
     """One client's wish. `spec` is as it stands in the link: still percent-encoded."""
 
     provider: str
+    """Name of the provider: the prefix of the link, such as ``gh``."""
     spec: str
+    """What stands in the link after the prefix, percent-encoded as it came: ``user/repo/main``."""
     urlpath: str = field(default="", repr=False)
     """What the link asks to open in the server, as in `Link`; it may hold a token."""
     user: User | None = None
+    """Who asks; None where no login is needed."""
     client: Client = field(factory=Client)
+    """Where the request came from."""
     build_only: bool = False
+    """The image is made, and nothing launched."""
     build_token: bool = False
     """The request bore a valid build token."""
     local: bool = False
@@ -126,7 +136,9 @@ class GitSource:
     """Content at commit `ref` of the repository at `url` (may be a file: URL for a local repository)."""
 
     url: str
+    """An address that git can fetch from, without credentials."""
     ref: str
+    """A full commit id, in lower case."""
 
 
 @frozen
@@ -134,7 +146,9 @@ class FolderSource:
     """A folder of this machine as of now, from the command line only; `digest` covers names, modes and contents."""
 
     path: Path
+    """Absolute."""
     digest: str
+    """``sha256:`` and 64 hexadecimal digits."""
 
 
 @frozen
@@ -142,7 +156,9 @@ class DoiSource:
     """A record of a data repository."""
 
     doi: str
+    """Without a scheme: ``10.5281/zenodo.3242074``."""
     record: str
+    """The record's id at its host."""
 
 
 @frozen
@@ -150,7 +166,9 @@ class ArchiveSource:
     """A downloadable archive. `digest` is ``sha256:...`` where it is known."""
 
     url: str
+    """The address to download it from, without credentials."""
     digest: str | None = None
+    """Of the archive's bytes."""
 
 
 Source = GitSource | FolderSource | DoiSource | ArchiveSource
@@ -163,17 +181,22 @@ class Repo:
     url: str
     """Public address for people and programs; without credentials (`repo_url`)."""
     source: Source
+    """Where its content is."""
     ref: str
-    """The resolved reference: a commit for git."""
+    """The resolved reference: a commit for git.
+
+    It is the image's tag as well: letters, digits, ``.``, ``_`` and ``-``, at most 128.
+    """
     resolved_spec: str
-    """The spec with `ref` in place of a branch or tag (`binder_persistent_request`)."""
+    """The spec with `ref` in place of a branch or tag, percent-encoded (`binder_persistent_request`)."""
     ref_url: str
     """Page that shows this content (`binder_ref_url`)."""
     slug: str
-    """What the image is named after; see `image_names`."""
+    """What the image is named after: any text, escaped and shortened by core, with a hash that tells slugs apart."""
     credentials: Secret | None = None
     """Lines of git's credential format (``username=...``, ``password=...``), for the fetch."""
     private: bool = False
+    """Its host shows it only to who has credentials."""
     provider: str = ""
     """Name of the provider that resolved it; filled in by core."""
     notices: tuple[str, ...] = ()
@@ -191,6 +214,7 @@ class Plan:
     """An image to find or make."""
 
     repo: Repo
+    """What the image is made of."""
     image: str
     """Full image name with its tag, as the registry knows it."""
     build: str
@@ -202,8 +226,11 @@ class Target:
     """Where a builder writes and with what right: a registry reference with credentials, or a folder."""
 
     kind: ImageKind
+    """What the builder has to make."""
     reference: str = ""
+    """For kind ``oci``: the image's full name with its tag, ``registry/name:tag``."""
     folder: Path | None = None
+    """For kind ``folder``: where the image belongs; None for ``oci``."""
     credentials: Secret | None = None
     """For a registry: JSON ``{"registry", "username", "password"}``, made for this one build."""
 
@@ -213,9 +240,13 @@ class Image:
     """A whole image. `path` is set for kind ``folder``."""
 
     name: str
+    """As in `Plan.image`."""
     kind: ImageKind
+    """``oci``: in a registry or an engine. ``folder``: at `path`."""
     digest: str = ""
+    """``sha256:`` and 64 hexadecimal digits, where it is known."""
     path: Path | None = None
+    """The image's folder, absolute."""
     pushed: bool = False
     """The builder has published it already: `push` is skipped."""
     size: int | None = None
@@ -241,6 +272,7 @@ class Descriptor:
     """
 
     media_type: str
+    """Such as ``application/vnd.oci.image.layer.v1.tar+gzip``."""
     digest: str = field(validator=_is_digest)
     """``sha256:`` and 64 hexadecimal digits."""
     size: int = field(validator=[validators.instance_of(int), validators.ge(0)])
@@ -252,7 +284,9 @@ class Manifest:
     """What a tag of a registry stands for: `content` is the JSON as it is stored, byte for byte."""
 
     media_type: str
+    """Such as ``application/vnd.oci.image.manifest.v1+json``."""
     content: bytes = field(repr=False)
+    """At most 4 MiB."""
 
     @cached_property
     def descriptor(self) -> Descriptor:
@@ -287,7 +321,9 @@ class PruneResult:
     """What `prune_images` has done: the images that it removed, or would, and in words how full it was and is."""
 
     removed: tuple[Image, ...]
+    """With `dry_run`, those that would be."""
     summary: str
+    """A sentence or two for the operator, sizes in it."""
 
 
 @frozen
@@ -315,9 +351,13 @@ class Server:
     """A running server of one client. `url` ends with a slash; `token` opens it."""
 
     id: str
+    """Unique among the launcher's servers; `stop` gets it."""
     url: str
+    """``http://`` or ``https://``, as the client's browser reaches it."""
     token: Secret
+    """Goes to the client alone."""
     image: str = ""
+    """Name of the image that runs in it, if the launcher knows."""
     extra: Mapping[str, Any] = field(factory=dict)
     """More keys for the `ready` event, plain JSON (``work_folder``, ...)."""
 
@@ -327,11 +367,15 @@ class Work:
     """What a session works on, or has left. `folder` holds its files; times are Unix seconds."""
 
     id: str
+    """The session's name, as in `LaunchRequest.session`."""
     folder: Path
+    """Absolute."""
     repo_url: str = ""
+    """As in `Repo.url`."""
     ref: str = ""
     """The resolved one of the repository, such as a commit."""
     started: float | None = None
+    """None where it is not known."""
     ended: float | None = None
     """None: it runs."""
     reason: str = ""
@@ -345,10 +389,11 @@ class Link:
     """How a pasted address is understood."""
 
     provider: str
+    """Name of the provider that understood it: its own `context.name`."""
     spec: str
     """Percent-encoded as in a `/v2/` link."""
     urlpath: str = ""
-    """What to open in the server, relative to its base (``lab/tree/a.ipynb``)."""
+    """What to open in the server: percent-encoded, relative to its base (``lab/tree/my%20work.ipynb``)."""
 
 
 @frozen
@@ -356,14 +401,19 @@ class ProviderInfo:
     """What the form shows of a provider; the shape of `GET /api/repoproviders` is made from it."""
 
     display_name: str
+    """For people: ``GitHub``."""
     spec_regex: str
     """JavaScript and Python regular expression of a whole spec."""
     repo_label: str
+    """What stands beside the field of the repository."""
     repo_placeholder: str
+    """What stands in it while it is empty, as an example."""
     repo_url_encode: bool = False
     """The repository part of the spec is percent-encoded whole."""
     ref_enabled: bool = True
+    """The form has a field for the ref."""
     ref_default: str = "HEAD"
+    """What an empty field of the ref means."""
     detect_regex: str | None = None
     """JavaScript regular expression with a group named ``repo`` that finds the repository in a pasted address."""
     event_name: str = ""
@@ -375,9 +425,13 @@ class Health:
     """One line of `/health`. A check with `ignore_failure` does not make the whole unhealthy."""
 
     service: str
+    """Name of the line, such as the registry's."""
     ok: bool
+    """Whether it works now."""
     detail: Mapping[str, Any] = field(factory=dict)
+    """More about it, plain JSON; shown to all who may read `/health`."""
     ignore_failure: bool = False
+    """It is shown, and does not make the whole unhealthy."""
 
 
 @frozen
@@ -385,7 +439,9 @@ class Allowance:
     """How many more builds a client may start (`x-ratelimit-limit`, `-remaining` and `-reset`)."""
 
     limit: int
+    """Builds in a period."""
     remaining: int
+    """Builds that may start before `reset`."""
     reset: float
     """Unix seconds at which there is one more."""
 
@@ -395,8 +451,11 @@ class Finding:
     """One line of `ringbinder doctor`: what was looked at, how it is, and what to do."""
 
     level: Literal["ok", "warning", "error"]
+    """``error``: it does not work; ``warning``: it works, with something to know."""
     message: str
+    """What was found, in a sentence."""
     fix: str = ""
+    """What to do, in words; empty if nothing is."""
 
 
 @frozen
@@ -407,9 +466,13 @@ class Failure:
     """
 
     stage: Stage
+    """The stage that failed."""
     error: BaseException
+    """What it raised."""
     tail: tuple[str, ...] = ()
+    """Lines of the log."""
     plan: Plan | None = None
+    """None before the image's name is known."""
 
 
 @frozen
@@ -417,6 +480,10 @@ class Diagnosis:
     """Why it failed, in words. `line` is the log line that matters."""
 
     cause: str
+    """For the person, in a sentence."""
     line: str = ""
+    """As it stands in `Failure.tail`; empty if none does."""
     advice: str = ""
+    """What to do, in a sentence; empty if nothing helps."""
     code: str = ""
+    """Takes the place of the error's code in the `failed` event; empty: that stays."""

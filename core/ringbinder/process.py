@@ -59,8 +59,11 @@ class Completed:
     """A command that ended by itself. `output` has stdout as text, `errors` stderr, bad bytes replaced."""
 
     returncode: int
+    """Negative: minus the signal that ended it."""
     output: str
+    """Of standard output, as UTF-8; what is not, replaced."""
     errors: str = ""
+    """Of standard error, in the same way."""
     truncated: bool = False
     """There was more `output` than the limit."""
 

@@ -29,8 +29,11 @@ class Event:
     """One protocol event. `message` ends with a newline in terminal events; `data` holds the further keys."""
 
     phase: Phase
+    """What the client shows it under."""
     message: str
+    """A line for the person, with its newline."""
     data: Mapping[str, Any] = _NO_DATA
+    """More keys beside `phase` and `message`, plain JSON."""
     _json: bytes = field(default=b"", init=False, repr=False)
 
     @property
@@ -70,8 +73,11 @@ class SinkEvent:
     """
 
     schema: str
+    """Name of its schema, as in the catalogue of events: ``binderhub.jupyter.org/launch``."""
     version: int
+    """Of that schema."""
     fields: Mapping[str, Any]
+    """Plain JSON, by name; not to be changed: other sinks get the same."""
     timestamp: float = field(factory=time.time)
     """Unix seconds."""
     id: str = field(factory=lambda: uuid4().hex)

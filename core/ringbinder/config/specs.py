@@ -155,8 +155,11 @@ class SpecForms:
     """
 
     given: tuple[str, ...]
+    """In the order in which they are judged."""
     canonical: tuple[str, ...]
+    """In the same order."""
     aliases: tuple[str, ...] = ()
+    """For bans alone."""
 
     @classmethod
     def of(cls, spec: str) -> SpecForms:

@@ -17,8 +17,11 @@ class EventQuery:
     since: float = 0.0
     """Unix seconds, like `until`, which is not included."""
     until: float = sys.float_info.max
+    """Unix seconds; not included."""
     by: tuple[str, ...] = ()
+    """Empty: one group of all."""
     limit: int = 100
+    """Groups, at most."""
 
 
 @frozen
@@ -26,10 +29,15 @@ class EventRow:
     """One group. `first` and `last` are Unix seconds; `seconds` is the mean of that field, if it has one."""
 
     keys: tuple[str, ...]
+    """The group's values, in the order of `EventQuery.by`."""
     count: int
+    """Events in it."""
     first: float
+    """Of the oldest."""
     last: float
+    """Of the newest."""
     seconds: float | None
+    """None if the events have no such field."""
 
 
 @runtime_checkable

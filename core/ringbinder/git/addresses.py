@@ -33,7 +33,9 @@ class Address:
     """Where a repository is. `url` is fit to be shown; `credentials` are lines of git's credential format."""
 
     url: str
+    """Without credentials."""
     credentials: Secret | None = None
+    """Lines of git's credential format, where the address had some."""
 
 
 def _invalid(message: str) -> UserError:

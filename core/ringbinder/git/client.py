@@ -34,8 +34,11 @@ class Git:
     """
 
     plugin: str
+    """Its name, for messages."""
     services: Services = field(repr=False)
+    """Core's own."""
     options: RepoOptions = field(factory=RepoOptions)
+    """The operator's limits."""
     _credentials: dict[str, Secret] = field(factory=dict, init=False, repr=False)
     _trusted: set[str] = field(factory=set, init=False, repr=False)
     _opened: Remote | None = field(default=None, init=False, repr=False)

@@ -62,7 +62,9 @@ class Access:
     """With what right a repository is read."""
 
     credentials: Secret | None = None
+    """Lines of git's credential format; None: none are sent."""
     protocols: frozenset[str] = PROTOCOLS
+    """Those that git may use, by its names: ``https``, ``ssh``, ..."""
     own_keys: bool = False
     """The person at this machine asks: their ssh agent and keys may be used."""
     local: bool = False

@@ -72,9 +72,13 @@ class Guard:
     """
 
     on: bool
+    """Whether anything is refused."""
     trusted: Collection[str] = frozenset()
+    """Names of hosts, in lower case."""
     look_up: Lookup = field(default=_look_up, repr=False)
+    """Finds the addresses of a name; for tests."""
     allows: Callable[[str], bool] = field(default=is_public, repr=False)
+    """Judges an address; for tests."""
 
     async def git_config(self, url: str) -> str:
         """What makes git connect to `url` at an address that was judged, and nowhere else.

@@ -44,8 +44,11 @@ class LocalRepository:
     """`git` has HEAD and index, `common` objects and refs; `top` is the work tree's top, None without one."""
 
     git: UntrustedTree
+    """HEAD and index."""
     common: UntrustedTree
+    """Objects and refs: of a linked work tree, those of its repository."""
     top: Path | None
+    """The top of the work tree; None without one."""
 
 
 def find(folder: Path) -> LocalRepository | None:

@@ -31,7 +31,9 @@ class ResolvedRef:
     """What a ref means now. `private`: it cannot be read without credentials."""
 
     commit: str
+    """Its full id, in lower case."""
     private: bool = False
+    """It cannot be read without credentials."""
     words: int = 0
     """How many words that were given beside the ref belong to its name."""
 

@@ -59,7 +59,9 @@ class Plugin(_Hooks, Generic[C]):
     """
 
     Config: ClassVar[type[Any]] = NoOptions
+    """An attrs class whose fields are made with `option`."""
     sections: ClassVar[tuple[str, ...]] = ()
+    """The last one is the plugin's own, and is named after it."""
     plugin_api: ClassVar[int] = PLUGIN_API
     """The `ringbinder.PLUGIN_API` that it was written for; a plugin that names it gets an error when that is gone."""
 
@@ -89,6 +91,7 @@ class Registry(Plugin[C], ABC):
     """Where images are kept. `holds` is the kind of image that it keeps."""
 
     holds: ClassVar[ImageKind]
+    """What it keeps images as; has to be what the builder makes."""
 
     @abstractmethod
     async def check(self, plan: Plan, fresh: bool) -> Image | None: ...
@@ -110,6 +113,7 @@ class BlobRegistry(Registry[C], ABC):
     """A registry that builders which assemble images themselves can use: see `Context.registry`."""
 
     holds: ClassVar[ImageKind] = "oci"
+    """What it keeps images as; has to be what the builder makes."""
 
     @abstractmethod
     async def find_blob(self, repository: str, digest: str) -> Descriptor | None: ...
@@ -145,6 +149,7 @@ class Builder(Plugin[C], ABC):
     """What turns a repository into an image. `makes` is the kind of image that comes out."""
 
     makes: ClassVar[ImageKind]
+    """What its images are."""
 
     @property
     def builds_at_once(self) -> int | None:
@@ -168,6 +173,7 @@ class Launcher(Plugin[C], ABC):
     """What runs an image for one client. `runs` is the kind of image that it takes."""
 
     runs: ClassVar[ImageKind]
+    """What it starts: has to be what the builder makes."""
 
     @abstractmethod
     async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server | None: ...

@@ -160,7 +160,7 @@ class Context:
 
     @property
     def state_folder(self) -> Path:
-        """A folder of this plugin's own, made for this user only: ``plugins/KIND-NAME`` below the state folder.
+        """A folder of this plugin's own, made for this user only: ``KIND-NAME`` below ``plugins`` of the state folder.
 
         It survives restarts, and an upgrade of the plugin; replicas on other machines have folders of their own. What
         may be deleted at any time belongs below ``paths.cache``. Raises OSError if it cannot be made.

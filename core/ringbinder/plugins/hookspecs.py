@@ -74,9 +74,13 @@ class Ticket(Protocol):
     """What `admit` judges: a request on its way into `stage`. `repo` and `plan` are there once they are known."""
 
     stage: Stage
+    """``resolve``, ``build`` or ``launch``."""
     request: LaunchRequest
+    """Of the client who asks."""
     repo: Repo | None
+    """None before the link is resolved."""
     plan: Plan | None
+    """None before the image has a name."""
 
     def notify(self, message: str, **data: Any) -> None:
         """Tells the waiting client something, as an event of phase ``waiting``."""

@@ -40,6 +40,7 @@ class _Transport(httpx.AsyncBaseTransport):
     """
 
     socket_factory: Callable[[Any], socket.socket] | None = None
+    """Makes the socket of each connection, as aiohttp's connector calls it; None: the usual one."""
     _proxies: Mapping[str, str] = field(factory=urllib.request.getproxies, init=False)
     _by_proxy: dict[str, AiohttpTransport] = field(factory=dict, init=False)
 

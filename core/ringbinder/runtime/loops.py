@@ -40,7 +40,9 @@ class Loop:
     consequence: str
     """What is missing meanwhile, as a sentence without its full stop."""
     log: Logger
+    """Where a failure is reported, once until it works again."""
     clock: Clock
+    """Which sleeps between tries."""
     retry: Retry = _RETRY
     """Its pauses."""
     expected: tuple[type[Exception], ...] = (RingbinderError, OSError)

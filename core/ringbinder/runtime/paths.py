@@ -13,7 +13,9 @@ class Paths:
     """Folders of this installation. `state` is precious (images, sessions, kept logs), `cache` may be deleted."""
 
     state: Path
+    """What has to survive a restart."""
     cache: Path
+    """What may be deleted at any time."""
     configuration: tuple[Path, ...] = ()
     """Files of configuration, which may hold secrets: not for code of strangers."""
 

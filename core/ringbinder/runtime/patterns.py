@@ -98,6 +98,7 @@ class Pattern:
     """
 
     pattern: str
+    """As the operator wrote it."""
     _branches: tuple[_Branch, ...] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

@@ -37,13 +37,19 @@ class Retry:
     """
 
     first: float
+    """Seconds."""
     longest: float = inf
+    """Seconds."""
     tries: float = inf
+    """At most so many in all, the first one among them."""
     in_all: float = inf
     """Seconds after which no other try begins."""
     again: Callable[[Exception], bool] = transient
+    """Whether an error is worth another try; those that are `TransientError`, if nothing else is given."""
     clock: Clock = field(factory=SystemClock)
+    """Which sleeps; in a plugin, the context's."""
     random: Callable[[float, float], float] = random.uniform
+    """Gives a number between two; for tests."""
 
     def pause(self, failures: int, asked: float | None = None) -> float:
         """Return the seconds to wait after a failure that `failures` preceded, or which the other side has `asked`."""

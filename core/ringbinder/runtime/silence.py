@@ -30,6 +30,7 @@ class Silence:
     what: Callable[[], str] | str
     """Who is silent, as in "JupyterHub has not answered"; empty: there is nothing to be said."""
     speak: Speak | None = field(factory=speaker.get)
+    """Takes each line for the client; the launch's own, if nothing else is given."""
     _since: float = field(default=0.0, init=False)
     _pause: float = field(factory=lambda: _FIRST_SECONDS, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)

@@ -19,8 +19,11 @@ class Tasks:
     """Background tasks: kept alive, their failures logged under their name, ended by `close`."""
 
     log: Logger
+    """Where a task that fails is reported."""
     clock: Clock = field(factory=SystemClock)
+    """The time of `every`."""
     metrics: Metrics = field(factory=Metrics)
+    """Counts the tasks that fail."""
     _running: set[asyncio.Task[Any]] = field(factory=set)
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

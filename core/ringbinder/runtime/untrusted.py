@@ -57,6 +57,7 @@ class UntrustedTree:
     """
 
     root: Path = field(converter=Path)
+    """Absolute, or relative to where the program runs."""
     _below: tuple[str, ...] = ()
     """Components below `root`, each of which strangers can replace."""
 

@@ -23,6 +23,7 @@ class WaitingLine:
     """`places` may be taken at the same time; who comes first is served first."""
 
     places: int
+    """How many may be in at a time."""
     _taken: int = field(default=0, init=False)
     _waiting: dict[asyncio.Future[None], Callable[[int], None]] = field(factory=dict, init=False)
 

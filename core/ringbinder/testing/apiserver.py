@@ -32,9 +32,13 @@ class Reply:
     """What an API answers: JSON, or `body` as is."""
 
     status: int = 200
+    """HTTP's."""
     content: Any = None
+    """Anything that is JSON."""
     headers: Mapping[str, str] = field(factory=dict)
+    """Beside the usual ones."""
     body: bytes | None = None
+    """Sent instead of `content`, if it is there."""
 
 
 @frozen
@@ -46,7 +50,9 @@ class Seen:
     headers: Mapping[str, str]
     """Names in lower case."""
     status: int
+    """What it was answered with."""
     body: bytes = b""
+    """As it was sent."""
 
 
 @define(eq=False)
@@ -56,6 +62,7 @@ class ApiServer:
     address: str = ""
     """``http://127.0.0.1:port``."""
     requests: list[Seen] = field(factory=list)
+    """Those that were answered, in order."""
     quota: int | None = None
     """How many more requests are answered; 304 costs nothing."""
     reset: float = 0.0

@@ -29,6 +29,7 @@ class BuilderCase:
     """What to test a builder with. `folder_plan` makes plans from files."""
 
     builder: Any
+    """The plugin, made."""
     target: Callable[[Plan], Awaitable[Target]]
     """What the registry would say."""
     good: Plan
@@ -38,6 +39,7 @@ class BuilderCase:
     endless: Plan | None = None
     """Prints a line that contains `endless_line`, and then does not end by itself."""
     endless_line: str = "now it takes for ever"
+    """Part of the line that shows `endless` to be under way."""
     reveals: Plan | None = None
     """Prints its environment, as ``NAME=value``; None for a builder that runs nothing of a repository's."""
 

@@ -16,8 +16,11 @@ class FakeClock:
     """
 
     now: float = 1_000_000.0
+    """Unix seconds, and those of `monotonic`."""
     jumps: bool = False
+    """Whether sleeping takes no time."""
     sleeps: list[float] = field(factory=list)
+    """Seconds, in order."""
     _waiting: list[tuple[float, asyncio.Future[None]]] = field(factory=list, init=False)
 
     def time(self) -> float:

@@ -41,7 +41,9 @@ class RecordingLog:
     """A `Log` that remembers. `lines` holds (phase, text) in the order in which they came."""
 
     lines: list[tuple[Phase | None, str]] = field(factory=list)
+    """(phase, text), as they came."""
     layers: list[Mapping[str, Any]] = field(factory=list)
+    """What `progress` was called with."""
     _news: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     def line(self, message: str, phase: Phase | None = None) -> None:
@@ -72,7 +74,9 @@ class RecordedServers:
     """Stands in for the servers of an application: lists `listed`, and remembers what `stopped` was called with."""
 
     listed: list[Server] = field(factory=list)
+    """What `running` gives."""
     ended: list[tuple[str, str, float | None, str]] = field(factory=list)
+    """(server, reason, seconds, why), as they came."""
 
     async def running(self) -> Sequence[Server]:
         return self.listed

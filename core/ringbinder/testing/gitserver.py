@@ -40,6 +40,7 @@ class Repository:
     """A repository to fill. Equal steps give equal commit ids: author and time are fixed."""
 
     folder: Path
+    """The work tree."""
 
     @classmethod
     def make(cls, folder: Path) -> Self:
@@ -89,9 +90,11 @@ class GitServer:
     """See the module. All repositories lie below `root`."""
 
     root: Path
+    """Each ``name.git`` below it is served."""
     address: str = ""
     """``http://127.0.0.1:port``."""
     user: str = ""
+    """With `password`: who may read."""
     password: str = ""
     """Set both: every request must have them."""
     single_commits: bool = True

@@ -34,8 +34,11 @@ class RepositoryApi(ApiServer):
     """What the two git hosts have in common. `private` names the repositories that only `token` opens."""
 
     git: GitServer = field(kw_only=True)
+    """Has the repositories: ``user/name`` is ``user/name.git`` there."""
     token: str = "the-token-of-the-operator"  # noqa: S105
+    """The one that is good."""
     private: set[str] = field(factory=set)
+    """As ``user/name``."""
 
     def may(self, request: web.Request) -> bool | None:
         """Whether the request has the token; None if it has none."""
@@ -55,6 +58,7 @@ class GitHubApiServer(RepositoryApi):
     owner is the user with a repository of that name."""
 
     gists: dict[str, tuple[bool, list[str]]] = field(factory=dict)
+    """By the gist's id."""
 
     def content(self, path: str, request: web.Request) -> Any:
         if request.headers.get("Authorization", "").startswith("token ") and not self.may(request):
@@ -134,8 +138,11 @@ class ZenodoServer(ApiServer):
     """
 
     records: dict[str, Mapping[str, bytes]] = field(factory=dict)
+    """By number; name of a file -> content."""
     newest: dict[str, str] = field(factory=dict)
+    """By the number for all versions."""
     landings: dict[str, str] = field(factory=dict)
+    """By DOI."""
     changed: dict[str, bytes] = field(factory=dict)
     """What is sent for a file of this name instead of what the record says of it."""
 

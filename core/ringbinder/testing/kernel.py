@@ -21,9 +21,13 @@ class Kernel:
     """A Python kernel of a running server, spoken to as the notebook does."""
 
     server: Server
+    """That it runs in."""
     client: aiohttp.ClientSession
+    """Closed with the kernel."""
     id: str
+    """Jupyter's."""
     socket: aiohttp.ClientWebSocketResponse
+    """Over which it is spoken to."""
 
     async def run(self, code: str) -> str:
         """What `code` prints; an error's text stands in it too."""

@@ -32,7 +32,9 @@ class KubeApi(KubeCluster):
     """See the module. Namespaces other than those in `namespaces` do not exist."""
 
     address: str = ""
+    """``http://127.0.0.1:port``."""
     kubeconfig: Path = Path()
+    """A file with that address, for clients."""
     bookmarks: float = 0.5
     """Seconds between two bookmarks of a watch that asks for them."""
     latency: float = 0.0

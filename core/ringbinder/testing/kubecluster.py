@@ -26,7 +26,9 @@ class PodLog:
     entries: list[tuple[str, str]] = field(factory=list)
     """Time stamp, and text with its newline if it has one."""
     ended: bool = False
+    """The container writes no more."""
     news: Wakeup = field(factory=Wakeup)
+    """Set with each entry."""
 
 
 @define(eq=False)
@@ -34,6 +36,7 @@ class KubeCluster:
     """Pods, secrets and events, in the namespaces that exist. For tests, through `KubeApi`."""
 
     namespaces: set[str] = field(factory=lambda: {"default", "binder"})
+    """Those that exist."""
     script: Script = field(default=lambda pod: [Exit(0)])
     """What a new pod does."""
     start_seconds: float = 0.02
@@ -43,6 +46,7 @@ class KubeCluster:
     kept_events: int = 10_000
     """How many events a watch can begin with; an older version is answered with 410."""
     objects: dict[str, dict[tuple[str, str], Object]] = field(factory=lambda: {"pods": {}, "secrets": {}, "events": {}})
+    """By resource, then by (namespace, name), as the API has them."""
     created: list[str] = field(factory=list)
     """Names of all pods that were ever created, in order."""
     pushed: set[str] = field(factory=set)

@@ -16,8 +16,11 @@ class Line:
     """A line of the pod's log; `stamp` is its time, else now."""
 
     text: str
+    """Without `end`."""
     end: str = "\n"
+    """What ends it; empty: the line goes on."""
     stamp: str = ""
+    """RFC 3339."""
 
 
 @frozen
@@ -25,6 +28,7 @@ class Wait:
     """Seconds of the pod's life."""
 
     seconds: float
+    """Of the clock on the wall."""
 
 
 @frozen
@@ -32,6 +36,7 @@ class Hold:
     """The pod goes on once the event is set."""
 
     event: asyncio.Event
+    """Of the test."""
 
 
 @frozen
@@ -39,9 +44,13 @@ class Exit:
     """The container ends. `reason` is the container's (``OOMKilled``), `pod_reason` the pod's (``Evicted``)."""
 
     code: int
+    """0: it succeeded."""
     reason: str = ""
+    """As the status of the container has it."""
     pod_reason: str = ""
+    """Empty: none."""
     message: str = ""
+    """In words, beside the reason."""
 
 
 @frozen
@@ -49,7 +58,9 @@ class Stuck:
     """The container does not start: `reason` is ``ImagePullBackOff``, ``Unschedulable``, ... or empty."""
 
     reason: str = ""
+    """Why."""
     message: str = ""
+    """In words."""
 
 
 @frozen
@@ -57,7 +68,9 @@ class Warned:
     """An event of the cluster about the pod."""
 
     reason: str
+    """A word."""
     message: str
+    """In words."""
 
 
 Act = Line | Wait | Hold | Exit | Stuck | Warned

@@ -23,7 +23,9 @@ class LauncherCase:
     """What to test a launcher with. `folder_plan` makes plans."""
 
     launcher: Any
+    """The plugin, made."""
     plan: Plan
+    """What `image` was made for."""
     image: Image
     """Of `plan`; starts."""
     request: LaunchRequest = field(factory=lambda: LaunchRequest("test", "test/HEAD"))
@@ -35,6 +37,7 @@ class LauncherCase:
     endless: Image | None = None
     """Begins to start, which makes the launcher write a line with `endless_line`, and is never ready."""
     endless_line: str = ""
+    """Part of the line that shows `endless` to be under way."""
     left: Callable[[], Awaitable[Collection[str]]] | None = None
     """What is at the other side, of which a launch that failed must leave nothing: users, servers, containers."""
 

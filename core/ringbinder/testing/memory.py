@@ -29,6 +29,7 @@ class Happened:
     """What the sinks received. `until` waits for more."""
 
     events: list[SinkEvent]
+    """In the order in which they came."""
     _news: asyncio.Event
 
     def of(self, schema: str) -> list[SinkEvent]:
@@ -53,7 +54,9 @@ class MemoryApp:
     """Made by `memory_app`. `app` is the application itself, `happened` what its sinks received."""
 
     app: Ringbinder
+    """Core's own, which may change."""
     happened: Happened
+    """What the sinks received."""
 
     async def launch(self, link: str, **request: Any) -> list[Event]:
         """Every event that a client of this link would get, the last one among them."""

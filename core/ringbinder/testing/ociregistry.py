@@ -31,9 +31,13 @@ class Seen:
     """A request that has arrived."""
 
     method: str
+    """In capitals."""
     path: str
+    """Without its query."""
     headers: Mapping[str, str]
+    """As aiohttp has them."""
     query: str
+    """Without the question mark; empty if there is none."""
     port: int
     """The client's: requests over one connection have it in common."""
 
@@ -43,9 +47,11 @@ class OciServer:
     """Made by `running`. `url` is its address, `host` that without the scheme."""
 
     authentication: Authentication = "none"
+    """How a client has to show who it is."""
     users: dict[str, str] = field(factory=dict)
     """User name -> password; these may pull and push, others nothing."""
     refuses_head: bool = False
+    """Answers HEAD with 405, as some registries do."""
     missing_is_401: bool = False
     """As Docker Hub does: a repository that is not there is answered like one that is not allowed."""
     token_seconds: int | None = 300
@@ -53,12 +59,15 @@ class OciServer:
     answers: list[web.Response] = field(factory=list)
     """The next requests (but for those to the token server) get these instead, one each."""
     seen: list[Seen] = field(factory=list)
+    """In order."""
     headers: dict[str, str] = field(factory=dict)
     """Added to what is answered about manifests."""
     service: str = "oci-in-memory"
     """What the token server must be asked for."""
     token_path: str = "/token"  # noqa: S105
+    """Where the token server is."""
     url: str = ""
+    """``http://127.0.0.1:port``."""
     _manifests: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
     _tokens: dict[str, frozenset[str]] = field(factory=dict, init=False)
     _uploads: set[str] = field(factory=set, init=False)

@@ -33,10 +33,15 @@ class RecordingTicket:
     """A `Ticket` that remembers what was said on it, as (message, data)."""
 
     stage: Stage
+    """As in `Ticket`, as the next three."""
     request: LaunchRequest
+    """See `Ticket`."""
     repo: Repo | None = None
+    """See `Ticket`."""
     plan: Plan | None = None
+    """See `Ticket`."""
     said: list[tuple[str, Mapping[str, Any]]] = field(factory=list)
+    """(message, data), as they came."""
 
     def notify(self, message: str, **data: Any) -> None:
         self.said.append((message, data))
@@ -47,6 +52,7 @@ class PolicyCase:
     """What to test a policy with."""
 
     policy: Any
+    """The plugin, made."""
     allowed: LaunchRequest = REQUEST
     """Of somebody who may, at every stage."""
     repo: Repo = REPO

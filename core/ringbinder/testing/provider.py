@@ -40,6 +40,7 @@ class ProviderCase:
     """What to test a provider with."""
 
     provider: Any
+    """The plugin, made."""
     spec: str
     """Of something that is there, and that the provider can fetch."""
     files: Mapping[str, bytes]

@@ -29,6 +29,7 @@ class RegistryCase:
     """What to test a registry with. `folder_plan` makes plans."""
 
     registry: Any
+    """The plugin, made."""
     plan: Plan
     """Of an image that is not there."""
     publish: Callable[[Plan, Target], Awaitable[None]]

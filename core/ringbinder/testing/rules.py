@@ -25,7 +25,11 @@ class Rule:
     """One test of a suite: its title in words, and what it demands."""
 
     title: str
+    """In words, as in ``a bad spec is the users error``."""
+    about: str
+    """What it is for, from the docstring of its test."""
     demands: tuple[str, ...]
+    """What is asserted, each in a sentence."""
 
 
 def contract(kind: str) -> Callable[[T], T]:
@@ -48,7 +52,7 @@ def rules_of(suite: type) -> Iterator[Rule]:
         if name.startswith("test_"):
             called = {node.attr for node in ast.walk(method) if isinstance(node, ast.Attribute)} & methods.keys()
             found = [text for part in (method, *map(methods.__getitem__, sorted(called))) for text in _demands(part)]
-            yield Rule(title_of(name), tuple(dict.fromkeys(found)))
+            yield Rule(title_of(name), inspect.cleandoc(ast.get_docstring(method) or ""), tuple(dict.fromkeys(found)))
 
 
 def title_of(test: str) -> str:

@@ -26,6 +26,7 @@ class SinkCase:
     """What to test a sink with."""
 
     sink: Any
+    """The plugin, made; not started."""
     received: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
     """What has arrived so far, oldest first: of each event a mapping that holds at least its fields."""
     down: Callable[[], AbstractAsyncContextManager[None]] | None = None

@@ -20,9 +20,11 @@ class Trouble:
     """What happens to the calls of `hook` before the plugin itself answers."""
 
     hook: str
+    """Name of an awaited hook of the plugin."""
     delay: float = 0.0
     """Seconds of the plugin's own clock."""
     error: Exception | None = None
+    """Raised instead of calling the plugin; None: it is called."""
     cancelled: bool = False
     """The call is cancelled, as if its client had gone."""
     times: int = 1_000_000
