@@ -43,9 +43,8 @@ def test_examples_in_docstrings(file: Path) -> None:
 def test_examples_in_pages(page: Path) -> None:
     """Those of docstrings, which generated pages have too, are run in their modules."""
     text = DOCSTRINGS.sub("", page.read_text())
-    assert (
-        doctest.DocTestRunner().run(doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)).failed == 0
-    )
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner().run(examples).failed == 0
 
 
 def command_lines(text: str) -> Iterator[str]:
