@@ -18,7 +18,7 @@ from .pages import ROOT
 
 SURFACE = run_path(str(ROOT / "docs" / "surface.py"))
 MODULES: Sequence[str] = SURFACE["MODULES"]
-PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+PLUGINS = sorted([*(ROOT / "plugins").rglob("*.py"), *(ROOT / "core" / "ringbinder_fake").rglob("*.py")])
 EXAMPLES = sorted((ROOT / "examples" / "plugins").glob("*/ringbinder_*/**/*.py"))
 NAMES: dict[str, set[str]] = {module: set(SURFACE["names_of"](import_module(module))) for module in MODULES}
 

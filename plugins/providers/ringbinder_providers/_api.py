@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
 from ringbinder import Context, TransientError, redact
-from ringbinder.concurrency import Cache, Retry, SingleFlight, retry_after
+from ringbinder.concurrency import Cache, Retry, retry_after
 from ringbinder.untrusted import MalformedError, TooLargeError, read_json
 
 _REMEMBERED: Final = 1024
@@ -68,7 +68,6 @@ class Api:
     remember_missing: float = 60.0
     _tagged: Cache[str, tuple[str, Answer]] = field(init=False)
     _missing: Cache[str, Answer] = field(init=False)
-    _flights: SingleFlight[str, Answer] = field(init=False, factory=SingleFlight)
 
     def __attrs_post_init__(self) -> None:
         now = self.context.clock.monotonic
@@ -80,12 +79,11 @@ class Api:
 
         Raises TransientError if there is none, or none that can be understood.
         """
-        if (missing := self._missing.get(path)) is not None:
-            return missing
-        answer = await self._flights(path, lambda: self._get(path))
-        if answer.status in _MISSING:
-            self._missing.put(path, answer, self.remember_missing)
-        return answer
+
+        def seconds(answer: Answer) -> float:
+            return self.remember_missing if answer.status in _MISSING else 0.0
+
+        return await self._missing.load(path, lambda: self._get(path), seconds)
 
     async def _get(self, path: str) -> Answer:
         try:
