@@ -55,6 +55,11 @@ def test_a_pattern_that_backtracks_is_refused_at_start(tmp_path: Path, option: s
     assert "as in ^(?!my-group/).*" in message
 
 
+def test_pattern_with_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        Pattern("a\ud800")
+
+
 def test_half_a_surrogate_pair_matches_any_character() -> None:
     assert Pattern("^evil.*/x$").match("evil\ud800/x")
 

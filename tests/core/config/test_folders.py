@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from ringbinder.config.folders import sharing, tighten
+from ringbinder.runtime.paths import Paths
 from ringbinder_server.cli.exitcodes import ExitCode
+from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Program
@@ -136,3 +141,24 @@ def test_state_folder_without_room_ends_the_start(bound: Start, fakes: Sets, mou
         assert done.returncode == ExitCode.CONFIG
         assert f"Ringbinder.state_folder: {expected}" in done.stderr
     assert bound("images", "list", *fakes(), RINGBINDER_STATE=f"{mounted}/state").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_folder_of_a_user_without_a_name_is_reported(tmp_path: Path) -> None:
+    os.chown(tmp_path, 4_000_000, -1)
+    assert sharing(tmp_path).startswith(f"{tmp_path} belongs to the user 4000000, who can change it: chown it")
+
+
+def test_folder_that_cannot_be_made_private_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder = tmp_path / "state"
+    folder.mkdir()
+    monkeypatch.setattr("ringbinder.config.folders.remove_access_of_others", refuse)
+    with capture_logs() as logs:
+        tighten(Paths(folder, tmp_path / "absent"), structlog.get_logger())
+    assert [(entry["event"], entry["folder"], entry["reason"]) for entry in logs] == [
+        ("a folder could not be made private", str(folder), "Read-only file system"),
+        ("a folder could not be made private", str(tmp_path / "absent"), "Read-only file system"),
+    ]
