@@ -40,7 +40,14 @@ def bound(ringbinder: Program) -> Start:
     return run
 
 
-@pytest.fixture(params=["file", "below a file", "link to nowhere", "not writable", "below not writable", "child"])
+UNUSABLE = ("file", "below a file", "link to nowhere", "not writable", "below not writable", "child")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(how, marks=[] if how in ("below a file", "not writable") else pytest.mark.slow) for how in UNUSABLE
+    ]
+)
 def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / "place"
     match request.param:
@@ -128,7 +135,7 @@ def mounted(tmp_path: Path, require_real: Callable[..., None]) -> Iterator[Path]
 
 
 @pytest.mark.real("tmpfs")
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_state_folder_without_room_ends_the_start(bound: Start, fakes: Sets, mounted: Path, full: bool) -> None:
     if full:
         (mounted / "filler").write_bytes(b"\0" * 90_000)

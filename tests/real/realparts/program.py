@@ -14,6 +14,8 @@ import psutil
 import pytest
 from attrs import define, field
 
+from .warm import Warm
+
 _PROGRAM = Path(sys.executable).with_name("ringbinder")
 _KINDS = ("builder", "registry", "launcher")
 _HIDDEN = (
@@ -80,9 +82,15 @@ class Program:
 
     folder: Path
     env: dict[str, str]
+    _warm: Warm
     terminals: list[Terminal] = field(factory=list)
 
     def __call__(self, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs to its end, in a process that has imported all of the program already."""
+        return self._warm.run(self.command(*arguments), self.env | env, self.folder, _LONG)
+
+    def cold(self, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs to its end, from the start of the interpreter."""
         return subprocess.run(
             self.command(*arguments), env=self.env | env, cwd=self.folder,
             capture_output=True, text=True, timeout=_LONG, check=False,
@@ -120,15 +128,22 @@ class Program:
         return [str(_PROGRAM), *map(str, arguments)]
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    started = Warm.started()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def ringbinder(tmp_path: Path) -> Iterator[Program]:
+def ringbinder(tmp_path: Path, warm: Warm) -> Iterator[Program]:
     env = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
     env |= {
         "HOME": str(tmp_path),
         "RINGBINDER_STATE": str(tmp_path / "state"),
         "RINGBINDER_CACHE": str(tmp_path / "cache"),
     }
-    program = Program(tmp_path, env)
+    program = Program(tmp_path, env, warm)
     yield program
     for terminal in program.terminals:
         if not terminal.child.closed:
