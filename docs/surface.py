@@ -25,8 +25,9 @@ from ringbinder.plugins import hookspecs
 
 RECORD = Path(__file__).parent / "surface.txt"
 MODULES = (
-    "ringbinder", "ringbinder.causes", "ringbinder.concurrency", "ringbinder.files", "ringbinder.git",
-    "ringbinder.http", "ringbinder.image_reference", "ringbinder.process", "ringbinder.specs", "ringbinder.untrusted",
+    "ringbinder", "ringbinder.causes", "ringbinder.concurrency", "ringbinder.files", "ringbinder.folder_image",
+    "ringbinder.git", "ringbinder.http", "ringbinder.image_reference", "ringbinder.process", "ringbinder.specs",
+    "ringbinder.untrusted",
 )  # fmt: skip
 """What plugins may import, beside `ringbinder.testing` for their tests. pyproject.toml holds ours to it."""
 

@@ -22,10 +22,10 @@ from ringbinder_providers import _archive
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
 LIMIT = 100_000
 FILE, LINK, FOLDER, PIPE, DEVICE = stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR
-Entry = tuple[str, int, bytes]
+FolderImage = tuple[str, int, bytes]
 
 
-def zipped(entries: Sequence[Entry], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(entries: Sequence[FolderImage], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", method) as archive:
         for name, mode, content in entries:
@@ -89,7 +89,7 @@ def require_harmless(base: Path) -> None:
         [("/".join("d" * 500), FILE, b"")],
     ],
 )
-def test_archive_that_leads_out_is_refused(tmp_path: Path, entries: list[Entry]) -> None:
+def test_archive_that_leads_out_is_refused(tmp_path: Path, entries: list[FolderImage]) -> None:
     with pytest.raises(UserError) as caught:
         unpacked(zipped(entries), tmp_path)
 
@@ -123,7 +123,7 @@ def test_archive_of_odd_but_harmless_entries_is_unpacked(tmp_path: Path) -> None
     ],
     ids=["one file", "many files", "many folders"],
 )
-def test_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, entries: list[Entry]) -> None:
+def test_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, entries: list[FolderImage]) -> None:
     with pytest.raises(UserError) as caught:
         unpacked(zipped(entries), tmp_path)
 
@@ -173,7 +173,7 @@ ENTRIES = st.lists(st.tuples(PATHS, MODES, CONTENTS), max_size=8)
 
 @settings(max_examples=150)
 @given(ENTRIES, st.data())
-def test_archive_of_any_entries_is_harmless(entries: list[Entry], data: st.DataObject) -> None:
+def test_archive_of_any_entries_is_harmless(entries: list[FolderImage], data: st.DataObject) -> None:
     content = bytearray(zipped(entries))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[place] = data.draw(st.integers(0, 255))

@@ -11,10 +11,10 @@ import pytest
 from realparts.embedded import Embedded, entry_of, place_of
 from ringbinder.config.loading import load
 from ringbinder.errors import UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image, Plan
 from ringbinder_embedded.jupyter import SharedServer
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
-from ringbinder_embedded.store import Entry
 from ringbinder_embedded.uv import Uv
 
 pytestmark = [pytest.mark.real("uv", "bwrap"), pytest.mark.slow]
@@ -76,7 +76,7 @@ async def test_image_that_another_process_built_is_used(apart: Embedded, plan: P
     """Also when a notebook of that process already runs on it, whose lock lasts for hours."""
     target = await apart.registry.target(plan)
     assert target.folder is not None
-    entry = Entry(target.folder)
+    entry = FolderImage(target.folder)
     async with entry.locked():
         waiting = asyncio.create_task(apart.builder(sandbox="required").build(plan, target, apart.log))
         while "Another process is building this image" not in apart.log.text:

@@ -24,14 +24,15 @@ import pytest
 from realparts.embedded import PLAN, Embedded, entry_of, request
 from ringbinder import process
 from ringbinder.errors import RingbinderError, UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image, Server
 from ringbinder.testing.kernel import open_kernel
 from ringbinder_embedded import scripts
+from ringbinder_embedded.installed import has_package
 from ringbinder_embedded.launcher import LocalLauncher
 from ringbinder_embedded.registry import LocalRegistry
 from ringbinder_embedded.sandbox import interpreters
 from ringbinder_embedded.sessions import Session
-from ringbinder_embedded.store import Entry
 
 pytestmark = [pytest.mark.real("uv", "jupyterlab", "bwrap"), pytest.mark.timeout(1200)]
 
@@ -143,7 +144,7 @@ async def launcher(embedded: Embedded) -> AsyncIterator[LocalLauncher]:
         yield launcher
 
 
-async def begun(image: Entry, session: Session) -> None:
+async def begun(image: FolderImage, session: Session) -> None:
     """What is done for a session before its notebook runs, but for the shared JupyterLab."""
     await session.copy(image)
     await asyncio.to_thread(session.overlay.make, image, session.work, session.home)
@@ -152,7 +153,9 @@ async def begun(image: Entry, session: Session) -> None:
     scripts.command(session.work, "start")
 
 
-async def all_done(launcher: LocalLauncher, image: Entry, session: Session, into: Path, *, ended: bool) -> list[Path]:
+async def all_done(
+    launcher: LocalLauncher, image: FolderImage, session: Session, into: Path, *, ended: bool
+) -> list[Path]:
     """All that is done with a session once its notebook has run. Returns what was written for its person."""
     with contextlib.suppress(RingbinderError):
         session.box.size()
@@ -240,7 +243,7 @@ async def test_what_a_build_plants_is_left_alone(
     registry: LocalRegistry = embedded.registry
     builder = embedded.builder(sandbox="required")
     for path in IMAGE_PATHS:
-        entry = Entry(tmp_path / "images" / path.replace("/", "-"))
+        entry = FolderImage(tmp_path / "images" / path.replace("/", "-"))
         copied(entry_of(image), entry)
         sandbox = await builder._sandbox_for(entry, embedded.log)
         assert sandbox is not None
@@ -252,7 +255,7 @@ async def test_what_a_build_plants_is_left_alone(
                 entry.box.size()
             entry.read()
             entry.finished()
-            entry.has_package("jupyter_server")
+            has_package(entry.env, "jupyter_server")
             shown = [*interpreters(entry)]
             assert shown == [*interpreters(entry_of(image))], path
             with contextlib.suppress(RingbinderError, FileNotFoundError):
@@ -268,7 +271,7 @@ async def test_what_a_build_plants_is_left_alone(
         canary.assert_untouched([], path)
 
 
-def copied(image: Entry, into: Entry) -> None:
+def copied(image: FolderImage, into: FolderImage) -> None:
     """Copies an image, but for the content of its packages."""
 
     def left_out(folder: str, names: list[str]) -> list[str]:

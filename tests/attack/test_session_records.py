@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from realparts.embedded import Embedded
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Work
 from ringbinder_embedded.launcher import LocalLauncher
 from ringbinder_embedded.sessions import Session, changed_files, summary
-from ringbinder_embedded.store import Entry, Store
+from ringbinder_embedded.store import Store
 
 MINE = "a" * 16
 NEIGHBOUR = "b" * 16
@@ -127,7 +128,7 @@ async def test_work_too_deep_to_compare_is_kept(apart: Embedded) -> None:
     assert works[NEIGHBOUR].changed == ("mine.txt",)
 
 
-def whole_image(state: Path) -> Entry:
+def whole_image(state: Path) -> FolderImage:
     image = Store(state / "images").entry("image:1")
     for tree in (image.repo, image.home):
         tree.place.mkdir(parents=True)

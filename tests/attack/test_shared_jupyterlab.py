@@ -9,29 +9,29 @@ from pathlib import Path
 import pytest
 from realparts.embedded import PLAN, Embedded, request
 from ringbinder.errors import UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.testing.kernel import api
 from ringbinder_embedded import wholeness
-from ringbinder_embedded.store import Entry
 
 pytestmark = pytest.mark.real("uv", "jupyterlab")
 
 
-def packages(entry: Entry) -> Path:
+def packages(entry: FolderImage) -> Path:
     return next((entry.env.place / "lib").glob("python3.*/site-packages"))
 
 
-def uninstall(entry: Entry) -> None:
+def uninstall(entry: FolderImage) -> None:
     for path in packages(entry).glob("tornado*"):
         shutil.rmtree(path)
 
 
-def empty(entry: Entry) -> None:
+def empty(entry: FolderImage) -> None:
     file = packages(entry) / "traitlets" / "config" / "application.py"
     file.unlink()  # it may be the same file as in uv's cache
     file.touch()
 
 
-DAMAGES: dict[str, Callable[[Entry], None]] = {
+DAMAGES: dict[str, Callable[[FolderImage], None]] = {
     "serverapp.py is missing": lambda entry: (packages(entry) / "jupyter_server" / "serverapp.py").unlink(),
     "is not installed": uninstall,
     "has 0 bytes instead of": empty,

@@ -8,8 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+from ringbinder.folder_image import FolderImage
 from ringbinder_embedded.sessions import Session
-from ringbinder_embedded.store import Entry, Store
+from ringbinder_embedded.store import Store
 from ringbinder_embedded.work import all_work, export
 
 ID = "a" * 16
@@ -30,7 +31,7 @@ def lock(folder: Path) -> None:
     raise AssertionError("permissions mean nothing to this process")
 
 
-async def begun(state: Path, image: Entry) -> Session:
+async def begun(state: Path, image: FolderImage) -> Session:
     """A session as it is when its notebook starts."""
     session = Session(ID, state / "sessions" / ID)
     await session.copy(image)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ringbinder_embedded.store import Entry, Store
+from ringbinder.folder_image import FolderImage
+from ringbinder_embedded.store import Store
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Program
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 USER = """
 import asyncio, sys
 from pathlib import Path
-from ringbinder_embedded.store import Entry
+from ringbinder.folder_image import FolderImage
 async def main():
-    async with Entry(Path(sys.argv[1])).locked(shared=True):
+    async with FolderImage(Path(sys.argv[1])).locked(shared=True):
         print("in use", flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
 """
 
 
-def image(state: Path, name: str, megabytes: int, launched: float | None) -> Entry:
+def image(state: Path, name: str, megabytes: int, launched: float | None) -> FolderImage:
     entry = Store(state / "images").entry(name)
     entry.python.parent.mkdir(parents=True)
     entry.python.symlink_to(sys.executable)

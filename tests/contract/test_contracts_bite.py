@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from ringbinder.config.options import NoOptions
 from ringbinder.errors import BuildError, UserError
 from ringbinder.model import (
     ArchiveSource,
+    Declined,
     Image,
     ImageKind,
     LaunchRequest,
@@ -241,20 +243,26 @@ async def test_a_crash_on_hostile_input_is_found(tmp_path: Path) -> None:
 
 
 class ScriptBuilder(Builder[NoOptions]):
-    """A right builder: runs the repository's `script`, if there is one."""
+    """A right builder: runs the repository's `script`, if there is one, and declines what has an apt.txt."""
 
     makes: ClassVar[ImageKind] = "folder"
 
     def environment(self) -> dict[str, str]:
         return process.minimal_env()
 
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined | None:
         assert target.folder is not None
         target.folder.mkdir(parents=True)
         await self.context.fetch(plan.repo, target.folder, log)
+        if (target.folder / "apt.txt").exists():
+            return self.decline(target.folder)
         if (target.folder / "script").exists():
             await self.run(target.folder, log)
         return Image(plan.image, "folder", path=target.folder)
+
+    def decline(self, folder: Path) -> Image | Declined:
+        shutil.rmtree(folder)
+        return Declined("apt.txt")
 
     async def run(self, folder: Path, log: Log) -> None:
         script = await process.start(
@@ -282,6 +290,7 @@ def script_case(builder: ScriptBuilder, tmp_path: Path) -> BuilderCase:
         broken=plan("broken", "exit 3"),
         endless=plan("endless", "echo now it takes for ever; sleep 600"),
         reveals=plan("reveals", "env"),
+        declines=folder_plan(tmp_path / "declines", {"apt.txt": ""}),
     )
 
 
@@ -294,9 +303,9 @@ class TestScriptBuilder(BuilderContract):
 
 
 class Misnamed(ScriptBuilder):
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined | None:
         image = await super().build(plan, target, log)
-        return image and attrs.evolve(image, name="another")
+        return attrs.evolve(image, name="another") if isinstance(image, Image) else image
 
 
 class Mislabelled(ScriptBuilder):
@@ -304,12 +313,12 @@ class Mislabelled(ScriptBuilder):
 
 
 class Mute(ScriptBuilder):
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined | None:
         return await super().build(plan, target, RecordingLog())
 
 
 class Boastful(ScriptBuilder):
-    async def build(self, plan: Plan, target: Target, log: Log) -> Image | None:
+    async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined | None:
         log.line("done", "ready")
         return await super().build(plan, target, log)
 
@@ -328,6 +337,22 @@ class Abandoning(ScriptBuilder):
             log.line(line.decode(), "building")
 
 
+class Wordless(ScriptBuilder):
+    def decline(self, folder: Path) -> Image | Declined:
+        shutil.rmtree(folder)
+        return Declined(" ")
+
+
+class Untidy(ScriptBuilder):
+    def decline(self, folder: Path) -> Image | Declined:
+        return Declined("apt.txt")
+
+
+class Hopeful(ScriptBuilder):
+    def decline(self, folder: Path) -> Image | Declined:
+        return Image("x", "folder", path=folder)
+
+
 @pytest.mark.parametrize(
     ("broken", "test", "rule"),
     [
@@ -335,6 +360,9 @@ class Abandoning(ScriptBuilder):
         (Mislabelled, "test_builds_what_it_promises", "it says it makes oci"),
         (Mute, "test_builds_what_it_promises", "tells of its progress"),
         (Boastful, "test_builds_what_it_promises", "core alone says 'ready'"),
+        (Wordless, "test_what_it_declines_leaves_nothing", "the answer has the reason"),
+        (Untidy, "test_what_it_declines_leaves_nothing", "a build that declines leaves no image"),
+        (Hopeful, "test_what_it_declines_leaves_nothing", "what it does not build it declines"),
         (Abandoning, "test_cancelled_it_ends_everything", "a cancelled build leaves no process"),
     ],
 )

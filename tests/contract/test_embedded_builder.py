@@ -28,5 +28,6 @@ class TestLocalBuilder(BuilderContract):
                 {"postBuild": "#!/bin/sh\necho now it takes for ever\nsleep 600 &\nsleep 600\n"},
             ),
             reveals=folder_plan(tmp_path / "reveals", {"postBuild": "#!/bin/sh\nenv\n"}),
+            declines=folder_plan(tmp_path / "declines", {"apt.txt": "vim\n"}),
         )
         await context.services.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image, Plan
 from ringbinder.plugins.context import Context
 from ringbinder.runtime.paths import Paths
@@ -19,7 +20,6 @@ from ringbinder.runtime.services import Services
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
-from ringbinder_embedded.store import Entry
 
 FILES: Final = 200
 SOURCE: Final = {
@@ -43,7 +43,7 @@ def plan_of(source: Path) -> Plan:
 def faults(image: Image) -> list[str]:
     """What a launch would miss in `image`; a whole one lacks nothing."""
     assert image.path is not None
-    box = Entry(image.path).box.place
+    box = FolderImage(image.path).box.place
     found = []
     made = {path.name for path in (box / "repo" / "made").glob("*")}
     if made != {*map(str, range(1, FILES + 1)), "end"}:

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 from realparts.browser import chromium
 from ringbinder.testing.kernel import api, open_kernel
+from ringbinder_embedded.installed import site_packages
 
 from .conftest import PLAN, Embedded, entry_of, in_env, request
 
@@ -99,7 +100,7 @@ async def test_a_base_that_takes_too_long_is_left_out(apart: Embedded, monkeypat
 async def test_the_base_takes_little_of_the_disk(apart: Embedded) -> None:
     """Its files are links to those of uv's cache."""
     first = await apart.build(apart.plan({"requirements.txt": "six==1.16.0\n"}))
-    packages = entry_of(first).env.place / entry_of(first).site_packages()[0]
+    packages = entry_of(first).env.place / site_packages(entry_of(first).env)[0]
     own = [
         path
         for name in ("ipywidgets", "nbconvert", "nbformat", "widgetsnbextension")

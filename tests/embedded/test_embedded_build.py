@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from ringbinder.errors import BuildError, UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Diagnosis, Failure, Plan
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.context import descendants, left_over
-from ringbinder_embedded.store import Entry
+from ringbinder_embedded.installed import has_package
 
 from .conftest import Embedded, entry_of, in_env
 
@@ -74,14 +75,14 @@ async def test_a_second_builder_waits_and_finds_it(apart: Embedded) -> None:
     await asyncio.gather(*(apart.builder().build(plan, target, log) for log in logs))
     assert sum("waiting for it" in log.text for log in logs) == 1
     assert target.folder is not None
-    assert (Entry(target.folder).repo.place / "count").read_text() == "once\n"
+    assert (FolderImage(target.folder).repo.place / "count").read_text() == "once\n"
 
 
 async def test_what_a_crash_left_is_not_trusted(apart: Embedded) -> None:
     plan = apart.plan({"requirements.txt": ""})
     target = await apart.registry.target(plan)
     assert target.folder is not None
-    repo = Entry(target.folder).repo.place
+    repo = FolderImage(target.folder).repo.place
     repo.mkdir(parents=True)
     (repo / "stale").touch()
     await apart.build(plan)
@@ -247,7 +248,7 @@ async def test_secrets_of_the_operator(embedded: Embedded, monkeypatch: pytest.M
 
 async def test_a_server_extension_brings_its_own_server(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan({"requirements.txt": "jupyter-server\n"}))
-    assert entry_of(image).has_package("jupyterlab")
+    assert has_package(entry_of(image).env, "jupyterlab")
 
 
 async def test_a_builder_needs_a_folder(embedded: Embedded) -> None:

@@ -14,14 +14,15 @@ import pytest
 from attrs import evolve
 from realparts.turned import TurnedClock
 from ringbinder.errors import TransientError, UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image, Server
 from ringbinder.testing import RecordingLog
 from ringbinder.testing.context import descendants
 from ringbinder.testing.kernel import api, open_kernel
 from ringbinder.testing.policy import RecordingTicket
+from ringbinder_embedded.installed import has_package
 from ringbinder_embedded.launcher import LocalLauncher
 from ringbinder_embedded.sessions import summary
-from ringbinder_embedded.store import Entry
 
 from .conftest import PLAN, Embedded, request
 
@@ -114,7 +115,7 @@ async def test_a_notebook_from_start_to_stop(embedded: Embedded, monkeypatch: py
 async def test_what_is_installed_in_a_notebook_stays_in_it(embedded: Embedded) -> None:
     image = await embedded.build(embedded.plan(FILES))
     assert image.path is not None
-    packages = next((Entry(image.path).env.place / "lib").glob("python3.*/site-packages"))
+    packages = next((FolderImage(image.path).env.place / "lib").glob("python3.*/site-packages"))
     before = {path.name for path in packages.iterdir()}
     launcher = embedded.launcher()
     async with launcher.lifespan():
@@ -202,9 +203,9 @@ async def test_the_shared_jupyterlab_is_without_what_slows_its_start(embedded: E
         assert await kernel.run("import IPython.core.completer as c; print(c.JEDI_INSTALLED)") == "True\n"
         await kernel.close()
     shared = launcher._shared.entry
-    assert shared.has_package("jsonschema")
-    assert not shared.has_package("rfc3987_syntax")
-    assert not shared.has_package("jedi")
+    assert has_package(shared.env, "jsonschema")
+    assert not has_package(shared.env, "rfc3987_syntax")
+    assert not has_package(shared.env, "jedi")
 
 
 async def test_a_jupyterlab_that_cannot_be_installed_is_reported(embedded: Embedded) -> None:
@@ -217,7 +218,7 @@ async def test_a_jupyterlab_that_cannot_be_installed_is_reported(embedded: Embed
 
 async def no_session_left(embedded: Embedded, launcher: LocalLauncher, image: Image) -> None:
     assert await launcher.servers() == []
-    async with Entry(embedded.registry._store.entry(image.name).folder).locked():
+    async with FolderImage(embedded.registry._store.entry(image.name).folder).locked():
         """Nobody holds the image any more."""
 
 

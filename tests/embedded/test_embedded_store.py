@@ -10,27 +10,28 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ringbinder import folder_image
 from ringbinder.errors import UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image, Plan
 from ringbinder.runtime.untrusted import UntrustedTree
 from ringbinder.testing import RecordingLog, folder_plan, make_context
-from ringbinder_embedded import store as store_module
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
-from ringbinder_embedded.store import Entry, Store, remove_tree
+from ringbinder_embedded.store import Store, remove_tree
 
 LOCKER = """
 import asyncio, sys
 from pathlib import Path
-from ringbinder_embedded.store import Entry
+from ringbinder.folder_image import FolderImage
 async def main():
-    async with Entry(Path(sys.argv[1])).locked():
+    async with FolderImage(Path(sys.argv[1])).locked():
         print("locked", flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
 """
 
 
-def whole(entry: Entry, name: str = "image") -> Entry:
+def whole(entry: FolderImage, name: str = "image") -> FolderImage:
     """An entry that has what `read` looks for."""
     entry.python.parent.mkdir(parents=True)
     entry.python.symlink_to(sys.executable)
@@ -74,7 +75,7 @@ def test_a_damaged_marker_is_no_marker(tmp_path: Path, damage: bytes) -> None:
 
 
 def test_unsynced_files_are_not_trusted_after_a_machine_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_boot_id", lambda: "first")
+    monkeypatch.setattr(folder_image, "_boot_id", lambda: "first")
     store = Store(tmp_path)
     settled, lost, drafted = (store.entry(name) for name in ("settled", "lost", "drafted"))
     for entry in (settled, lost):
@@ -83,7 +84,7 @@ def test_unsynced_files_are_not_trusted_after_a_machine_stop(tmp_path: Path, mon
     settled.settle()
     settled.settle()
     assert [entry.read() for entry in (settled, lost)] == [{"name": "image"}] * 2
-    monkeypatch.setattr(store_module, "_boot_id", lambda: "second")
+    monkeypatch.setattr(folder_image, "_boot_id", lambda: "second")
     lost.settle()
     assert store.whole() == [(settled, {"name": "image"})]
     assert (lost.read(), drafted.finished()) == (None, None)
@@ -98,9 +99,9 @@ async def test_next_start_syncs_what_a_killed_process_did_not(tmp_path: Path) ->
 
 
 def test_without_a_boot_id_all_is_synced_before_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_boot_id", lambda: "")
+    monkeypatch.setattr(folder_image, "_boot_id", lambda: "")
     synced: list[Path] = []
-    monkeypatch.setattr(store_module, "_sync_file_system", synced.append)
+    monkeypatch.setattr(folder_image, "_sync_file_system", synced.append)
     entry = whole(Store(tmp_path).entry("image"))
     entry.publish()
     assert (synced, entry.read()) == ([entry.folder], {"name": "image"})
@@ -160,7 +161,7 @@ def test_the_size_counts_a_file_with_two_names_once(tmp_path: Path) -> None:
 
 
 async def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
-    entry = Entry(tmp_path / "image")
+    entry = FolderImage(tmp_path / "image")
     waited = asyncio.Event()
     with subprocess.Popen([sys.executable, "-c", LOCKER, str(entry.folder)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -181,7 +182,7 @@ async def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
 
 
 async def test_users_share_a_lock_and_keep_out_who_would_remove(tmp_path: Path) -> None:
-    entry = Entry(tmp_path / "image")
+    entry = FolderImage(tmp_path / "image")
     async with entry.locked(shared=True), entry.locked(shared=True):
         with pytest.raises(BlockingIOError):
             async with entry.locked():
@@ -202,7 +203,7 @@ class TestRegistry:
         assert (target.kind, target.reference) == ("folder", plan.image)
         assert target.folder is not None
         before = time.time()
-        entry = whole(Entry(target.folder), plan.image)
+        entry = whole(FolderImage(target.folder), plan.image)
         entry.finish({"name": plan.image, "size": 5, "built_at": before})
         assert await registry.check(plan, fresh=True) is None
         pushed = await registry.push(Image(plan.image, "folder"), target, log)
@@ -220,7 +221,7 @@ class TestRegistry:
         plan = self.plan(tmp_path)
         target = await registry.target(plan)
         assert target.folder is not None
-        whole(Entry(target.folder), "another").publish()
+        whole(FolderImage(target.folder), "another").publish()
         assert await registry.check(plan, fresh=True) is None
         await context.services.close()
 
@@ -230,7 +231,7 @@ class TestRegistry:
         plan = self.plan(tmp_path)
         target = await registry.target(plan)
         assert target.folder is not None
-        entry = whole(Entry(target.folder), plan.image)
+        entry = whole(FolderImage(target.folder), plan.image)
         entry.publish()
         async with entry.locked(shared=True):
             with pytest.raises(UserError, match="in use"):

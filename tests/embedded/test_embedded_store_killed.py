@@ -19,11 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 from ringbinder.errors import UserError
+from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image
 from ringbinder.testing import RecordingLog, folder_plan, make_context
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
-from ringbinder_embedded.store import Entry
 
 from .store_killed import context, faults, plan_of
 
@@ -226,4 +226,4 @@ async def test_a_full_disk_is_reported_and_leaves_nothing(
     assert "ringbinder images prune" in caught.value.message
     assert target.folder is not None
     assert not target.folder.exists()
-    assert Entry(target.folder).read() is None
+    assert FolderImage(target.folder).read() is None

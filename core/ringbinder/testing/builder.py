@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 
 from ..errors import BuildError, UserError
-from ..model import Image, Plan, Target
+from ..model import Declined, Image, Plan, Target
 from ..protocol import PHASES
 from .context import RecordingLog, descendants, left_over
 from .rules import contract
@@ -42,6 +42,9 @@ class BuilderCase:
     """Part of the line that shows `endless` to be under way."""
     reveals: Plan | None = None
     """Prints its environment, as ``NAME=value``; None for a builder that runs nothing of a repository's."""
+
+    declines: Plan | None = None
+    """Is for another builder; None for a builder that takes every repository."""
 
     async def build(self, plan: Plan, log: RecordingLog) -> Image:
         target = await self.target(plan)
@@ -84,6 +87,17 @@ class BuilderContract:
         if not isinstance(error, BuildError):
             assert error.code != "build-failed", "Rule: build-failed is a BuildError."
         assert not await left_over(before), "Rule: a failed build leaves no process."
+
+    async def test_what_it_declines_leaves_nothing(self, case: BuilderCase) -> None:
+        if case.declines is None:
+            pytest.skip("the case has no repository that is declined")
+        before = descendants()
+        target = await case.target(case.declines)
+        declined = await case.builder.build(plan=case.declines, target=target, log=RecordingLog())
+        assert isinstance(declined, Declined), f"Rule: what it does not build it declines; it gave {declined!r}."
+        assert declined.reason.strip(), "Rule: the answer has the reason."
+        assert target.folder is None or not target.folder.exists(), "Rule: a build that declines leaves no image."
+        assert not await left_over(before), "Rule: a build that declines leaves no process."
 
     async def test_cancelled_it_ends_everything(self, case: BuilderCase) -> None:
         if case.endless is None:

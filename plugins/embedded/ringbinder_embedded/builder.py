@@ -6,8 +6,8 @@ import asyncio
 import errno
 import re
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -29,6 +29,7 @@ from ringbinder import (
     UserError,
     option,
 )
+from ringbinder.folder_image import FolderImage, make_folder_image
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe import recipe
 from ringbinder_recipe.recipe import Recipe
@@ -37,7 +38,6 @@ from . import causes, scripts
 from .environment import CondaSettings, Environment
 from .limits import LimitedBuild
 from .sandbox import SANDBOXED, Mode, Sandbox, interpreters, was_sandboxed
-from .store import Entry
 from .uv import Uv
 
 _ATTRIBUTES_BYTES: Final = 1024**2
@@ -87,10 +87,6 @@ class LocalBuilderOptions:
     )
 
 
-class _BuiltElsewhereError(Exception):
-    """Another process has built and published the image that this one waited for."""
-
-
 @define
 class _DeclinedError(Exception):
     """The repository asks for what this builder does not make."""
@@ -119,46 +115,20 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             )
 
     async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined:
+        lack = await self._sandbox.lack()
+
+        def outdated(facts: Mapping[str, object]) -> str:
+            sandboxed = bool(lack) or was_sandboxed(facts)
+            return "" if sandboxed else "was built without the sandbox that LocalBuilder.sandbox asks for"
+
+        async def fill(image: FolderImage) -> Mapping[str, object] | Declined:
+            with _naming_a_full_disk(image.folder):
+                return await self._fill(image, plan, log)
+
         if target.folder is None:
             raise ValueError("the local builder needs a folder to build into")
-        entry = Entry(target.folder)
-        lack = await self._sandbox.lack()
-        reported = False
-
-        def usable(facts: Mapping[str, object] | None) -> bool:
-            return facts is not None and (bool(lack) or was_sandboxed(facts))
-
-        def wait() -> None:
-            nonlocal reported
-            facts = entry.read()
-            if usable(facts):
-                raise _BuiltElsewhereError
-            if facts is not None:
-                raise UserError(
-                    "image-in-use",
-                    f"{plan.image} was built without the sandbox that LocalBuilder.sandbox asks for, and cannot be "
-                    "built again while a notebook runs on it. Stop that notebook, then launch again.",
-                )
-            if not reported:
-                reported = True
-                log.line("Another process is building this image, waiting for it...\n")
-
-        try:
-            async with entry.locked(on_wait=wait):
-                facts = entry.read() or entry.finished()
-                if not usable(facts):
-                    if facts is not None:
-                        log.line(
-                            "This image was built without the sandbox that LocalBuilder.sandbox asks for: it is built "
-                            "again.\n",
-                            "building",
-                        )
-                    await self._make_or_clear(plan, entry, log)
-        except _DeclinedError as error:
-            return error.declined
-        except _BuiltElsewhereError:
-            return Image(plan.image, self.makes, path=entry.folder, pushed=True)
-        return Image(plan.image, self.makes, path=entry.folder)
+        with _naming_a_full_disk(target.folder):
+            return await make_folder_image(plan, target, log, fill, outdated)
 
     async def diagnose(self, failure: Failure) -> Diagnosis | None:
         if failure.stage != "build" or not isinstance(failure.error, BuildError):
@@ -167,22 +137,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             return None
         return causes.diagnose([failure.error.message, *failure.tail])
 
-    async def _make_or_clear(self, plan: Plan, entry: Entry, log: Log) -> None:
-        await entry.start_over()
-        try:
-            await self._make(plan, entry, log)
-        except BaseException as error:
-            full = isinstance(error, Exception) and _is_full(error, entry.folder)
-            await asyncio.shield(asyncio.to_thread(entry.clear))
-            if full:
-                raise UserError(
-                    "disk-full",
-                    "There is no room left on the disk for images and packages. `ringbinder images prune` "
-                    "removes images, `ringbinder paths` says what is where.",
-                ) from error
-            raise
-
-    async def _make(self, plan: Plan, entry: Entry, log: Log) -> None:
+    async def _fill(self, entry: FolderImage, plan: Plan, log: Log) -> Mapping[str, object] | Declined:
         build = LimitedBuild(
             entry.box, log,
             timeout=self.config.build_timeout,
@@ -190,27 +145,26 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             disk_limit=self.config.build_disk_limit,
             nice=self.config.build_nice,
         )  # fmt: skip
-        for tree in (entry.repo, entry.home, entry.scratch):
-            tree.place.mkdir(parents=True)
-        facts: dict[str, object] = {
-            "name": plan.image,
-            "repo_url": plan.repo.url,
-            "ref_url": plan.repo.ref_url,
-            "persistent_request": f"v2/{plan.repo.provider}/{plan.repo.resolved_spec}",
-        }
+        start = ""
 
         async def work() -> None:
+            nonlocal start
             await self.context.fetch(plan.repo, entry.repo.place, log)
             if await asyncio.to_thread(_uses_lfs, entry.repo):
                 log.line(_LFS_NOTICE, "fetching")
-            facts["start"] = await self._install(entry, build, log)
+            start = await self._install(entry, build, log)
 
-        await build.within(work())
-        facts[SANDBOXED] = build.sandbox is not None
-        await asyncio.to_thread(_seal, entry, build, facts)
+        try:
+            await build.within(work())
+        except _DeclinedError as error:
+            return error.declined
+        await asyncio.to_thread(entry.scratch.remove_tree)
+        size = await asyncio.to_thread(build.size)
+        build.check_size(size)
+        return {"start": start, "size": size, SANDBOXED: build.sandbox is not None}
 
     async def _sandbox_for(
-        self, entry: Entry, log: Log
+        self, entry: FolderImage, log: Log
     ) -> Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]] | None:
         """How commands of this build are put into the sandbox; None: not at all. `log` gets a line."""
         if lack := await self._sandbox.lack():
@@ -230,7 +184,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
         return wrapper
 
-    async def _install(self, entry: Entry, build: LimitedBuild, log: Log) -> str:
+    async def _install(self, entry: FolderImage, build: LimitedBuild, log: Log) -> str:
         """Makes the environment; returns the path of the repository's start script, or nothing."""
         plan = await asyncio.to_thread(recipe.read, entry.repo)
         _require_python_or_conda(plan)
@@ -244,7 +198,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             await self._run_post_build(entry, plan.post_build, build)
         return plan.start
 
-    async def _run_post_build(self, entry: Entry, script: str, build: LimitedBuild) -> None:
+    async def _run_post_build(self, entry: FolderImage, script: str, build: LimitedBuild) -> None:
         env = scripts.environment(
             (entry.env.place / "bin", entry.home.place / ".local" / "bin"), self.config.pass_environment
         ) | {
@@ -272,29 +226,26 @@ def _require_python_or_conda(recipe: Recipe) -> None:
             raise _DeclinedError(Declined(file, advice))
 
 
-def _seal(entry: Entry, build: LimitedBuild, facts: dict[str, object]) -> None:
-    """Raises `BuildError`: ``build-limit``, or ``bad-image`` if postBuild has taken away a folder or its Python."""
-    entry.scratch.remove_tree()
-    for name in ("repo", "home", "env"):
-        if not entry.box.is_folder(name):
-            message = f"The build has put something else into the place of its folder {name}."
-            raise BuildError(message, "bad-image")
-    size = build.size()
-    build.check_size(size)
-    entry.finish(facts | {"size": size, "built_at": time.time()})
-    if entry.finished() is None:
-        raise BuildError(
-            "There is no Python in the environment any more: postBuild, or the installation of a package, has removed "
-            "or replaced it.",
-            "bad-image",
-        )
-
-
 def _uses_lfs(repo: UntrustedTree) -> bool:
     try:
         return b"filter=lfs" in repo.read(".gitattributes", _ATTRIBUTES_BYTES)
     except (OSError, UntrustedError):
         return False
+
+
+@contextmanager
+def _naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Raises UserError (``disk-full``) for what failed since there was no room left in `folder`."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error, folder):
+            raise
+        raise UserError(
+            "disk-full",
+            "There is no room left on the disk for images and packages. `ringbinder images prune` removes images, "
+            "`ringbinder paths` says what is where.",
+        ) from error
 
 
 def _is_full(error: Exception, folder: Path) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import Factory, field, frozen
 from ringbinder import BuildError, UserError
 from ringbinder.files import write_state
+from ringbinder.folder_image import FolderImage
 from ringbinder.untrusted import LOCK_BYTES, UntrustedError
 from ringbinder_recipe import condafile, pipfile, pixi
 from ringbinder_recipe.base_environment import ALWAYS, missing
@@ -24,8 +25,8 @@ from ringbinder_recipe.inside import Inside
 from ringbinder_recipe.recipe import Recipe
 from ringbinder_recipe.requirements import Requirements
 
+from .installed import has_package, versions
 from .limits import LimitedBuild
-from .store import Entry
 from .uv import Uv
 
 _BASE_SECONDS: Final = 60.0
@@ -59,7 +60,7 @@ class CondaSettings:
 class Environment:
     """The environment of `entry`, whose content is there and whose `env` is not."""
 
-    entry: Entry
+    entry: FolderImage
     recipe: Recipe
     build: LimitedBuild
     uv: Uv
@@ -92,7 +93,7 @@ class Environment:
             await self._make_venv(recipe.python, recipe.requires_python)
             named = {"package": ["."], "dependencies": ["-r", "pyproject.toml"]}.get(recipe.project, [])
             await self._install_requirements(recipe.source, requirements, *named, *ALWAYS)
-        if self.entry.has_package("jupyter_server") and not self.entry.has_package("jupyterlab"):
+        if has_package(self.entry.env, "jupyter_server") and not has_package(self.entry.env, "jupyterlab"):
             # Its server extensions work only in a server of its own.
             await self.install("jupyterlab", "jupyterlab")
         await self._add_base()
@@ -120,10 +121,10 @@ class Environment:
         Never fails: what does not solve, has no wheel or cannot be fetched is left out.
         """
         try:
-            versions = await asyncio.to_thread(self.entry.versions)
+            there = await asyncio.to_thread(versions, self.entry.env)
         except (OSError, UntrustedError):
             return  # what was installed has taken the place of packages: it is judged at the end
-        wanted = missing(versions)
+        wanted = missing(there)
         if not wanted:
             return
         left = set(wanted)
@@ -131,7 +132,7 @@ class Environment:
         attempts = [
             (specs, sources) for specs in (wanted, *([spec] for spec in wanted)) for sources in (["--offline"], [])
         ]
-        constraints = "".join(f"{name}=={version}\n" for name, version in versions.items())
+        constraints = "".join(f"{name}=={version}\n" for name, version in there.items())
         with self._own_file(_CONSTRAINTS, constraints) as path, contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BASE_SECONDS):
                 for specs, sources in attempts:

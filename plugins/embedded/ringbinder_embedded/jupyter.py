@@ -18,13 +18,14 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 from ringbinder import Context, Log, Secret, TransientError, UserError, process, redact
+from ringbinder.folder_image import FolderImage
 from ringbinder.untrusted import MalformedError, UntrustedError, UntrustedTree, parse_json, read_json
 from ringbinder_recipe.causes import telling_line
 
 from . import wholeness
 from .lock import LEFT_OUT, LOCK
 from .relay import Relay
-from .store import Entry, Store
+from .store import Store
 from .uv import Uv
 
 _NO_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -69,7 +70,7 @@ class SharedServer:
     _damaged: bool = field(default=False, init=False)
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> FolderImage:
         python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         own = [*sorted(self.requirements), *(f"without {package}" for package in LEFT_OUT)]
         name = " ".join([python, *(own if self.requirements else ("locked", self._lock_digest))])
@@ -81,7 +82,7 @@ class SharedServer:
         if self.entry.read() is None and (self._making is None or self._making.done()):
             self._making = self.context.tasks.start(self._make(), "prepare JupyterLab")
 
-    async def get(self, log: Log) -> Entry:
+    async def get(self, log: Log) -> FolderImage:
         """The environment. Raises `UserError` (``server-not-installed``) if it cannot be made."""
         self.prepare()
         if self._making is not None and not self._making.done():
@@ -231,7 +232,7 @@ class Jupyter:
 class Start:
     """How a JupyterLab is started from the environment of `server`, on a free loopback port."""
 
-    server: Entry
+    server: FolderImage
     wrapper: list[str]
     """What comes before the command."""
     cwd: Path
@@ -318,7 +319,7 @@ def write_settings(folder: Path) -> None:
     (folder / "jupyter_server_config.py").write_bytes(_SERVER_CONFIG.read_bytes())
 
 
-def _arguments(server: Entry, work: Path) -> list[str]:
+def _arguments(server: FolderImage, work: Path) -> list[str]:
     return [
         # -I: a repository may have a random.py, which is for its kernels; they are started without.
         str(server.python), "-I", "-m", "jupyterlab", "--no-browser",

@@ -32,13 +32,15 @@ from ringbinder import (
     option,
 )
 from ringbinder.concurrency import WaitingLine, queue_notice
+from ringbinder.folder_image import FolderImage, remove_cleared
 from ringbinder.untrusted import UntrustedError
 
 from . import jupyter, memory, scripts, work
+from .installed import has_server
 from .jupyter import SharedServer
 from .sandbox import Mode, Sandbox, interpreters, was_sandboxed
 from .sessions import Session, all_sessions, image_of, summary
-from .store import Entry, images, sweep
+from .store import images
 from .uv import Uv
 from .watch import Ending, Watch
 
@@ -86,7 +88,7 @@ class LocalLauncherOptions:
 class _Running:
     server: Server
     session: Session
-    image: Entry
+    image: FolderImage
     watch: Watch
     group: memory.Group | None
     holds: AsyncExitStack
@@ -167,7 +169,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         if found is None:
             return False
         try:
-            async with Entry(found.folder).locked():
+            async with FolderImage(found.folder).locked():
                 await asyncio.to_thread(found.remove)
         except BlockingIOError:
             raise UserError("session-runs", f"The session {session} runs; stop its notebook first.") from None
@@ -197,13 +199,13 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             raise TransientError(f"The image {image.name} was removed just now")
         session_id = secrets.token_hex(8)
         session = Session(session_id, state / "sessions" / session_id)
-        lock = Entry(session.folder)
+        lock = FolderImage(session.folder)
         limit = self.config.memory_limit
         group = memory.made(session_id, limit) if limit else None
         await holds.enter_async_context(lock.locked())
         try:
             # A server extension of the image works only in the image's own server.
-            own = await asyncio.to_thread(entry.has_server)
+            own = await asyncio.to_thread(has_server, entry.env)
             server = entry if own else await self._shared.get(log)
             await session.copy(entry)
             await asyncio.to_thread(session.overlay.make, entry, session.work, session.home)
@@ -270,7 +272,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         return running
 
     async def _confined(
-        self, session: Session, seen: tuple[Entry, ...], group: memory.Group | None, command: list[str],
+        self, session: Session, seen: tuple[FolderImage, ...], group: memory.Group | None, command: list[str],
         env: dict[str, str], log: Log,
     ) -> list[str]:  # fmt: skip
         """`command` behind what keeps it within its limits and its sandbox; `log` gets a line about it."""
@@ -297,7 +299,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
         return (group.wrapper() if group else []) + command
 
     def _env(
-        self, session: Session, image: Entry, server: Entry, facts: dict[str, Any], request: LaunchRequest
+        self, session: Session, image: FolderImage, server: FolderImage, facts: dict[str, Any], request: LaunchRequest
     ) -> dict[str, str]:
         overlay = session.overlay
         home, env = session.home.place, image.env.place
@@ -344,7 +346,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
     async def _end_orphans(self) -> None:
         """Ends the sessions of a Ringbinder that was killed, whose processes went with it and folders not."""
         state = self.context.paths.state
-        await asyncio.to_thread(sweep, state / "sessions")
+        await asyncio.to_thread(remove_cleared, state / "sessions")
         for session in await asyncio.to_thread(all_sessions, state):
             try:
                 await self._end_orphan(session, await asyncio.to_thread(summary, state, session.id))
@@ -356,10 +358,8 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
     async def _end_orphan(self, session: Session, facts: dict[str, Any]) -> None:
         if facts.get("ended") and not facts.get("damaged"):
             return
-        async with Entry(session.folder).locked():
-            from . import leftovers
-
-            await leftovers.end(session.folder)
+        async with FolderImage(session.folder).locked():
+            await FolderImage(session.folder).end_leftovers()
             memory.remove(session.id)
             if facts.get("damaged"):
                 self.context.log.warning(

@@ -13,9 +13,11 @@ from typing import Final
 
 from attrs import frozen
 from ringbinder.files import write_state
+from ringbinder.folder_image import FolderImage
 from ringbinder.untrusted import MalformedError, UntrustedError, UntrustedTree, parse_json
 
-from .store import Entry, remove_tree
+from .installed import site_packages
+from .store import remove_tree
 
 _KERNELS: Final = "share/jupyter/kernels"
 _USER_KERNELS: Final = (".local/share/jupyter/kernels", "Library/Jupyter/kernels")
@@ -51,7 +53,7 @@ class Overlay:
         """Its interpreter, for the arguments of commands."""
         return self.folder.place / "bin" / "python"
 
-    def make(self, image: Entry, work: UntrustedTree, home: UntrustedTree) -> None:
+    def make(self, image: FolderImage, work: UntrustedTree, home: UntrustedTree) -> None:
         """Writes it; blocks. `work` and `home` are the session's copies of the image's folders."""
         self._make_venv(image, work)
         kernels = self.jupyter / "kernels"
@@ -61,7 +63,7 @@ class Overlay:
                 if tree.is_folder(f"{folder}/{name}"):
                     self._add_kernel(tree, f"{folder}/{name}", kernels / name.lower(), image)
 
-    def _make_venv(self, image: Entry, work: UntrustedTree) -> None:
+    def _make_venv(self, image: FolderImage, work: UntrustedTree) -> None:
         for folder in (".", "bin"):
             self.folder.make_folder(folder)
         if image.is_conda:
@@ -78,7 +80,7 @@ class Overlay:
                 self.folder.make_link(program, image.env.link(program))
             elif kind == "file":
                 self._add_script(image.env, program, ours, theirs)
-        for packages in image.site_packages():
+        for packages in site_packages(image.env):
             folder = ""
             for part in packages.split("/"):
                 folder = f"{folder}/{part}".lstrip("/")
@@ -99,7 +101,7 @@ class Overlay:
                 return  # no console script is so long
         self.folder.write(program, head.replace(theirs, ours) + rest, 0o755)
 
-    def _add_kernel(self, tree: UntrustedTree, spec: str, target: Path, image: Entry) -> None:
+    def _add_kernel(self, tree: UntrustedTree, spec: str, target: Path, image: FolderImage) -> None:
         try:
             kernel = parse_json(tree.read(f"{spec}/kernel.json", _SMALL_BYTES))
             program = kernel["argv"][0]

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from attrs import frozen
-from ringbinder import Context, Image, ImageKind, Log, Plan, Registry, Target, UserError, option
+from ringbinder import Context, Image, ImageKind, Log, Plan, PluginError, Registry, Target, UserError, option
+from ringbinder.folder_image import FolderImage
 
 from .sandbox import Mode, Sandbox, was_sandboxed
-from .store import Entry, images
+from .store import images
 
 
 @frozen
@@ -49,6 +50,14 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
     async def push(self, image: Image, target: Target, log: Log) -> Image | None:
         entry = self._store.entry(image.name)
         async with entry.locked(on_wait=lambda: None):
+            facts = entry.finished()
+            if facts is not None and not (was_sandboxed(facts) or await self._sandbox.lack()):
+                raise PluginError(
+                    self.context.name,
+                    f"the builder has made {image.name} without the sandbox that LocalRegistry.sandbox asks for; no "
+                    "notebook would run on it",
+                    "push",
+                )
             await asyncio.to_thread(entry.publish)
         self.context.tasks.start(asyncio.to_thread(entry.settle), f"bring {image.name} to the disk")
         facts = entry.read()
@@ -78,12 +87,12 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
         yield
 
 
-def _named(entry: Entry, name: str, facts: dict[str, object]) -> Image | None:
+def _named(entry: FolderImage, name: str, facts: dict[str, object]) -> Image | None:
     # The name is compared, so that a folder that was copied by hand is not taken for another image.
     return _image(entry, name, facts) if facts.get("name") == name else None
 
 
-def _image(entry: Entry, name: str, facts: dict[str, object]) -> Image:
+def _image(entry: FolderImage, name: str, facts: dict[str, object]) -> Image:
     size, built_at = facts.get("size"), facts.get("built_at")
     return Image(
         name, LocalRegistry.holds, path=entry.folder,

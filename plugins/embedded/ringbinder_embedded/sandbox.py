@@ -10,8 +10,7 @@ from typing import Any, Final, Literal
 
 from attrs import define, field
 from ringbinder import Paths, UserError, process
-
-from .store import Entry
+from ringbinder.folder_image import FolderImage
 
 Mode = Literal["off", "auto", "required"]
 SANDBOXED: Final = "sandboxed"
@@ -95,6 +94,6 @@ async def _trial(base: Sequence[str]) -> str:
     return f"bubblewrap does not work here: {done.errors.strip()}" if done.returncode else ""
 
 
-def interpreters(entry: Entry) -> Iterator[Path]:
+def interpreters(entry: FolderImage) -> Iterator[Path]:
     """The installations behind the environment's python: by the name that it was made with, and the real one."""
     return (program.parent.parent for program in entry.interpreter())

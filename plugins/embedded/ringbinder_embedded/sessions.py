@@ -19,10 +19,11 @@ from typing import Any, Final
 from attrs import frozen
 from ringbinder import UserError, process
 from ringbinder.files import make_private, read_state, sync_state, write_state
+from ringbinder.folder_image import FolderImage
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 
 from .overlay import Overlay
-from .store import Entry, Store
+from .store import Store
 
 _COPY_SECONDS: Final = 600.0
 _EXTENSION: Final = Path(__file__).with_name("ringbinder-idle")
@@ -104,7 +105,7 @@ class Session:
     def overlay(self) -> Overlay:
         return Overlay(self.box.subtree("overlay"), self.jupyter)
 
-    async def copy(self, image: Entry) -> None:
+    async def copy(self, image: FolderImage) -> None:
         """Brings the image's content into this new session. Raises `UserError` (``bad-image``)."""
         if not (image.box.is_folder("repo") and image.box.is_folder("home")):
             raise UserError(
@@ -150,7 +151,7 @@ class Session:
             sync_state(self.folder / _RECORD)
             sync_state(self.folder)
 
-    def end(self, image: Entry, reason: str) -> list[str]:
+    def end(self, image: FolderImage, reason: str) -> list[str]:
         """Removes what need not be kept: all, if no file was changed. Returns the changed files. Blocks."""
         try:
             self.make_readable()
@@ -180,7 +181,7 @@ class Session:
 
     def remove(self) -> None:
         """Removes all of it. Blocks."""
-        Entry(self.folder).clear()
+        FolderImage(self.folder).clear()
 
     def has_begun(self) -> bool:
         """Code may have run in it: it was not killed while the repository was being copied."""
@@ -234,7 +235,7 @@ def _checked(facts: dict[str, Any] | None, session: Session) -> dict[str, Any]:
 
 def _unknown(session: Session) -> dict[str, Any]:
     """Facts in the place of a record that cannot be read: nothing of the session is removed for that."""
-    running = Entry(session.folder).in_use()
+    running = FolderImage(session.folder).in_use()
     return {
         "damaged": True,
         "ended": None if running else session.folder.stat().st_ctime,
@@ -242,11 +243,11 @@ def _unknown(session: Session) -> dict[str, Any]:
     }
 
 
-def image_of(state: Path, facts: Mapping[str, Any]) -> Entry:
+def image_of(state: Path, facts: Mapping[str, Any]) -> FolderImage:
     return Store(state / "images").entry(str(facts.get("image", "")))
 
 
-def changed_files(session: Session, image: Entry) -> list[str]:
+def changed_files(session: Session, image: FolderImage) -> list[str]:
     """New, changed and deleted files, relative to the session's work folder; ``home/...`` for those in
     home.
 
@@ -257,12 +258,12 @@ def changed_files(session: Session, image: Entry) -> list[str]:
     return sorted([*work, *(f"home/{name}" for name in home)])
 
 
-def changed_work(session: Session, image: Entry) -> list[str]:
+def changed_work(session: Session, image: FolderImage) -> list[str]:
     """So for the work folder alone, with names relative to it."""
     return sorted(_changes(image.repo, session.work, {_GIT_INDEX}))
 
 
-def changed_home(session: Session, image: Entry) -> list[str]:
+def changed_home(session: Session, image: FolderImage) -> list[str]:
     """So for the home folder alone, with names relative to it."""
     return sorted(_changes(image.home, session.home, (), hidden=False))
 

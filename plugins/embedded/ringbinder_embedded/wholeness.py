@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from ringbinder import process
-
-from .store import Entry
+from ringbinder.folder_image import FolderImage
 
 _PYTHON_SECONDS: Final = 30.0
 
 
-def packages(entry: Entry) -> list[str]:
+def packages(entry: FolderImage) -> list[str]:
     """Names and versions of the packages that are installed in the environment of `entry`. Blocks."""
     return sorted(record.parent.name.removesuffix(".dist-info") for record in _records(entry))
 
 
-async def damage(entry: Entry, wanted: Collection[str]) -> str:
+async def damage(entry: FolderImage, wanted: Collection[str]) -> str:
     """Say what the environment of `entry` lacks of the packages `wanted`; empty if it lacks nothing.
 
     Only for an environment that no stranger can write.
@@ -34,7 +33,7 @@ async def damage(entry: Entry, wanted: Collection[str]) -> str:
     return f"its Python ends with exit code {done.returncode}" if done.returncode else ""
 
 
-def _missing(entry: Entry, wanted: Collection[str]) -> str:
+def _missing(entry: FolderImage, wanted: Collection[str]) -> str:
     if gone := sorted(set(wanted) - set(packages(entry))):
         return f"{gone[0]} is not installed"
     for record in _records(entry):
@@ -49,5 +48,5 @@ def _missing(entry: Entry, wanted: Collection[str]) -> str:
     return ""
 
 
-def _records(entry: Entry) -> list[Path]:
+def _records(entry: FolderImage) -> list[Path]:
     return sorted(entry.env.place.glob("lib/python3.*/site-packages/*.dist-info/RECORD"))

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from ringbinder import UserError, Work, process
 from ringbinder.files import temporary_folder
+from ringbinder.folder_image import FolderImage
 from ringbinder.untrusted import EntryKind, UntrustedError, UntrustedTree
 
 from .sessions import Session, all_sessions, changed_home, changed_work, image_of, summary
-from .store import Entry
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _DIFF_SECONDS: Final = 300.0
@@ -74,7 +74,7 @@ async def export(state: Path, session: Session, into: Path) -> None:
         await _export(image_of(state, summary(state, session.id)), session, into, scratch)
 
 
-async def _export(image: Entry, session: Session, into: Path, scratch: Path) -> None:
+async def _export(image: FolderImage, session: Session, into: Path, scratch: Path) -> None:
     if into.suffix in (".patch", ".diff"):
         if image.read() is None:
             raise UserError(
@@ -104,13 +104,13 @@ def _not_taken(session: Session, error: UntrustedError) -> UserError:
     )
 
 
-def _parts(session: Session, image: Entry) -> list[Part]:
+def _parts(session: Session, image: FolderImage) -> list[Part]:
     """The changed files of both folders; all of them if the image is gone."""
     session.make_readable()
     return [("work", session.work, changed_work(session, image)), ("home", session.home, changed_home(session, image))]
 
 
-async def _write_patch(image: Entry, session: Session, into: Path, scratch: Path) -> None:
+async def _write_patch(image: FolderImage, session: Session, into: Path, scratch: Path) -> None:
     await asyncio.to_thread(session.make_readable)
     names = await asyncio.to_thread(changed_work, session, image)
     names = [name for name in names if name.partition("/")[0] != ".git"]

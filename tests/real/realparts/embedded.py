@@ -13,6 +13,7 @@ import attrs
 import psutil
 import pytest
 from attrs import define, field
+from ringbinder.folder_image import FolderImage
 from ringbinder.launches.builders import no_builder
 from ringbinder.model import Declined, GitSource, Image, LaunchRequest, Plan, Repo
 from ringbinder.plugins.context import Context
@@ -22,7 +23,6 @@ from ringbinder.testing.context import left_over
 from ringbinder_embedded.builder import LocalBuilder, LocalBuilderOptions
 from ringbinder_embedded.launcher import LocalLauncher, LocalLauncherOptions
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
-from ringbinder_embedded.store import Entry
 
 from .turned import TurnedClock
 
@@ -105,9 +105,9 @@ def request() -> LaunchRequest:
     return LaunchRequest("git", "somewhere", launch_host="http://127.0.0.1:8585/")
 
 
-def entry_of(image: Image) -> Entry:
+def entry_of(image: Image) -> FolderImage:
     assert image.path is not None
-    return Entry(image.path)
+    return FolderImage(image.path)
 
 
 def place_of(image: Image, part: str) -> Path:
