@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
 from urllib.parse import quote
 
@@ -53,6 +56,7 @@ async def test_an_image_is_built_pushed_and_found_again(
     git_server: GitServer,
     version: str,
     request: pytest.FixtureRequest,
+    docker: Callable[..., str],
     tmp_path: Path,
 ) -> None:
     git_server.repository("small").commit({"Dockerfile": SMALL, "a.txt": version})
@@ -65,6 +69,12 @@ async def test_an_image_is_built_pushed_and_found_again(
         assert {"fetching", "building", "pushing", "ready"} <= phases
         assert [event for event in reported if event.phase == "pushing" and "progress" in event.data]
         assert PASSWORD not in "".join(event.message for event in reported)
+        labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", reported[-1].data["imageName"]))
+        own = {name: value for name, value in labels.items() if name.startswith("org.ringbinder.")}
+        assert own == {
+            "org.ringbinder.builder": "docker",
+            "org.ringbinder.builder.version": distribution("ringbinder").version,
+        }
         again = await build(app, git_server, "small")
         assert again[-1].phase == "ready"
         assert not {"building", "pushing"} & {event.phase for event in again}

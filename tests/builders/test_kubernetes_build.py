@@ -29,11 +29,18 @@ def said(text: str, phase: str = "building") -> Line:
 
 
 async def test_a_build_costs_few_requests_and_makes_an_image(api: KubeApi, replica: Replica, log: RecordingLog) -> None:
-    api.script = lambda pod: [said("Cloning", "fetching"), said("Step 1"), said("Step 2"), Exit(0)]
+    words: list[str] = []
+
+    def script(pod: dict[str, Any]) -> list[Any]:
+        words.extend(pod["spec"]["containers"][0]["args"])
+        return [said("Cloning", "fetching"), said("Step 1"), said("Step 2"), Exit(0)]
+
+    api.script = script
     plan = make_plan()
     async with replica() as builder:
         with api.counting() as requests:
             image = await builder.build(plan, target(plan), log)
+    assert "--label=org.ringbinder.builder=kubernetes" in words
     assert (image.name, image.kind, image.pushed) == (plan.image, "oci", True)
     assert log.lines == [("fetching", "Cloning\n"), ("building", "Step 1\n"), ("building", "Step 2\n")]
     del requests["watch pods"]

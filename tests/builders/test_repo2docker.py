@@ -44,10 +44,13 @@ def phases(log: RecordingLog) -> list[Any]:
 
 def test_the_command_line_is_the_documented_one() -> None:
     options = BuildExecutorOptions(appendix="RUN true", repo2docker_extra_args=("--debug",))
-    words = command(plan(GitSource("https://git.example/a/b", "1a2b3c")), options, push=True)
+    labels = {"org.ringbinder.builder": "docker", "org.ringbinder.builder.version": "1.0"}
+    words = command(plan(GitSource("https://git.example/a/b", "1a2b3c")), options, push=True, labels=labels)
     assert words == [
         "jupyter-repo2docker", "--ref=1a2b3c", "--image=registry.example/binder-a-b:1a2b3c", "--no-clean",
-        "--no-run", "--json-logs", "--user-name=jovyan", "--user-id=1000", "--appendix", "RUN true", "--push",
+        "--no-run", "--json-logs", "--user-name=jovyan", "--user-id=1000",
+        "--label=org.ringbinder.builder=docker", "--label=org.ringbinder.builder.version=1.0",
+        "--appendix", "RUN true", "--push",
         "--debug", "https://git.example/a/b",
     ]  # fmt: skip
 

@@ -173,6 +173,12 @@ class Choice:
         """`builder` as a tuple."""
         return (self.builder,) if isinstance(self.builder, str) else self.builder
 
+    @property
+    def explained(self) -> dict[str, str]:
+        """For each kind its plugins, with the reason."""
+        names = {"builder": ", ".join(self.builders), "registry": self.registry, "launcher": self.launcher}
+        return {kind: f"{name} ({self.reasons[kind]})" for kind, name in names.items()}
+
 
 def of_hubs_service(environ: Mapping[str, str], given: Collection[str]) -> dict[str, Any]:
     """Options of `BinderHub` that a JupyterHub tells its service, but for those that are `given`.

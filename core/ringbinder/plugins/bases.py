@@ -161,6 +161,12 @@ class Builder(Plugin[C], ABC):
         return None
 
     @property
+    def image_labels(self) -> Mapping[str, str]:
+        """The labels that an image of kind ``oci`` carries: by which builder, of which version, it was made."""
+        version = {"org.ringbinder.builder.version": self.context.version} if self.context.version else {}
+        return {"org.ringbinder.builder": self.context.name, **version}
+
+    @property
     def builder_info(self) -> Mapping[str, Any]:
         """More for `builder_info` in `/versions`, the same as long as the server runs."""
         return {}

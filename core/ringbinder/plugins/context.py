@@ -94,6 +94,8 @@ class Context:
     """``provider``, ``registry``, ``builder``, ``launcher``, ``sink``, ``policy`` or ``plugin``; empty in tests."""
     git: Git = Factory(lambda self: Git(self.name, self.services), takes_self=True)
     """For providers: git within the operator's limits; see `ringbinder.git`."""
+    version: str = ""
+    """The version of the distribution that the plugin comes from; empty in tests."""
 
     @property
     def key(self) -> str:

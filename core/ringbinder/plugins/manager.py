@@ -320,7 +320,7 @@ class Plugins:
                     extra={**own_delivery(plugin, found), **self._config.events.delivery.get(found.name, {})},
                     where=f"EventLog.delivery.{found.name}",
                 )
-            context = Context(found.name, self._services, log, self._application, found.kind, git)
+            context = Context(found.name, self._services, log, self._application, found.kind, git, found.version)
             found.instance = plugin(config, context)
         except RingbinderError:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
@@ -46,6 +47,8 @@ class BuildCluster:
     log: Logger
     clock: Clock
     times: BuildTimes = field(factory=BuildTimes)
+    labels: Mapping[str, str] = field(factory=dict)
+    """Of the images."""
     queue: dict[object, asyncio.Event] = field(factory=dict)
     """Who waits for a place among the running pods, in the order of their coming; the event is set at their turn."""
     running: int = field(default=0, init=False)

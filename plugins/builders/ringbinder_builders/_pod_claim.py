@@ -85,7 +85,7 @@ class Claim:
     async def _create(self) -> Json | None:
         cluster, plan, options = self.cluster, self.plan, self.cluster.options
         content = manifest.credentials(plan, self.target.credentials, options)
-        words = command(plan, options, push=options.use_registry)
+        words = command(plan, options, push=options.use_registry, labels=cluster.labels)
         body = manifest.pod(plan, options, words, self._attempt, self._private, keys=content, nodes=cluster.nodes)
         try:
             pod = await cluster.cluster.ask("POST", cluster.watch.path, body=body, shape=POD)

@@ -141,7 +141,7 @@ class DockerBuilder(Builder[DockerBuilderOptions]):
         else:
             content = place.content
             await self.context.fetch(plan.repo, content, log)
-        words = command(plan, self.config, push=False, content=content)[1:]
+        words = command(plan, self.config, push=False, content=content, labels=self.image_labels)[1:]
         words = ["--config", str(_CONFIG), *words]
         code = await _limited.run(
             [str(self._program()), *words],

@@ -73,7 +73,9 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
                 context.log,
                 self.watch_times,
             )
-            self._world = BuildCluster(cluster, watch, config, context.log, context.clock, self.times)
+            self._world = BuildCluster(
+                cluster, watch, config, context.log, context.clock, self.times, self.image_labels
+            )
             self._watching = context.tasks.start(watch.run(), "watch build pods")
             cleaning = context.tasks.every(
                 config.cleanup_interval, partial(clean, self._world), "the cleaner of build pods",

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -65,7 +66,14 @@ class BuildExecutorOptions:
     builder_info: dict[str, Any] = option(factory=dict, help="More keys for `builder_info` in `/versions`.")
 
 
-def command(plan: Plan, options: BuildExecutorOptions, *, push: bool, content: Path | None = None) -> list[str]:
+def command(
+    plan: Plan,
+    options: BuildExecutorOptions,
+    *,
+    push: bool,
+    content: Path | None = None,
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """The command line that builds `plan`, from the folder `content` if the content is there already.
 
     Raises UserError for content that repo2docker cannot get.
@@ -75,6 +83,7 @@ def command(plan: Plan, options: BuildExecutorOptions, *, push: bool, content: P
         raise UserError("repo-not-found", f"{where} is no address of a repository.")
     words = ["jupyter-repo2docker", f"--ref={ref}", f"--image={plan.image}", "--no-clean", "--no-run"]
     words += ["--json-logs", "--user-name=jovyan", "--user-id=1000"]
+    words += [f"--label={name}={value}" for name, value in labels.items()]
     if options.appendix:
         words += ["--appendix", options.appendix]
     if push:

@@ -50,9 +50,8 @@ class _Verdict:
 
 def _print(verdict: _Verdict) -> None:
     if choice := verdict.choice:
-        for kind in _KINDS:
-            names = ", ".join(choice.builders) if kind == "builder" else getattr(choice, kind)
-            echo(f"{kind + ':':<9} {names}  ({choice.reasons[kind]})")
+        for kind, text in choice.explained.items():
+            echo(f"{kind + ':':<9} {text}")
     for title, found in (("warning", verdict.warnings), ("problem", verdict.problems)):
         for text in found:
             echo_text(f"{title}: {text}")

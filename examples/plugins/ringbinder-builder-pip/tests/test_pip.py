@@ -92,7 +92,7 @@ async def test_image_has_the_layout_of_the_contract(
     assert image.repo.read_text("lesson/a.txt", 10) == "a"
     assert image.home.is_folder(".")
     assert not image.box.is_folder("tmp")
-    done = await process.run([str(image.python), "-c", "import ipykernel, packaging"])
+    done = await process.run([str(image.python), "-c", "import ipykernel, packaging"], timeout=60)
     assert done.returncode == 0, done.errors
 
 
