@@ -76,7 +76,7 @@ def _members(cls: type[Any]) -> Iterator[str]:
             yield _item(f"{_colour(function)}{_signature(name, function)}", function)
         elif isinstance(member, property | functools.cached_property):
             getter = member.fget if isinstance(member, property) else member.func
-            kind = inspect.signature(getter).return_annotation  # type: ignore[arg-type] # no property here is without
+            kind = inspect.signature(getter).return_annotation
             yield _item(f"{name}: {_type(kind)}", member)
     if hooks:
         yield f"- Hooks: {', '.join(hooks)}."
@@ -109,7 +109,7 @@ def _signature(name: str, function: Any) -> str:
             shown.append("*")
         star = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
         text = f"{star}{one.name}" + ("" if one.annotation is _EMPTY else f": {_type(one.annotation)}")
-        shown.append(text if one.default is _EMPTY else f"{text} = {_plain(repr(one.default))}")
+        shown.append(text if one.default is _EMPTY else f"{text} = {_shown(one.default)}")
     returns = signature.return_annotation
     gives = "" if returns is _EMPTY or name[:1].isupper() else f" -> {_type(returns)}"
     return f"{name}({', '.join(shown)}){gives}"
@@ -119,8 +119,15 @@ def _type(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
 
 
-def _plain(text: str) -> str:
-    return _ADDRESS.sub("", text)
+def _shown(default: Any) -> str:
+    """A default as Python spells it; the same in every run."""
+    if isinstance(default, frozenset) and default:
+        return f"frozenset({{{', '.join(sorted(map(repr, default)))}}})"
+    if attrs.has(type(default)):
+        values = [(one, getattr(default, one.name)) for one in attrs.fields(type(default))]
+        given = [f"{one.alias}={_shown(value)}" for one, value in values if one.init and value != one.default]
+        return f"{type(default).__name__}({', '.join(given)})"
+    return _ADDRESS.sub("", repr(default))
 
 
 def _fields(cls: type[Any]) -> dict[str, tuple[str, str, str]]:
@@ -143,10 +150,10 @@ def _default(field: Any) -> str:
     default = field.default
     if default is attrs.NOTHING:
         return "required"
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type] # a class, though its types say a function
+    if isinstance(default, attrs.Factory):
         made = default.factory if not default.takes_self else None
         return f"`{made()!r}`" if made in (dict, list, set, tuple) else "new"
-    return f"`{_plain(repr(default))}`"
+    return f"`{_shown(default)}`"
 
 
 @functools.cache
