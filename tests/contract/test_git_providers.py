@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from ringbinder.model import Link
 from ringbinder.secret import Secret
 from ringbinder.testing import ProviderCase, ProviderContract, make_context
 from ringbinder.testing.apiserver import ApiServer
-from ringbinder.testing.gitserver import GitServer
+from ringbinder.testing.gitserver import GitServer, Repository
 from ringbinder.testing.hosts import GitHubApiServer, GitLabApiServer
 from ringbinder_providers.gist import GistOptions, GistProvider
 from ringbinder_providers.git import GitOptions, GitProvider
@@ -26,10 +27,18 @@ pytestmark = pytest.mark.real("git")
 FILES = {"a.txt": b"first\n", "folder/notebook.ipynb": b"{}\n"}
 
 
-def fill(server: GitServer, name: str) -> None:
-    repository = server.repository(name)
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]) -> Path:
+    """A repository with the files and a tag, made once for all cases."""
+    require_real("git")
+    repository = Repository.make(tmp_path_factory.mktemp("filled") / "repository")
     repository.commit(FILES)
     repository.tag("v1", annotated=True)
+    return repository.folder
+
+
+def fill(server: GitServer, name: str, filled: Path) -> None:
+    shutil.copytree(filled, server.root / f"{name}.git")
 
 
 TOKEN = "token-of-the-operator-0123"
@@ -56,8 +65,8 @@ def quoted(text: str) -> str:
 
 class TestGit(ProviderContract):
     @pytest.fixture
-    async def case(self, tmp_path: Path, server: GitServer) -> AsyncIterator[ProviderCase]:
-        fill(server, "any/where")
+    async def case(self, tmp_path: Path, server: GitServer, filled: Path) -> AsyncIterator[ProviderCase]:
+        fill(server, "any/where", filled)
         context = make_context(tmp_path, "git")
         url = server.url("any/where")
         yield ProviderCase(
@@ -80,8 +89,8 @@ class TestGit(ProviderContract):
 
 class TestGitWithPassword(ProviderContract):
     @pytest.fixture
-    async def case(self, tmp_path: Path, server: GitServer) -> AsyncIterator[ProviderCase]:
-        fill(server, "closed")
+    async def case(self, tmp_path: Path, server: GitServer, filled: Path) -> AsyncIterator[ProviderCase]:
+        fill(server, "closed", filled)
         server.user, server.password = "somebody", "correct-horse-battery"
         address = f"http://somebody:correct-horse-battery@{server.host}"
         context = make_context(tmp_path, "git")
@@ -124,8 +133,8 @@ class TestLocalFolder(ProviderContract):
 
 class TestGitHub(ProviderContract):
     @pytest.fixture
-    async def case(self, tmp_path: Path, server: GitServer) -> AsyncIterator[ProviderCase]:
-        fill(server, "some-user/some.repo")
+    async def case(self, tmp_path: Path, server: GitServer, filled: Path) -> AsyncIterator[ProviderCase]:
+        fill(server, "some-user/some.repo", filled)
         context = make_context(tmp_path, "gh")
         async with GitHubApiServer.running(git=server) as api:
             options = GitHubOptions(clone_base_url=server.address, api_base_path=api.address)
@@ -148,8 +157,8 @@ class TestGitHub(ProviderContract):
 
 class TestPrivateGitHub(ProviderContract):
     @pytest.fixture
-    async def case(self, tmp_path: Path, server: GitServer) -> AsyncIterator[ProviderCase]:
-        fill(server, "u/closed")
+    async def case(self, tmp_path: Path, server: GitServer, filled: Path) -> AsyncIterator[ProviderCase]:
+        fill(server, "u/closed", filled)
         server.user, server.password = TOKEN, "x-oauth-basic"
         context = make_context(tmp_path, "gh")
         async with GitHubApiServer.running(git=server, private={"u/closed"}, token=TOKEN) as api:
@@ -170,8 +179,8 @@ class TestPrivateGitHub(ProviderContract):
 
 class TestGitLab(ProviderContract):
     @pytest.fixture
-    async def case(self, tmp_path: Path, server: GitServer) -> AsyncIterator[ProviderCase]:
-        fill(server, "group/sub-group/project")
+    async def case(self, tmp_path: Path, server: GitServer, filled: Path) -> AsyncIterator[ProviderCase]:
+        fill(server, "group/sub-group/project", filled)
         context = make_context(tmp_path, "gl")
         async with GitLabApiServer.running(git=server) as api:
             options = GitLabOptions(clone_base_url=server.address, api_base_path=f"{api.address}/api/v4")
