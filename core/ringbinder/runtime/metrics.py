@@ -98,7 +98,10 @@ class PluginMetrics:
 
     @property
     def registry(self) -> CollectorRegistry:
-        """The registry of this plugin alone, for collectors of `prometheus_client` that have no method here."""
+        """The registry of this plugin alone, for collectors of `prometheus_client` that have no method here.
+
+        In tests: ``context.metrics.registry.get_sample_value("shelf_requests_total", {"status": "found"})``.
+        """
         return self._core.plugin_registry(self._plugin)
 
     def counter(self, name: str, description: str, labels: Sequence[str] = (), *, shared: bool = False) -> Counter:
