@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from ringbinder.testing.gitserver import Repository
 from ringbinder_server.cli import main
 from ringbinder_server.scaffold import KINDS, Project
 
@@ -30,32 +32,29 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-class Web(BaseHTTPRequestHandler):
-    """Has one record, and takes every event."""
+class Web(SimpleHTTPRequestHandler):
+    """Has one git repository, as plain files, and takes every event."""
 
     posted: list[Any]
 
-    def do_GET(self) -> None:
-        found = self.path == "/emma/latest.json"
-        self._answer(200 if found else 404, {"version": "2", "files": {"README.md": "hello"}})
-
     def do_POST(self) -> None:
         self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._answer(200, {})
-
-    def _answer(self, status: int, content: Any) -> None:
-        self.send_response(status)
+        self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
 
     def log_message(self, *arguments: Any) -> None: ...
 
 
 @contextmanager
-def web() -> Iterator[tuple[str, list[Any]]]:
+def web(folder: Path) -> Iterator[tuple[str, list[Any]]]:
     """Address and what was posted."""
+    repository = Repository.make(folder / "work")
+    repository.commit({"README.md": "hello"})
+    repository.git("clone", "-q", "--bare", ".", str(folder / "served/emma.git"))
+    Repository(folder / "served/emma.git").git("update-server-info")
     posted: list[Any] = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Mine", (Web,), {"posted": posted})) as server:
+    handler = partial(type("Mine", (Web,), {"posted": posted}), directory=str(folder / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", posted
@@ -69,7 +68,7 @@ def options(kind: str, address: str) -> tuple[str, list[str]]:
     sets = [f"Ringbinder.{one}={NAME if one == kind else 'fake'}" for one in kinds]
     sets.append("Ringbinder.extra_plugins=[fake]")
     if kind == "provider":
-        return f"{NAME}/emma/latest", [*sets, f"TeaHouseProvider.base_url={address}"]
+        return f"{NAME}/emma/HEAD", [*sets, f"TeaHouseProvider.base_url={address}"]
     if kind == "builder":
         sets.append(f"TeaHouseBuilder.command={json.dumps([sys.executable, '-c', 'print(42)'])}")
     if kind == "launcher":
@@ -81,7 +80,7 @@ def options(kind: str, address: str) -> tuple[str, list[str]]:
     return "fake/a/b/main", sets
 
 
-@pytest.mark.real("uv", "jupyterlab")
+@pytest.mark.real("uv", "jupyterlab", "git")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_plugin_works_as_it_is(kind: str, author: Environment, wheels: Wheels, tmp_path: Path) -> None:
     project = tmp_path / Project(kind, NAME).distribution
@@ -93,7 +92,7 @@ def test_a_new_plugin_works_as_it_is(kind: str, author: Environment, wheels: Whe
     assert "failed" not in reported
     assert not set(author.distributions()) & HEAVY, "core alone is enough for a plugin"
     author.install(wheels.core, wheels.whole)
-    with web() as (address, posted):
+    with web(tmp_path) as (address, posted):
         link, sets = options(kind, address)
         events = author.launch(link, *[part for text in sets for part in ("--set", text)])
         assert events[-1]["phase"] == "ready", events[-1]

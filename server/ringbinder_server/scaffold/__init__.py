@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FOLDER: Final = Path(__file__).parent
 _PLURALS: Final = {"registry": "registries", "policy": "policies"}
 _ABOUT: Final = {
-    "provider": "records of a web server, as JSON files.",
+    "provider": "git repositories of one host, by their names.",
     "registry": "notes in a folder say which images a container engine of this machine has.",
     "builder": "a command that makes an image of a folder.",
     "launcher": "a command on this machine for each client.",
