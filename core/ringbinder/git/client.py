@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from attrs import define, evolve, field
@@ -22,8 +21,6 @@ from .command import Access, GitCommand
 from .guard import Guard
 from .local import Ask, asking
 from .remote import Remote, ResolvedRef
-
-_PUBLIC: Final = Access()
 
 
 @define(eq=False)
@@ -68,7 +65,9 @@ class Git:
         options = self.options
         return Retry(options.retry_delay, tries=options.retries + 1, clock=self.services.clock)
 
-    async def resolve(self, url: str, ref: str, access: Access = _PUBLIC, *, words: Sequence[str] = ()) -> ResolvedRef:
+    async def resolve(
+        self, url: str, ref: str, access: Access | None = None, *, words: Sequence[str] = ()
+    ) -> ResolvedRef:
         """The commit that `ref` means now: a full commit id as is, else a branch, else a tag (peeled).
 
         A branch wins over a tag of the same name, as in `git checkout`, `git clone --branch` and BinderHub;
@@ -77,10 +76,10 @@ class Git:
         ``repo-not-found``, ``address-not-allowed``) or `TransientError`.
         """
         check_ref(ref)
-        url, access = self._judged(url, access)
+        url, access = self._judged(url, access or Access())
         return await self._remote.resolve(url, ref, access, words)
 
-    async def fetch(self, repo: Repo, into: Path, log: Log, access: Access = _PUBLIC) -> bool:
+    async def fetch(self, repo: Repo, into: Path, log: Log, access: Access | None = None) -> bool:
         """Clones what `repo` names into the empty folder `into` and checks out that commit, with its submodules.
 
         True when that is done, as the hook `fetch` has it. The folder has what `git clone` leaves: all history,
@@ -95,6 +94,7 @@ class Git:
             raise PluginError(
                 self.plugin, f"its GitSource has the ref {source.ref!r}, which is no commit id", "resolve"
             )
+        access = access or Access()
         url, access = self._judged(source.url, evolve(access, credentials=access.credentials or repo.credentials))
         await self._remote.fetch(GitSource(url, source.ref), into, log, access)
         return True
