@@ -32,7 +32,7 @@ import error_codes
 import migration
 import surface
 from metric_table import label_table, metric_table
-from ringbinder import errors, testing
+from ringbinder import errors
 from ringbinder.config.event_settings import DeliverySettings, EventLogSettings
 from ringbinder.config.option_docs import described
 from ringbinder.config.options import NoOptions
@@ -40,7 +40,7 @@ from ringbinder.config.settings import BinderHubSettings, RingbinderSettings
 from ringbinder.events.schema_registry import Catalogue, as_markdown
 from ringbinder.plugins import hookspecs
 from ringbinder.plugins.discovery import installed
-from ringbinder.testing.rules import rules_of
+from ringbinder.testing.__main__ import main as rules_in_words
 from ringbinder_server.cli import main as main_command
 from ringbinder_server.cli.exitcodes import MEANINGS
 
@@ -120,16 +120,7 @@ def hooks() -> str:
 
 def contracts() -> str:
     """The rules of every contract suite."""
-    lines: list[str] = []
-    for name in sorted(testing.__all__):
-        if name.endswith("Contract"):
-            suite = getattr(testing, name)
-            lines.append(f"## `{name}`\n")
-            for rule in rules_of(suite):
-                lines.append(f"### {name.removesuffix('Contract').lower()}: {rule.title}\n")
-                lines += [f"- {demand}" for demand in rule.demands]
-                lines.append("")
-    return "\n".join(lines)
+    return rules_in_words([])
 
 
 def commands() -> str:

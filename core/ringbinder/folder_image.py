@@ -53,6 +53,7 @@ class FolderImage:
     """
 
     folder: Path
+    """Absolute."""
 
     @property
     def box(self) -> UntrustedTree:

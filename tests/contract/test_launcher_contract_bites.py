@@ -133,3 +133,4 @@ async def test_a_broken_launcher_is_found(
     await context.services.close()
     (note,) = caught.value.__notes__
     assert note.startswith('Contract rule "launcher: ')
+    assert note.endswith("python -m ringbinder.testing launcher")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import ringbinder.testing
 from ringbinder import GitSource, LaunchRequest, PluginError, Provider, ProviderInfo, Repo, TransientError
 from ringbinder.config.options import NoOptions
 from ringbinder.plugins.context import Context
 from ringbinder.testing import FakeClock, Trouble, make_context, memory_app, troubled
+from ringbinder.testing.__main__ import KINDS
+from ringbinder.testing.rules import rules_of
 
 
 class Library(Provider[NoOptions]):
@@ -97,3 +102,21 @@ async def test_a_context_has_the_clock_of_the_test(tmp_path: Path) -> None:
     context = make_context(tmp_path, "mine", clock=clock)
     assert context.clock.time() == 7
     await context.services.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_explains_itself(kind: str) -> None:
+    suite = getattr(ringbinder.testing, f"{kind.capitalize()}Contract")
+    rules = list(rules_of(suite))
+    assert rules
+    assert [rule.title for rule in rules if not rule.about] == []
+
+
+def test_rules_are_printed_by_the_module() -> None:
+    command = [sys.executable, "-W", "error", "-m", "ringbinder.testing"]
+    printed = subprocess.run([*command, "sink"], capture_output=True, text=True, check=True).stdout
+    assert "### sink: failure is reported\n\nCore tries again what" in printed
+    assert "PolicyContract" not in printed
+    refused = subprocess.run([*command, "sinx"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "the kinds are provider, registry" in refused.stderr

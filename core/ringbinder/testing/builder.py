@@ -62,6 +62,7 @@ class BuilderContract:
         raise NotImplementedError("give a fixture `case` that returns or yields a BuilderCase")
 
     async def test_builds_what_it_promises(self, case: BuilderCase) -> None:
+        """A build gives a whole image with the plan's name and of the announced kind, and shows progress."""
         log = RecordingLog()
         before = descendants()
         image = await case.build(case.good, log)
@@ -77,6 +78,7 @@ class BuilderContract:
         assert not await left_over(before), "Rule: a build leaves no process."
 
     async def test_a_failing_repository_is_the_users_error(self, case: BuilderCase) -> None:
+        """What the repository itself does wrong is a `UserError`, for the person with the link: no bug, no retry."""
         if case.broken is None:
             pytest.skip("the case has no repository that fails")
         before = descendants()
@@ -89,6 +91,7 @@ class BuilderContract:
         assert not await left_over(before), "Rule: a failed build leaves no process."
 
     async def test_what_it_declines_leaves_nothing(self, case: BuilderCase) -> None:
+        """`Declined` asks the next builder: words for the person, and nothing begun."""
         if case.declines is None:
             pytest.skip("the case has no repository that is declined")
         before = descendants()
@@ -100,6 +103,7 @@ class BuilderContract:
         assert not await left_over(before), "Rule: a build that declines leaves no process."
 
     async def test_cancelled_it_ends_everything(self, case: BuilderCase) -> None:
+        """The last client may leave in the middle of a build: nothing that it started may run on."""
         if case.endless is None:
             pytest.skip("the case has no build without an end")
         log = RecordingLog()
@@ -115,6 +119,7 @@ class BuilderContract:
         assert not await left_over(before), "Rule: a cancelled build leaves no process."
 
     async def test_the_operators_secrets_stay_out(self, case: BuilderCase, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Code of a repository runs in a build: the environment of Ringbinder, with its secrets, is not there."""
         if case.reveals is None:
             pytest.skip("the case has no build that shows its environment")
         for name, value in SECRET_VARIABLES.items():

@@ -72,6 +72,7 @@ class LauncherContract:
         raise NotImplementedError("give a fixture `case` that returns or yields a LauncherCase")
 
     async def test_a_server_of_ones_own(self, case: LauncherCase) -> None:
+        """A server belongs to one client, with an id, an address and a token that no other has."""
         log = RecordingLog()
         first, second = [await case.launch(number, log=log) for number in (1, 2)]
         assert first.id != second.id, "Rule: every launch has a server of its own."
@@ -92,6 +93,7 @@ class LauncherContract:
             await case.launcher.stop(server)
 
     async def test_many_at_the_same_time(self, case: LauncherCase) -> None:
+        """Launches come at once, and each gets its own server."""
         servers = await asyncio.gather(*(case.launch(number) for number in range(10, 14)))
         assert len({server.id for server in servers}) == len(servers), "Rule: launches do not wait or mix."
         running = await case.running()
@@ -100,6 +102,7 @@ class LauncherContract:
         assert not set(await case.running()) & {server.id for server in servers}, "Rule: stop ends each."
 
     async def test_stop_ends_it(self, case: LauncherCase) -> None:
+        """A server that was stopped is gone, with its processes; to stop it twice is no error."""
         before, processes = await case.found(), descendants()
         server = await case.launch(20)
         assert await case.launcher.stop(server) is True, "Rule: stop gives True for a server that runs."
@@ -111,10 +114,12 @@ class LauncherContract:
         assert not await left_over(processes), "Rule: a stopped server leaves no process."
 
     async def test_a_stranger_is_not_known(self, case: LauncherCase) -> None:
+        """`stop` is asked about servers of other launchers too."""
         stranger = Server("stranger-4711/", "http://127.0.0.1:1/", Secret("t"))
         assert not await case.launcher.stop(stranger), "Rule: stop gives no True for what it does not know."
 
     async def test_failed_start_is_reported_and_leaves_nothing(self, case: LauncherCase) -> None:
+        """A launch that fails raises, and cleans up: no one else knows what it started."""
         if case.broken is None:
             pytest.skip("the case has no image that cannot be started")
         before, processes = await case.found(), descendants()
@@ -127,6 +132,7 @@ class LauncherContract:
         assert not await left_over(processes), "Rule: a failed launch leaves no process."
 
     async def test_cancelled_it_leaves_nothing(self, case: LauncherCase) -> None:
+        """A client may leave while its server starts: nothing that was started may stay."""
         if case.endless is None:
             pytest.skip("the case has no image that is never ready")
         before, processes, log = await case.found(), descendants(), RecordingLog()

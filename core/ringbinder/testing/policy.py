@@ -104,6 +104,7 @@ class PolicyContract:
         raise NotImplementedError("give a fixture `case` that returns or yields a PolicyCase")
 
     async def test_its_hooks_are_called(self, case: PolicyCase) -> None:
+        """A hook that is misspelled is never called, and a policy without its hook lets in all."""
         try:
             check(case.policy, "policy:tested", structlog.get_logger())
         except PluginError as error:
@@ -114,6 +115,7 @@ class PolicyContract:
 
     @pytest.mark.parametrize("stage", ADMITTED)
     async def test_who_may_is_let_in(self, case: PolicyCase, stage: Stage) -> None:
+        """The policy has to be usable: those who may pass, at every stage, again and again."""
         for _ in range(case.often):
             try:
                 async with case.entered(stage):
@@ -122,6 +124,7 @@ class PolicyContract:
                 raise AssertionError(f"Rule: who may is let in; they got: {error}.") from error
 
     async def test_refused_client_gets_the_reason(self, case: PolicyCase) -> None:
+        """A refusal is `Refused`, with words for the person, and is not an error of the server."""
         if case.refused is None:
             pytest.skip("the case names no one who is refused")
         async with case.refusing():
@@ -136,6 +139,7 @@ class PolicyContract:
         assert wait is None or wait >= 0, f"Rule: a wait is not negative, as {wait} is."
 
     async def test_asking_takes_nothing(self, case: PolicyCase) -> None:
+        """A place is taken on entry, since another policy may refuse between `admit` and that."""
         for _ in range(50):
             try:
                 await case.admission(case.ticket("build"))
@@ -149,6 +153,7 @@ class PolicyContract:
 
     @pytest.mark.parametrize("stage", ADMITTED)
     async def test_what_fails_inside_goes_through(self, case: PolicyCase, stage: Stage) -> None:
+        """The context manager surrounds the stage: it must not swallow the stage's errors."""
         trouble = _Trouble()
         caught: BaseException | None = None
         try:
@@ -162,6 +167,7 @@ class PolicyContract:
 
     @pytest.mark.parametrize("stage", ADMITTED)
     async def test_being_cancelled_goes_through(self, case: PolicyCase, stage: Stage) -> None:
+        """A client that leaves cancels the stage: that must reach it, and the place must become free."""
         inside = asyncio.Event()
 
         async def work() -> None:
@@ -180,6 +186,7 @@ class PolicyContract:
             pass
 
     async def test_waiting_client_is_notified_and_may_leave(self, case: PolicyCase) -> None:
+        """Who waits reads why, and loses the place in the queue by leaving."""
         if case.full is None:
             pytest.skip("the case has nothing that could be full")
         ticket = case.ticket("launch")
@@ -202,6 +209,7 @@ class PolicyContract:
             pass
 
     async def test_what_is_left_is_an_allowance(self, case: PolicyCase) -> None:
+        """What `allowance` gives is shown in the headers of a response."""
         if not hasattr(case.policy, "allowance"):
             pytest.skip("this policy does not count")
         left = await case.policy.allowance(request=case.allowed)
@@ -213,6 +221,7 @@ class PolicyContract:
         "headers", [{}, {"authorization": "Basic !"}, {"authorization": "Bearer \u00e4"}, {"cookie": ";=;"}], ids=str
     )
     async def test_strange_headers_are_no_error(self, case: PolicyCase, headers: Mapping[str, str]) -> None:
+        """Anybody can send any header: `authenticate` knows them, or not, and never fails on them."""
         if not hasattr(case.policy, "authenticate"):
             pytest.skip("this policy does not authenticate")
         try:

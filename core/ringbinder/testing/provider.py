@@ -79,6 +79,7 @@ class ProviderContract:
         raise NotImplementedError("give a fixture `case` that returns or yields a ProviderCase")
 
     async def test_describe_is_complete(self, case: ProviderCase) -> None:
+        """The form of the home page is made from `describe`."""
         info = case.provider.describe()
         assert isinstance(info, ProviderInfo), "Rule: describe gives a ProviderInfo."
         assert info.display_name, "Rule: display_name is not empty."
@@ -91,12 +92,14 @@ class ProviderContract:
             assert "repo" in named_groups(info.detect_regex), "Rule: detect_regex has a group named repo."
 
     async def test_resolves_to_something_fixed(self, case: ProviderCase) -> None:
+        """A `Repo` names content that does not change: the image is looked up, and built, by it."""
         first, second = await case.repo(), await case.repo()
         assert first == second, "Rule: while nothing changes, a spec resolves to the same Repo."
         for name in ("url", "ref", "resolved_spec", "ref_url", "slug"):
             assert getattr(first, name), f"Rule: Repo.{name} is not empty."
 
     async def test_resolved_spec_means_the_same(self, case: ProviderCase) -> None:
+        """Links that are shared carry `resolved_spec`: it has to lead to the same content, for ever."""
         repo = await case.repo()
         again = await case.repo(repo.resolved_spec)
         assert again.ref == repo.ref, "Rule: resolved_spec resolves to the same ref."
@@ -105,6 +108,7 @@ class ProviderContract:
         assert again.resolved_spec == repo.resolved_spec, "Rule: resolved_spec is its own resolved_spec."
 
     async def test_no_credentials_in_what_is_public(self, case: ProviderCase) -> None:
+        """Addresses stand in pages, logs and events."""
         repo = await case.repo()
         for name in ("url", "ref_url"):
             url = urlsplit(getattr(repo, name))
@@ -114,18 +118,21 @@ class ProviderContract:
             assert secret not in repr(repo), "Rule: no secret shows in the Repo."
 
     async def test_an_unknown_ref_is_the_users_error(self, case: ProviderCase) -> None:
+        """The person mistyped a branch, or it was deleted: they read that, and not of a bug."""
         if case.unknown_ref_spec is None:
             pytest.skip("this provider's specs have no ref")
         error = await self._refusal(case, case.unknown_ref_spec)
         assert error.code == "ref-not-found", f"Rule: an unknown ref is ref-not-found, not {error.code}."
 
     async def test_an_unknown_repository_is_the_users_error(self, case: ProviderCase) -> None:
+        """The person mistyped a repository, or it is private: they read that, and not of a bug."""
         if case.unknown_repo_spec is None:
             pytest.skip("the case names no unknown repository")
         error = await self._refusal(case, case.unknown_repo_spec)
         assert error.code == "repo-not-found", f"Rule: an unknown repository is repo-not-found, not {error.code}."
 
     async def test_a_bad_spec_is_the_users_error(self, case: ProviderCase) -> None:
+        """A spec of another form than the provider's is answered in words, before its host is asked."""
         for spec in case.bad_specs:
             error = await self._refusal(case, spec)
             assert error.code == "spec-invalid", f"Rule: {spec!r} is spec-invalid, not {error.code}."
@@ -141,6 +148,7 @@ class ProviderContract:
 
     @pytest.mark.parametrize("spec", HOSTILE_SPECS, ids=lambda spec: ascii(spec)[1:41])
     async def test_a_hostile_spec_is_refused_in_words(self, case: ProviderCase, spec: str) -> None:
+        """Specs come from strangers: none leads out of a folder, into a command or to an exception."""
         before = descendants()
         try:
             await case.provider.resolve(request=case.request(spec))
@@ -152,16 +160,19 @@ class ProviderContract:
 
     @pytest.mark.parametrize("link", HOSTILE_SPECS, ids=lambda link: ascii(link)[1:41])
     async def test_recognize_never_raises(self, case: ProviderCase, link: str) -> None:
+        """Every provider is asked about every address that is pasted, also about what is none."""
         for text in (link, f"https://{link}", f"git@{link}"):
             found = case.provider.recognize(link=text)
             assert found is None or isinstance(found, Link), "Rule: recognize gives a Link or None."
 
     async def test_recognizes_its_own_addresses(self, case: ProviderCase) -> None:
+        """People paste the address of the page that they look at."""
         for link, expected in case.links.items():
             found = case.provider.recognize(link=link)
             assert found == expected, f"Rule: {link!r} is {expected}, not {found}."
 
     async def test_fetch_brings_the_content(self, case: ProviderCase, tmp_path: Path) -> None:
+        """Builders that cannot read the source get its files: those, complete, and nothing outside of the folder."""
         into = tmp_path / "fetched"
         into.mkdir()
         log = RecordingLog()
@@ -180,6 +191,7 @@ class ProviderContract:
         assert not await left_over(before), "Rule: fetch leaves no process."
 
     async def test_cancelled_resolve_leaves_nothing(self, case: ProviderCase) -> None:
+        """A client may leave while the host does not answer."""
         if case.stalled is None:
             pytest.skip("the case cannot stall the other side")
         before = descendants()
@@ -188,6 +200,7 @@ class ProviderContract:
             assert not await left_over(before), "Rule: a cancelled resolve leaves no process."
 
     async def test_cancelled_fetch_leaves_nothing(self, case: ProviderCase, tmp_path: Path) -> None:
+        """A client may leave in the middle of a download: no process and no task of it stays."""
         if case.stalled is None:
             pytest.skip("the case cannot stall the other side")
         repo = await case.repo()

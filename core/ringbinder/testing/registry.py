@@ -78,10 +78,12 @@ class RegistryContract:
         raise NotImplementedError("give a fixture `case` that returns or yields a RegistryCase")
 
     async def test_what_is_not_there_is_not_found(self, case: RegistryCase) -> None:
+        """None means "build it"."""
         for fresh in (False, True):
             assert await case.check(fresh=fresh) is None, "Rule: check gives None for what is not there."
 
     async def test_target_shows_where_and_with_what_right(self, case: RegistryCase) -> None:
+        """A builder writes where `target` says, with credentials that no text form shows."""
         target = await case.target()
         assert target.kind == case.registry.holds, "Rule: a target is of the kind that the registry holds."
         if target.kind == "folder":
@@ -103,6 +105,7 @@ class RegistryContract:
             )
 
     async def test_what_was_published_is_found(self, case: RegistryCase) -> None:
+        """What a builder has written to the target is there for the next launch, under the plan's name."""
         assert await case.check(fresh=False) is None
         await case.publish(case.plan, await case.target())
         for fresh in (True, False):
@@ -112,12 +115,14 @@ class RegistryContract:
             assert image.kind == case.registry.holds, "Rule: it is of the kind that the registry holds."
 
     async def test_another_tag_is_another_image(self, case: RegistryCase) -> None:
+        """Tags are commits: an image of another commit is not this one."""
         await case.publish(case.plan, await case.target())
         name, _, _ = case.plan.image.rpartition(":")
         other = evolve(case.plan, image=f"{name}:another")
         assert await case.registry.check(plan=other, fresh=True) is None, "Rule: the tag is part of the name."
 
     async def test_a_fresh_look_trusts_no_memory(self, case: RegistryCase) -> None:
+        """After a build core asks past every cache whether the image is really there."""
         if case.remove is None:
             pytest.skip("the case cannot take an image away")
         await case.publish(case.plan, await case.target())
@@ -127,6 +132,7 @@ class RegistryContract:
         assert await case.check(fresh=False) is None, "Rule: what a fresh check has found out is not forgotten."
 
     async def test_an_outage_is_no_absence(self, case: RegistryCase) -> None:
+        """Taken for "not there", an outage would have everything built again."""
         if case.down is None:
             pytest.skip("this registry has no other side")
         async with case.down():
@@ -138,6 +144,7 @@ class RegistryContract:
         assert await case.check(fresh=True) is None, "Rule: an outage is not remembered."
 
     async def test_credentials_work_when_they_are_handed_out(self, case: RegistryCase) -> None:
+        """A build takes long: its credentials are new when it begins."""
         if case.expire is None:
             pytest.skip("this registry's credentials do not end by themselves")
         first = await case.target()
@@ -149,6 +156,7 @@ class RegistryContract:
         assert await case.check(fresh=True) is not None, "Rule: check gets itself new credentials as well."
 
     async def test_cancelled_check_leaves_nothing(self, case: RegistryCase) -> None:
+        """A client may leave while the registry does not answer."""
         if case.stalled is None:
             pytest.skip("the case cannot stall the other side")
         before = descendants()
@@ -167,6 +175,7 @@ class RegistryContract:
     # -- registries that take blobs from builders which assemble images themselves ---------------------------
 
     async def test_blob_that_was_put_is_found_and_read(self, case: RegistryCase) -> None:
+        """For builders that assemble images: a layer that was sent can be found, and read from any offset."""
         registry = case.takes_blobs()
         blob = _blob(b"a layer")
         assert await registry.find_blob(case.repository, blob.digest) is None, "Rule: a blob that is not there is None."
@@ -180,6 +189,7 @@ class RegistryContract:
         )
 
     async def test_known_blob_is_not_sent_again(self, case: RegistryCase) -> None:
+        """A base image's layers are large, and there from the second build on."""
         registry = case.takes_blobs()
         blob = _blob(b"known")
         await registry.put_blob(case.repository, blob, b"known")
@@ -191,6 +201,7 @@ class RegistryContract:
         assert outcome == "present", "Rule: a blob that is there is reported as present."
 
     async def test_blob_of_another_repository_is_mounted(self, case: RegistryCase) -> None:
+        """What another repository of this registry has need not be sent."""
         registry = case.takes_blobs()
         other = f"{case.repository}-other"
         blob = _blob(b"shared")
@@ -201,12 +212,14 @@ class RegistryContract:
         assert await registry.read_small_blob(case.repository, blob) == b"shared", "Rule: a mounted blob is there."
 
     async def test_blob_that_cannot_be_mounted_is_sent(self, case: RegistryCase) -> None:
+        """Mounting may fail, in some registries always: then the content is sent."""
         registry = case.takes_blobs()
         blob = _blob(b"nowhere yet")
         outcome = await registry.put_blob(case.repository, blob, b"nowhere yet", f"{case.repository}-other")
         assert outcome == "uploaded", "Rule: what the other repository does not have is sent."
 
     async def test_large_blob_is_sent_and_read_in_pieces(self, case: RegistryCase) -> None:
+        """Layers are larger than memory."""
         registry = case.takes_blobs()
         content = bytes(range(251)) * (_LARGE // 251)
         blob = _blob(content)
@@ -218,6 +231,7 @@ class RegistryContract:
         assert rest == content[offset:], "Rule: a blob is read from an offset on."
 
     async def test_wrong_content_is_refused(self, case: RegistryCase) -> None:
+        """The digest is the name: other bytes under it would be another image."""
         registry = case.takes_blobs()
         blob = _blob(b"as announced")
         for content in (b"is announced", b"shorter", b"longer than announced"):
@@ -227,6 +241,7 @@ class RegistryContract:
             assert found is None, "Rule: content that is not what its digest says is not kept."
 
     async def test_error_of_a_builders_content_is_raised(self, case: RegistryCase) -> None:
+        """The builder has to get its own error back, and not one of the registry's."""
         registry = case.takes_blobs()
 
         async def broken(offset: int) -> AsyncIterator[bytes]:
@@ -237,6 +252,7 @@ class RegistryContract:
             await registry.put_blob(case.repository, _blob(b"a beginning and an end"), broken)
 
     async def test_missing_blob_is_reported(self, case: RegistryCase) -> None:
+        """A builder can send what is missing, if it knows that it is."""
         registry = case.takes_blobs()
         blob = _blob(b"never put")
         with pytest.raises(MissingBlob) as caught:
@@ -246,6 +262,7 @@ class RegistryContract:
             await registry.put_manifest(case.repository, "tag", _manifest(blob))
 
     async def test_assembled_image_is_found(self, case: RegistryCase) -> None:
+        """An image that was put together from blobs and a manifest is one like any other."""
         registry = case.takes_blobs()
         tag = case.plan.image.rpartition(":")[2]
         assert await registry.read_manifest(case.repository, tag) is None, "Rule: a manifest not there is None."
@@ -259,6 +276,7 @@ class RegistryContract:
         assert image is not None, "Rule: check finds an image that a builder has assembled."
 
     async def test_tag_moves_to_another_manifest(self, case: RegistryCase) -> None:
+        """A second build of the same commit takes the place of the first."""
         registry = case.takes_blobs()
         for content in (b"{}", b'{"a": 1}'):
             manifest = await _assemble(registry, case.repository, content)
@@ -267,6 +285,7 @@ class RegistryContract:
         assert found == manifest, "Rule: a manifest replaces what its tag stood for."
 
     async def test_tags_are_listed(self, case: RegistryCase) -> None:
+        """Cleaning up begins with a list."""
         registry = case.takes_blobs()
         assert list(await registry.list_tags(case.repository)) == [], "Rule: a repository not there has no tags."
         manifest = await _assemble(registry, case.repository, b"{}")
@@ -277,6 +296,7 @@ class RegistryContract:
         assert sorted(listed) == sorted(tags), "Rule: list_tags gives each tag once."
 
     async def test_deleted_tag_takes_no_other_with_it(self, case: RegistryCase) -> None:
+        """Two tags may stand for one manifest: the other one's image is still in use."""
         registry = case.takes_blobs()
         manifest = await _assemble(registry, case.repository, b"{}")
         for tag in ("first", "second"):
@@ -291,6 +311,7 @@ class RegistryContract:
             assert again is False, "Rule: False if a tag was not there."
 
     async def test_deleted_manifest_takes_its_tags_with_it(self, case: RegistryCase) -> None:
+        """A tag without its manifest would be an image that cannot be pulled."""
         registry = case.takes_blobs()
         manifest = await _assemble(registry, case.repository, b"{}")
         digest = (await registry.put_manifest(case.repository, "only", manifest)).digest
@@ -300,6 +321,7 @@ class RegistryContract:
         assert left == (None if case.deletes else manifest), "Rule: no tag is left of a manifest that was removed."
 
     async def test_outage_is_no_missing_blob(self, case: RegistryCase) -> None:
+        """As with images: an outage is a `TransientError`."""
         registry = case.takes_blobs()
         if case.down is None:
             pytest.skip("this registry has no other side")

@@ -12,9 +12,6 @@ from typing import Any, Final, TypeVar
 import pytest
 from attrs import frozen
 
-PAGE: Final = "docs/reference/contracts.md"
-"""Where the rules of all suites stand."""
-
 _MARK: Final = "Rule: "
 
 T = TypeVar("T", bound=type)
@@ -33,12 +30,12 @@ class Rule:
 
 
 def contract(kind: str) -> Callable[[T], T]:
-    """Lets each test of a suite, when it fails, name its rule and the page that explains it."""
+    """Lets each test of a suite, when it fails, name its rule, what that is for, and where all rules stand."""
 
     def decorate(suite: T) -> T:
         for name, test in list(vars(suite).items()):
             if name.startswith("test_"):
-                setattr(suite, name, _named(test, f"{kind}: {title_of(name)}"))
+                setattr(suite, name, _named(test, kind, title_of(name)))
         return suite
 
     return decorate
@@ -60,13 +57,26 @@ def title_of(test: str) -> str:
     return test.removeprefix("test_").replace("_", " ")
 
 
-def _named(test: Callable[..., Any], rule: str) -> Callable[..., Any]:
+def as_text(kind: str, suite: type) -> Iterator[str]:
+    """The lines of a suite's rules in Markdown, as the reference has them."""
+    yield f"## `{suite.__name__}`\n"
+    for rule in rules_of(suite):
+        yield f"### {kind}: {rule.title}\n"
+        yield f"{rule.about}\n"
+        yield from (f"- {demand}" for demand in rule.demands)
+        yield ""
+
+
+def _named(test: Callable[..., Any], kind: str, title: str) -> Callable[..., Any]:
+    about = inspect.cleandoc(test.__doc__ or "")
+    note = f'Contract rule "{kind}: {title}": {about}\nAll rules: python -m ringbinder.testing {kind}'
+
     @functools.wraps(test)
     async def named(*arguments: Any, **keywords: Any) -> None:
         try:
             await test(*arguments, **keywords)
         except (Exception, pytest.fail.Exception) as error:
-            error.add_note(f'Contract rule "{rule}"; all rules: {PAGE} of Ringbinder\'s documentation')
+            error.add_note(note)
             raise
 
     return named

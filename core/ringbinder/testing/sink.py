@@ -67,6 +67,7 @@ class SinkContract:
         raise NotImplementedError("give a fixture `case` that returns or yields a SinkCase")
 
     async def test_events_arrive_whole_and_in_order(self, case: SinkCase) -> None:
+        """A receiver can rely on all fields, in the order in which it happened."""
         events = [event(1), event(2, "warning", text="one", list=[1, 2]), event(3, "error")]
         async with case.started():
             result = await case.sink.emit(events=events)
@@ -78,6 +79,7 @@ class SinkContract:
         assert list(arrived["list"]) == [1, 2], "Rule: a list in an event arrives as a list."
 
     async def test_any_text_survives(self, case: SinkCase) -> None:
+        """Names of repositories and lines of logs stand in events: they may hold anything."""
         texts = ["a\nb\r\n", '"quoted\\"', "%s {x} <b>", "äöü 🎈", "\u2028", "", "x" * 20_000]
         async with case.started():
             await case.sink.emit(events=[event(at, text=text) for at, text in enumerate(texts)])
@@ -86,6 +88,7 @@ class SinkContract:
             assert found == text, f"Rule: text arrives as is; {text[:40]!r} came as {found[:40]!r}."
 
     async def test_events_are_not_changed(self, case: SinkCase) -> None:
+        """All sinks get the same objects."""
         events = [event(1, nested={"a": [1]}), event(2)]
         before = copy.deepcopy([dict(one.fields) for one in events])
         async with case.started():
@@ -94,11 +97,13 @@ class SinkContract:
         assert after == before, "Rule: emit does not change the events: other sinks get the same objects."
 
     async def test_nothing_is_no_error(self, case: SinkCase) -> None:
+        """A batch may be empty, after filters."""
         async with case.started():
             await case.sink.emit(events=[])
         assert list(await case.received()) == [], "Rule: of no events, none arrives."
 
     async def test_failure_is_reported(self, case: SinkCase) -> None:
+        """Core tries again what `emit` has raised for; what is swallowed is lost."""
         if case.down is None:
             pytest.skip("the case has no other side that could be down")
         async with case.started():
@@ -110,6 +115,7 @@ class SinkContract:
         assert (await case.numbers())[-1:] == [2], "Rule: after an outage, events arrive again."
 
     async def test_what_is_never_taken_is_rejected(self, case: SinkCase) -> None:
+        """Trying again would stop the queue for ever: `EventsRejected` drops the batch, and counts it."""
         if case.rejecting is None:
             pytest.skip("the case has no other side that rejects events")
         async with case.started(), case.rejecting():
@@ -118,6 +124,7 @@ class SinkContract:
         assert isinstance(error, EventsRejected), message
 
     async def test_it_can_be_cancelled(self, case: SinkCase) -> None:
+        """Core gives each delivery a time limit, and ends it at shutdown."""
         if case.stalled is None:
             pytest.skip("the case has no other side that takes its time")
         before = descendants()
@@ -135,6 +142,7 @@ class SinkContract:
         assert not await left_over(before), "Rule: a cancelled emit leaves no process."
 
     async def test_it_leaves_nothing_behind(self, case: SinkCase) -> None:
+        """After its life span no task and no process of a sink runs."""
         processes = descendants()
         with started_tasks() as tasks:
             async with case.started():
@@ -144,6 +152,7 @@ class SinkContract:
         assert not await left_over(processes), "Rule: when a sink has stopped, none of its processes runs."
 
     async def test_its_delivery_is_one_that_exists(self, case: SinkCase) -> None:
+        """Core reads `delivery` at the start, as it reads the options of an operator."""
         delivery = getattr(case.sink, "delivery", {})
         try:
             structure(DeliverySettings, delivery)
