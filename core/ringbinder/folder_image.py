@@ -62,7 +62,7 @@ class FolderImage:
 
     @property
     def env(self) -> UntrustedTree:
-        """Its virtual environment."""
+        """Its environment: a virtual environment, or one of conda."""
         return self.box.subtree("env")
 
     @property
@@ -91,7 +91,7 @@ class FolderImage:
         return self.env.is_folder("conda-meta")
 
     def read(self) -> dict[str, Any] | None:
-        """What the marker says, if the entry is whole; None if it is not there or lost its interpreter."""
+        """What the marker says, if the image is whole; None if it is not there or lost its interpreter."""
         facts = _read_marker(self.folder / _MARKER)
         return facts if facts is not None and self._has_python() else None
 
@@ -100,7 +100,7 @@ class FolderImage:
         return _read_marker(self.folder / _MARKER) is not None and self.box.root.is_dir()
 
     def finished(self) -> dict[str, Any] | None:
-        """Facts of the marker, if the entry was made to its end and is not published yet."""
+        """Facts of the marker, if the image was made to its end and is not published yet."""
         facts = _read_marker(self.folder / _DRAFT)
         return facts if facts is not None and self._has_python() else None
 
@@ -120,7 +120,7 @@ class FolderImage:
         write_state(self.folder / _INTERPRETER, json.dumps({"programs": programs}).encode(), sync=False)
 
     def interpreter(self) -> list[Path]:
-        """The programs behind `python` outside of this entry, as `note_interpreter` found them."""
+        """The programs behind `python` outside of this image, as `note_interpreter` found them."""
         try:
             programs = (read_state(self.folder / _INTERPRETER) or {}).get("programs", [])
             return [Path(program) for program in programs]
@@ -154,7 +154,7 @@ class FolderImage:
         write_state(self.folder / _DRAFT, marker.encode(), sync=not boot)
 
     def publish(self) -> None:
-        """Makes a finished entry exist. Idempotent."""
+        """Makes a finished image exist. Idempotent."""
         with contextlib.suppress(FileNotFoundError):
             (self.folder / _DRAFT).replace(self.folder / _MARKER)
 
@@ -166,7 +166,7 @@ class FolderImage:
             return False
 
     def settle(self) -> None:
-        """Brings a published entry to the disk, whereupon it outlives the end of power. Blocks; idempotent.
+        """Brings a published image to the disk, whereupon it outlives the end of power. Blocks; idempotent.
 
         Without the lock: what is written goes into the marker that was there at the beginning, and does no
         harm if that was removed.
@@ -226,7 +226,7 @@ class FolderImage:
 
     @contextlib.asynccontextmanager
     async def locked(self, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> AsyncIterator[None]:
-        """Holds the lock, which dies with its holder: exclusive to make or remove the entry, shared to use it.
+        """Holds the lock, which dies with its holder: exclusive to make or remove the image, shared to use it.
 
         `on_wait` is called at every attempt that fails, and may raise; None: raises BlockingIOError then.
         """
@@ -254,7 +254,7 @@ class FolderImage:
         file, taken = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), False
         try:
             if lock_file(file, shared=shared, wait=False):
-                # Who removes an entry removes this file too, which then is no one's lock any more.
+                # Who removes an image removes this file too, which then is no one's lock any more.
                 taken = os.fstat(file).st_ino == self._lock_file.stat().st_ino
         except FileNotFoundError:
             pass

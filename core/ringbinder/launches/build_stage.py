@@ -70,6 +70,7 @@ class BuildStage:
             run.append(Event("waiting", f"{text}\n", {"queue": queue}))
 
         declined: dict[str, Declined] = {}
+        reason = ""
         ticket = Ticket("build", run.request, run.append, repo, run.plan)
         async with await self.stages.admitted(ticket), AsyncExitStack() as building:
             for builder, plan in self.builders.plans(repo).items():
@@ -83,12 +84,12 @@ class BuildStage:
                         run.building_since = time.monotonic()
                         self.reporter.build_started(run, waited=run.building_since - run.started)
                         building.enter_context(metrics.building(repo.provider, repo.url))
-                    for answer in list(declined.values())[-1:]:
-                        run.append(Event("building", redact(f"{answer.reason}: built with {builder}\n")))
+                    if reason:
+                        run.append(Event("building", redact(f"{reason}: built with {builder}\n")))
                     outcome = await self._build_and_push(run, builder, plan)
                 if isinstance(outcome, Image):
                     return outcome
-                declined[builder] = outcome
+                declined[builder], reason = outcome, outcome.reason
             raise no_builder(declined)
 
     async def _build_and_push(self, run: Run, builder: str, plan: Plan) -> Image | Declined:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
-from attrs import define, frozen
+from attrs import frozen
 from ringbinder import (
     Builder,
     BuildError,
@@ -87,13 +87,6 @@ class LocalBuilderOptions:
     )
 
 
-@define
-class _DeclinedError(Exception):
-    """The repository asks for what this builder does not make."""
-
-    declined: Declined
-
-
 class LocalBuilder(Builder[LocalBuilderOptions]):
     """Builds what `recipe` names: Python packages with uv, conda packages with py-rattler, then postBuild."""
 
@@ -145,19 +138,16 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             disk_limit=self.config.build_disk_limit,
             nice=self.config.build_nice,
         )  # fmt: skip
-        start = ""
 
-        async def work() -> None:
-            nonlocal start
+        async def work() -> str | Declined:
             await self.context.fetch(plan.repo, entry.repo.place, log)
             if await asyncio.to_thread(_uses_lfs, entry.repo):
                 log.line(_LFS_NOTICE, "fetching")
-            start = await self._install(entry, build, log)
+            return await self._install(entry, build, log)
 
-        try:
-            await build.within(work())
-        except _DeclinedError as error:
-            return error.declined
+        start = await build.within(work())
+        if isinstance(start, Declined):
+            return start
         await asyncio.to_thread(entry.scratch.remove_tree)
         size = await asyncio.to_thread(build.size)
         build.check_size(size)
@@ -184,10 +174,11 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
         return wrapper
 
-    async def _install(self, entry: FolderImage, build: LimitedBuild, log: Log) -> str:
+    async def _install(self, entry: FolderImage, build: LimitedBuild, log: Log) -> str | Declined:
         """Makes the environment; returns the path of the repository's start script, or nothing."""
         plan = await asyncio.to_thread(recipe.read, entry.repo)
-        _require_python_or_conda(plan)
+        if declined := _for_another_builder(plan):
+            return declined
         log.line(f"Building from {plan.source}\n", "building")
         build.sandbox = await self._sandbox_for(entry, log)
         conda = CondaSettings(
@@ -215,7 +206,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         await build.run(script, command, cwd=entry.repo.place, env=env, foreign=True)
 
 
-def _require_python_or_conda(recipe: Recipe) -> None:
+def _for_another_builder(recipe: Recipe) -> Declined | None:
     r = f"{recipe.r}, which asks for R" if recipe.r.endswith("runtime.txt") else recipe.r
     for file, advice in (
         (recipe.dockerfile or recipe.julia or recipe.nix, _INSTEAD),
@@ -223,7 +214,8 @@ def _require_python_or_conda(recipe: Recipe) -> None:
         (recipe.apt, _APT_ADVICE),
     ):
         if file:
-            raise _DeclinedError(Declined(file, advice))
+            return Declined(file, advice)
+    return None
 
 
 def _uses_lfs(repo: UntrustedTree) -> bool:

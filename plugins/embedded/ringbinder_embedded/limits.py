@@ -7,13 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, field
 from ringbinder import BuildError, Log, process
 from ringbinder.concurrency import error_summary
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe.causes import telling_line
+
+T = TypeVar("T")
 
 LINE_COST: Final = 100
 """Bytes that a line counts as at least: each becomes an event."""
@@ -39,8 +41,11 @@ class LimitedBuild:
     _output: int = field(default=0, init=False)
     _passed: asyncio.Future[str] = field(factory=lambda: asyncio.get_running_loop().create_future(), init=False)
 
-    async def within(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does `work`; raises `BuildError` (``build-limit``) once a limit is passed, when all has ended."""
+    async def within(self, work: Coroutine[Any, Any, T]) -> T:
+        """Returns the result of `work`.
+
+        Raises `BuildError` (``build-limit``) once a limit is passed, when all has ended.
+        """
         task = asyncio.create_task(work)
         watch = asyncio.create_task(self._watch_disk())
         ends: list[asyncio.Future[Any]] = [task, self._passed]
