@@ -57,6 +57,15 @@ asyncio.run(main())
 """
 
 
+# Has not yet told whether the command was started when it is told to end.
+SLOW_LEASH = """
+import os, sys
+with open("new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("new", "pid")
+os.read(int(sys.argv[1]), 10)
+"""
+
 # What `measured_leash` has run in the leash's place: it sees none of the variables and packages that measure others.
 MEASURED = """
 import runpy, sys
@@ -365,6 +374,31 @@ async def test_nice_of_several_at_once_reaches_their_sessions() -> None:
     plain = ["setpriv", "--bounding-set=-sys_admin"] if os.geteuid() == 0 else []
     done = await process.run([*plain, sys.executable, "-c", AUTOGROUPS], timeout=60)
     assert [line.rpartition(" ")[2] for line in done.output.splitlines()] == ["4"] * 3, done.errors
+
+
+async def test_leash_that_is_asked_to_end_ends_its_command(tmp_path: Path) -> None:
+    command = await process.start(["sleep", "600"], cwd=tmp_path, env=process.minimal_env())
+    os.kill(command.pid, signal.SIGTERM)
+    assert await command.wait() == -signal.SIGTERM
+    await gone(command.command_pid)
+
+
+async def test_leash_that_breaks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(process, "_LEASH", str(tmp_path / "broken.py"))
+    with pytest.raises(RuntimeError, match="the process that should start true ended with exit code 3"):
+        await process.run(["true"], timeout=PATIENCE)
+
+
+async def test_start_that_is_cancelled_leaves_no_leash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_LEASH)
+    monkeypatch.setattr(process, "_LEASH", str(tmp_path / "slow.py"))
+    starting = asyncio.create_task(process.run(["true"], cwd=tmp_path, timeout=PATIENCE))
+    leash = await pid_in(tmp_path / "pid")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not psutil.pid_exists(leash)
 
 
 async def test_many_at_once() -> None:
