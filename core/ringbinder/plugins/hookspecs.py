@@ -212,7 +212,7 @@ class Hooks:
     @hookspec
     def around_stage(  # type: ignore[empty-body]
         self, stage: Stage, request: LaunchRequest | None, plan: Plan | None, image: Image | None
-    ) -> Generator[None, Any, Any]:
+    ) -> Generator[None, Any, Any]:  # pyright: ignore[reportReturnType] - only declared
         """Everybody: a wrapper of all stages in one method, outside of the wrappers of single hooks.
 
         A plain generator, as every wrapper, that needs no decorator. `request`, `plan` and `image` are those of the
