@@ -194,6 +194,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parts |= {_PART_OF[name] for name in getattr(item, "fixturenames", ()) if name in _PART_OF}
         if parts & _SLOW and not item.get_closest_marker("quick"):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.filterwarnings("default::ResourceWarning"))  # not known to be free of them yet
         if group := next((part for part in _GROUPED if part in parts), ""):
             item.add_marker(pytest.mark.xdist_group(group))
 

@@ -121,7 +121,7 @@ def test_any_answer_to_a_provider_is_harmless(name: str, answers: list[Any]) -> 
 
     async def work(context: Context) -> None:
         provider = make(context)
-        repo = await provider.find(LaunchRequest(name, spec))
+        repo = await provider.resolve(LaunchRequest(name, spec))
         if name == "zenodo":
             into = context.paths.cache / "into"
             into.mkdir(parents=True)

@@ -93,28 +93,39 @@ class Service:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.asked += 1
-            answer = self.good(head.split(b"\r\n")[0].decode()) if self.wrong is None else self.wrong
-            if answer is ENDLESS:
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
-                while True:
-                    writer.write(b"1, " * 20_000)
-                    await writer.drain()
-            if answer is SILENCE:
-                await asyncio.Event().wait()
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
+            await self._answer(reader, writer)
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        answer = self.good(head.split(b"\r\n")[0].decode()) if self.wrong is None else self.wrong
+        if answer is ENDLESS:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
+            while True:
+                writer.write(b"1, " * 20_000)
+                await writer.drain()
+        if answer is SILENCE:
+            await asyncio.Event().wait()
+        writer.write(answer)
+        await writer.drain()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def end(done: asyncio.Task[None]) -> None:
+            self._connections.discard(done)
+            # What the client of a cancelled one has not read by now it never will.
+            writer.transport.abort() if done.cancelled() else writer.close()
+
         connection = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
+        connection.add_done_callback(end)
 
-    def close(self) -> None:
-        for connection in self._connections:
-            connection.cancel()
+    async def close(self) -> None:
+        """Ends what is under way, once no more can come."""
+        while self._connections:
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.wait(self._connections)
+        await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
 
 
 @asynccontextmanager
@@ -125,5 +136,5 @@ async def running(good: Callable[[str], bytes]) -> AsyncIterator[Service]:
     try:
         yield service
     finally:
-        service.close()
         server.close()
+        await service.close()
