@@ -66,6 +66,15 @@ SHOWN_BY: dict[str, str] = {
         providers/test_remote.py::test_a_submodule_may_not_be_a_path
         providers/test_remote.py::test_ssh_never_asks_and_has_no_keys""",
     "E21": "providers/test_remote.py::test_fetches_the_very_commit",
+    "E46": """attack/test_strangers_git.py::test_address_that_is_no_remote_one_is_refused
+        attack/test_strangers_git.py::test_folder_of_this_machine_stays_closed
+        attack/test_strangers_git.py::test_ref_that_is_no_commit_is_the_providers_mistake
+        attack/test_strangers_git.py::test_private_address_is_refused_unless_trusted
+        attack/test_strangers_git.py::test_submodule_at_a_private_address_is_refused
+        attack/test_strangers_git.py::test_redirect_is_not_followed
+        attack/test_strangers_git.py::test_credentials_of_a_host_go_to_no_other
+        attack/test_hostile_repositories.py::test_hostile_repository_of_a_strangers_provider_is_refused
+        providers/test_remote.py::test_hooks_and_filters_of_a_repository_do_not_run""",
     "E22": """providers/test_zenodo.py::test_an_archive_that_leads_out
         providers/test_zenodo.py::test_links_in_an_archive
         providers/test_zenodo.py::test_a_name_that_leads_out

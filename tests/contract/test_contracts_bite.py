@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 import attrs
 import psutil
 import pytest
+from attrs import evolve
 from ringbinder import process
 from ringbinder.config.options import NoOptions
 from ringbinder.errors import BuildError, UserError
 from ringbinder.model import (
     ArchiveSource,
     Declined,
+    GitSource,
     Image,
     ImageKind,
     LaunchRequest,
@@ -188,6 +190,22 @@ class Careless(Shelf):
         await started.wait()
 
 
+class Branching(Shelf):
+    """Its GitSource names a branch, which may be another commit tomorrow."""
+
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        repo = await super().resolve(request)
+        return evolve(repo, source=GitSource("https://shelf.example/emma", "main")) if repo else None
+
+
+class Talkative(Shelf):
+    """Its GitSource has a password in its address."""
+
+    async def resolve(self, request: LaunchRequest) -> Repo | None:
+        repo = await super().resolve(request)
+        return evolve(repo, source=GitSource("https://me:word@shelf.example/emma", "1" * 40)) if repo else None
+
+
 @pytest.mark.parametrize(
     ("broken", "test", "arguments", "rule"),
     [
@@ -197,6 +215,8 @@ class Careless(Shelf):
         (Restless, "test_resolves_to_something_fixed", {}, "resolves to the same Repo"),
         (Drifting, "test_resolved_spec_means_the_same", {}, "resolved_spec resolves to the same ref"),
         (Indiscreet, "test_no_credentials_in_what_is_public", {}, "has no password"),
+        (Talkative, "test_no_credentials_in_what_is_public", {}, "source.url has no password"),
+        (Branching, "test_resolves_to_something_fixed", {}, "a GitSource is a whole commit id"),
         (Vague, "test_an_unknown_ref_is_the_users_error", {}, "no secret shows in a message"),
         (Empty, "test_fetch_brings_the_content", {"tmp_path": ...}, "fetch brings text"),
         (Leaky, "test_fetch_brings_the_content", {"tmp_path": ...}, "no secret shows in the log"),

@@ -7,10 +7,13 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from realparts.providers import made
+from realparts.strangers import Stranger, Unrelated
+from ringbinder import NoOptions
 from ringbinder.model import Link
 from ringbinder.secret import Secret
 from ringbinder.testing import ProviderCase, ProviderContract, make_context
@@ -222,3 +225,33 @@ class TestGist(ProviderContract):
                 stalled=lambda: both(api, server),
             )
         await context.services.close()
+
+
+class StrangersCase:
+    """A provider for which core fetches."""
+
+    provider: type[Any]
+
+    @pytest.fixture
+    async def case(self, tmp_path: Path, server: GitServer, filled: Path) -> AsyncIterator[ProviderCase]:
+        fill(server, "any/where", filled)
+        context = make_context(tmp_path, "stranger")
+        url = server.url("any/where")
+        yield ProviderCase(
+            provider=self.provider(NoOptions(), context),
+            spec=f"{quoted(url)}/v1",
+            files=FILES,
+            unknown_ref_spec=f"{quoted(url)}/no-such-branch",
+            unknown_repo_spec=f"{quoted(server.url('no/where'))}/HEAD",
+            bad_specs=[quoted(url), f"{quoted(url)}/", f"{quoted('file:///etc')}/HEAD", ""],
+            stalled=server.stalled,
+        )
+        await context.services.close()
+
+
+class TestStranger(StrangersCase, ProviderContract):
+    provider = Stranger
+
+
+class TestUnrelated(StrangersCase, ProviderContract):
+    provider = Unrelated

@@ -20,12 +20,13 @@ from packaging.version import Version
 from ..config.json_schema import CORE_SECTIONS
 from ..config.options import NoOptions
 from ..errors import ConfigError, PluginError, RingbinderError
-from ..model import Finding, ImageKind, ProviderInfo
+from ..model import ArchiveSource, DoiSource, Finding, FolderSource, ImageKind, ProviderInfo
 from ..runtime.log import Logger
 from ..runtime.paths import Paths
 from ..runtime.services import Services
 from ..runtime.suggest import closest, did_you_mean
 from ..secret import redact
+from .bases import Provider
 from .context import Context
 from .deprecation import check_api
 from .discovery import GROUPS, OWN, Found, Row, installed
@@ -164,10 +165,24 @@ def _kind(found: Found, plugin: Any) -> Iterator[Finding]:
             f"it keeps people out, and its group is {GROUPS['plugin']}: should it not be importable, it is left out",
             f"name it in the group {GROUPS['policy']}, of which nothing is left out",
         )
+    if found.kind == "provider" and (sources := _unfetched(plugin)):
+        yield Finding(
+            "warning",
+            f"it has no `fetch`, and its module names {' and '.join(sources)}, which Ringbinder cannot fetch",
+            "write `fetch`, or give a GitSource",
+        )
     attribute = FIT.get(found.kind)
     kinds = get_args(ImageKind)
     if attribute and getattr(plugin, attribute, None) not in kinds:
         yield Finding("error", f"its class attribute {attribute!r} must be one of {', '.join(kinds)}")
+
+
+def _unfetched(plugin: Any) -> list[str]:
+    """The sources that a provider seems to give, and that would need a `fetch` of its own."""
+    if getattr(plugin, "fetch", Provider.fetch) is not Provider.fetch:
+        return []
+    names = vars(sys.modules[plugin.__module__]).values()
+    return [kind.__name__ for kind in (ArchiveSource, DoiSource, FolderSource) if any(name is kind for name in names)]
 
 
 def _options(found: Found, plugin: Any) -> Iterator[Finding]:

@@ -14,9 +14,10 @@ import pytest
 from attrs import field, frozen
 
 from ..errors import RingbinderError, UserError
-from ..model import LaunchRequest, Link, ProviderInfo, Repo
+from ..git import FULL_SHA
+from ..model import GitSource, LaunchRequest, Link, ProviderInfo, Repo
 from ..plugins.javascript import javascript_problem, named_groups
-from ..protocol import PHASES
+from ..protocol import PHASES, Log
 from .context import RecordingLog, descendants, left_over
 from .rules import contract
 
@@ -69,6 +70,11 @@ class ProviderCase:
         assert isinstance(repo, Repo), f"Rule: resolve gives a Repo or raises a UserError, not {repo!r}."
         return repo
 
+    async def fetch(self, repo: Repo, into: Path, log: Log) -> Any:
+        """Brings the content as core does it: by the provider's hook, else with git."""
+        fetch = getattr(self.provider, "fetch", None) or self.provider.context.git.fetch
+        return await fetch(repo=repo, into=into, log=log)
+
 
 @contract("provider")
 class ProviderContract:
@@ -97,6 +103,8 @@ class ProviderContract:
         assert first == second, "Rule: while nothing changes, a spec resolves to the same Repo."
         for name in ("url", "ref", "resolved_spec", "ref_url", "slug"):
             assert getattr(first, name), f"Rule: Repo.{name} is not empty."
+        if isinstance(first.source, GitSource):
+            assert FULL_SHA.fullmatch(first.source.ref), "Rule: the ref of a GitSource is a whole commit id."
 
     async def test_resolved_spec_means_the_same(self, case: ProviderCase) -> None:
         """Links that are shared carry `resolved_spec`: it has to lead to the same content, for ever."""
@@ -110,8 +118,11 @@ class ProviderContract:
     async def test_no_credentials_in_what_is_public(self, case: ProviderCase) -> None:
         """Addresses stand in pages, logs and events."""
         repo = await case.repo()
-        for name in ("url", "ref_url"):
-            url = urlsplit(getattr(repo, name))
+        addresses = {"url": repo.url, "ref_url": repo.ref_url}
+        if isinstance(repo.source, GitSource):
+            addresses["source.url"] = repo.source.url
+        for name, address in addresses.items():
+            url = urlsplit(address)
             assert not url.password, f"Rule: Repo.{name} has no password."
             assert not (url.scheme in {"http", "https"} and url.username), f"Rule: Repo.{name} has no user name."
         for secret in case.secrets:
@@ -177,7 +188,7 @@ class ProviderContract:
         into.mkdir()
         log = RecordingLog()
         before = descendants()
-        done = await case.provider.fetch(repo=await case.repo(), into=into, log=log)
+        done = await case.fetch(repo=await case.repo(), into=into, log=log)
         assert done is True, f"Rule: fetch gives True when it is done, not {done!r}."
         for name, content in case.files.items():
             assert (into / name).read_bytes() == content, f"Rule: fetch brings {name} unchanged at that ref."
@@ -208,7 +219,7 @@ class ProviderContract:
         into.mkdir()
         before = descendants()
         async with case.stalled() as asked:
-            await self._cancelled(case.provider.fetch(repo=repo, into=into, log=RecordingLog()), asked)
+            await self._cancelled(case.fetch(repo=repo, into=into, log=RecordingLog()), asked)
             assert not await left_over(before), "Rule: a cancelled fetch leaves no process."
 
     async def _cancelled(self, work: Any, asked: asyncio.Event) -> None:

@@ -183,3 +183,14 @@ def test_misspelt_group_of_a_project_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project.entry-points."ringbinder.provider"]\nx = "x:X"\n')
     with pytest.raises(ConfigError, match=r'"?ringbinder.provider.? is unknown\. Did you mean "ringbinder.providers"'):
         rows_of_project(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["ArchiveSource", "GitSource"])
+@pytest.mark.parametrize("fetch", ["", "    async def fetch(self, repo, into, log): ..."])
+async def test_source_that_nothing_fetches_is_found(site: Site, source: str, fetch: str) -> None:
+    provider = PROVIDER.format(spec=".+", detect=None)
+    found = await findings(site, f"{HEAD}from ringbinder import {source}{provider}{fetch}", "providers")
+    expected = ["ArchiveSource"] if source == "ArchiveSource" and not fetch else []
+    assert [finding.message for finding in found if "cannot fetch" in finding.message] == [
+        f"it has no `fetch`, and its module names {name}, which Ringbinder cannot fetch" for name in expected
+    ]

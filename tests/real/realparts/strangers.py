@@ -42,13 +42,15 @@ class Unrelated:
     """Any git repository, by a class that has the hooks and no base class."""
 
     def __init__(self, config: Any, context: Context) -> None:
-        self.own_context = context
+        self.context = context
 
     def describe(self) -> ProviderInfo:
         return INFO
 
+    def recognize(self, link: str) -> None: ...
+
     async def resolve(self, request: LaunchRequest) -> Repo:
-        return await resolved(self.own_context, request.spec)
+        return await resolved(self.context, request.spec)
 
 
 STRANGERS: Final[Mapping[str, type[Any]]] = {"base class": Stranger, "no base class": Unrelated}
