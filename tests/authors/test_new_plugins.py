@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +11,17 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import uv
+import yaml
 from click.testing import CliRunner
 from ringbinder.testing.gitserver import Repository
 from ringbinder_server.cli import main
 from ringbinder_server.scaffold import KINDS, Project
 
-if TYPE_CHECKING:
-    from tests.authors.conftest import Environment, Wheels
+from .conftest import Environment, Wheels, run
 
 NAME = "tea-house"
 HEAVY = {"click", "hypercorn", "jinja2", "jupyter-repo2docker", "py-rattler", "quart", "ringbinder", "uv"}
@@ -110,6 +112,29 @@ def test_what_is_new_is_typed(fresh: Environment, tmp_path: Path) -> None:
         fresh("mypy", "--cache-dir", tmp_path / "mypy", cwd=folder)
         fresh("ruff", "check", ".", cwd=folder)
         fresh("ruff", "format", "--check", ".", cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.real("uv")
+def test_new_project_passes_its_own_ci(wheels: Wheels, tmp_path: Path) -> None:
+    """The commands of the workflow, in environments of their own, with this Ringbinder as the one on PyPI."""
+    project = tmp_path / "project"
+    Project("sink", NAME).write(project)
+    jobs = yaml.safe_load((project / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert [entry["ringbinder"] for entry in jobs["test"]["strategy"]["matrix"]["include"]] == [
+        "oldest", "newest", "pre-release",
+    ]  # fmt: skip
+    for job, entry in [*(("test", one) for one in jobs["test"]["strategy"]["matrix"]["include"]), ("installed", {})]:
+        environment = tmp_path / f"{job}-{entry.get('ringbinder', '')}"
+        run([uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, environment], tmp_path)
+        search = f"{environment / 'bin'}{os.pathsep}{Path(uv.find_uv_bin()).parent}{os.pathsep}{os.environ['PATH']}"
+        variables = {
+            "VIRTUAL_ENV": str(environment), "UV_FIND_LINKS": str(wheels.core.parent), "PATH": search,
+            "OPTIONS": entry.get("options", ""),
+        }  # fmt: skip
+        for command in [step["run"] for step in jobs[job]["steps"] if "run" in step]:
+            if command != "python -m pip install uv":
+                run(["bash", "-ec", command], project, variables)
 
 
 @pytest.mark.parametrize("name", ["", "Tea", "tea_house", "-tea", "tea-", "../tea", "tea house", "täe"])
