@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ringbinder.config import binderhub as compat
+from ringbinder.plugins.hookspecs import Hooks
 
 from .pages import PAGES, ROOT, named
 
@@ -39,6 +40,14 @@ def test_pictures_have_alt_text_and_both_schemes(page: Path) -> None:
             picture = (page.parent / file).read_text()
             assert "<title>" in picture
             assert "prefers-color-scheme: dark" in picture, f"{file} is not for a dark page"
+
+
+def test_picture_of_the_hooks_names_hooks() -> None:
+    picture = (DOCS / "images" / "hooks.svg").read_text()
+    titles = re.findall(r'class="strong"[^>]*>([^<]+)<', picture)
+    names = {name for title in titles for name in re.sub(r" \(.*\)", "", title).split(", ")}
+    assert {"resolve", "build", "launch"} <= names
+    assert [name for name in sorted(names) if not hasattr(Hooks, name)] == []
 
 
 def test_the_surface_is_the_recorded_one() -> None:
