@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 from realparts.embedded import Embedded, entry_of, place_of
 from ringbinder.config.loading import load
-from ringbinder.errors import UserError
-from ringbinder.folder_image import FolderImage
+from ringbinder.errors import PluginError, UserError
+from ringbinder.folder_image import FolderImage, make_folder_image
 from ringbinder.model import Image, Plan
 from ringbinder_embedded.jupyter import SharedServer
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
@@ -90,6 +90,23 @@ async def test_image_that_another_process_built_is_used(apart: Embedded, plan: P
     assert isinstance(built, Image)
     assert (built.path, built.pushed) == (entry.folder, True)
     assert apart.log.text.count("Another process is building this image") == 1
+
+
+async def test_image_of_a_builder_without_sandbox_is_refused(apart: Embedded, plan: Plan) -> None:
+    """Of a stranger's builder that knows no sandbox: its images are not published."""
+    registry = LocalRegistry(LocalRegistryOptions("required"), apart.context)
+
+    async def fill(image: FolderImage) -> dict[str, str]:
+        image.python.parent.mkdir(parents=True)
+        image.python.symlink_to(sys.executable)
+        return {}
+
+    target = await registry.target(plan)
+    built = await make_folder_image(plan, target, apart.log, fill)
+    assert isinstance(built, Image)
+    with pytest.raises(PluginError, match=r"without the sandbox that LocalRegistry\.sandbox asks for"):
+        await registry.push(built, target, apart.log)
+    assert await registry.images() == []
 
 
 def test_registry_follows_the_builder() -> None:
