@@ -68,7 +68,10 @@ async def serve(
         public = open_to_all or not _is_loopback(host)
         async with AsyncExitStack() as stack:
             binder = await stack.enter_async_context(running(config, log, public=public, build_log=BUILD_LOG))
-            log.info("plugins chosen", **binder.config.choice.explained)
+            choice = binder.config.choice
+            log.info(
+                "plugins chosen", **{kind: f"{name} ({choice.reasons[kind]})" for kind, name in choice.names.items()}
+            )
             for risk in config.risks:
                 log.warning(risk)
             if open_to_all:

@@ -174,10 +174,9 @@ class Choice:
         return (self.builder,) if isinstance(self.builder, str) else self.builder
 
     @property
-    def explained(self) -> dict[str, str]:
-        """For each kind its plugins, with the reason."""
-        names = {"builder": ", ".join(self.builders), "registry": self.registry, "launcher": self.launcher}
-        return {kind: f"{name} ({self.reasons[kind]})" for kind, name in names.items()}
+    def names(self) -> dict[str, str]:
+        """The plugins of each kind, in words."""
+        return {"builder": ", ".join(self.builders), "registry": self.registry, "launcher": self.launcher}
 
 
 def of_hubs_service(environ: Mapping[str, str], given: Collection[str]) -> dict[str, Any]:

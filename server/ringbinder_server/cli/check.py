@@ -50,8 +50,8 @@ class _Verdict:
 
 def _print(verdict: _Verdict) -> None:
     if choice := verdict.choice:
-        for kind, text in choice.explained.items():
-            echo(f"{kind + ':':<9} {text}")
+        for kind, name in choice.names.items():
+            echo(f"{kind + ':':<9} {name}  ({choice.reasons[kind]})")
     for title, found in (("warning", verdict.warnings), ("problem", verdict.problems)):
         for text in found:
             echo_text(f"{title}: {text}")
