@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from ringbinder_server.scaffold import KINDS, Project
 
 from .conftest import Environment, Wheels, run
 
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-plugin.md"
 NAME = "tea-house"
 HEAVY = {"click", "hypercorn", "jinja2", "jupyter-repo2docker", "py-rattler", "quart", "ringbinder", "uv"}
 LAUNCHER = """
@@ -79,6 +82,8 @@ def options(kind: str, address: str) -> tuple[str, list[str]]:
         sets += [f"Ringbinder.sinks=[{NAME}]", f"TeaHouseSink.url={address}/events"]
     if kind == "policy":
         sets.append('TeaHousePolicy.repositories=["https://fake.invalid/*"]')
+    if kind == "auth":
+        sets.append("TeaHouseAuth.proof=a-proof-for-tests")
     return "fake/a/b/main", sets
 
 
@@ -112,6 +117,10 @@ def test_what_is_new_is_typed(fresh: Environment, tmp_path: Path) -> None:
         fresh("mypy", "--cache-dir", tmp_path / "mypy", cwd=folder)
         fresh("ruff", "check", ".", cwd=folder)
         fresh("ruff", "format", "--check", ".", cwd=folder)
+        # Installed once, for all: it brings a Node.js of its own.
+        pyright = [sys.executable, "-m", "basedpyright", "--pythonpath", str(fresh.bin / "python")]
+        done = subprocess.run(pyright, cwd=folder, capture_output=True, text=True, check=False)
+        assert "0 errors, 0 warnings" in done.stdout, done.stdout
 
 
 @pytest.mark.slow
@@ -150,3 +159,33 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "is there already" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [("provider", "gh"), ("auth", "quota"), ("policy", "ratelimit")])
+def test_name_that_is_taken_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["plugins", "new", kind, name, "--into", str(tmp_path / "x")])
+    assert done.exit_code == 2
+    assert re.search(rf"ringbinder \S+ has a (provider|policy) '{name}' already", " ".join(done.output.split()))
+    assert not (tmp_path / "x").exists()
+
+
+def test_name_of_another_kind_is_free(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["plugins", "new", "sink", "gh", "--into", str(tmp_path / "x")])
+    assert done.exit_code == 0, done.output
+
+
+def test_older_project_takes_over_what_is_new(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    for folder in ("old", "new", "mine"):
+        Project("sink", NAME).write(tmp_path / folder)
+    ci = ".github/workflows/ci.yml"
+    own = (mine / "README.md").read_text() + "\nOur own words.\n"
+    (mine / "README.md").write_text(own)
+    newer = (tmp_path / "new" / ci).read_text().replace("3.13", "3.14")
+    (tmp_path / "new" / ci).write_text(newer)
+    (tmp_path / "new" / "SECURITY.md").write_text("new\n")
+    (commands,) = re.findall(r"^    git diff --no-index .*\n    git apply .*$", HOW_TO.read_text(), re.MULTILINE)
+    subprocess.run(["sh", "-c", commands], cwd=mine, check=True)
+    assert (mine / ci).read_text() == newer
+    assert (mine / "SECURITY.md").read_text() == "new\n"
+    assert (mine / "README.md").read_text() == own

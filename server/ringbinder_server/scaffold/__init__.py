@@ -12,13 +12,15 @@ import jinja2
 from attrs import frozen
 from packaging.version import Version
 from ringbinder.plugins.deprecation import PLUGIN_API
-from ringbinder.plugins.discovery import GROUPS
+from ringbinder.plugins.discovery import GROUPS, installed
 
-KINDS: Final = ("provider", "registry", "builder", "launcher", "sink", "policy")
+KINDS: Final = ("provider", "registry", "builder", "launcher", "sink", "policy", "auth", "wrapper")
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FOLDER: Final = Path(__file__).parent
-_PLURALS: Final = {"registry": "registries", "policy": "policies"}
+_PLURALS: Final = {"registry": "registries", "policy": "policies", "auth": "policies"}
+_PLUGIN_KINDS: Final = {"auth": "policy", "wrapper": "plugin"}
+"""What a kind is to core, where that has another name."""
 _ABOUT: Final = {
     "provider": "git repositories of one host, by their names.",
     "registry": "notes in a folder say which images a container engine of this machine has.",
@@ -26,6 +28,8 @@ _ABOUT: Final = {
     "launcher": "a command on this machine for each client.",
     "sink": "events to an address, as JSON.",
     "policy": "only some repositories are built and launched.",
+    "auth": "people whom a proxy in front of the server has logged in.",
+    "wrapper": "stages of a launch that take long are logged.",
 }
 _EXAMPLES: Final = {
     "provider": "{camel}Provider:\n  base_url: https://{name}.example.org",
@@ -33,6 +37,8 @@ _EXAMPLES: Final = {
     "builder": "Ringbinder:\n  builder: {name}\n{camel}Builder:\n  command: [make, image]",
     "launcher": "Ringbinder:\n  launcher: {name}\n{camel}Launcher:\n  patience: 2m",
     "sink": "Ringbinder:\n  sinks: [{name}]\n{camel}Sink:\n  url: https://receiver.example.org/events",
+    "auth": "BinderHub:\n  auth_enabled: true\n{camel}Auth:\n  user_header: X-Forwarded-User",
+    "wrapper": "{camel}Wrapper:\n  limit: 2m",
     "policy": "{camel}Policy:\n  repositories: [https://github.com/my-group/*]",
 }
 
@@ -48,11 +54,19 @@ class Project:
     def distribution(self) -> str:
         return f"ringbinder-{self.kind}-{self.name}"
 
+    @property
+    def plugin_kind(self) -> str:
+        """The kind of plugin that core takes it for."""
+        return _PLUGIN_KINDS.get(self.kind, self.kind)
+
     def problem(self) -> str:
         """What is wrong with the name, in words; empty if nothing is."""
-        if _NAME.fullmatch(self.name):
-            return ""
-        return f"{self.name!r} is no name of a plugin: lower-case letters and digits, with dashes between"
+        if not _NAME.fullmatch(self.name):
+            return f"{self.name!r} is no name of a plugin: lower-case letters and digits, with dashes between"
+        taken = [row.found for row in installed() if row.found.key == f"{self.plugin_kind}:{self.name}"]
+        if others := " and ".join(found.origin for found in taken if found.distribution != self.distribution):
+            return f"{others} has a {self.plugin_kind} {self.name!r} already, and of two with one name none is loaded"
+        return ""
 
     def files(self) -> Mapping[str, str]:
         """Every file of the project: path within it -> text."""
@@ -87,11 +101,12 @@ class Project:
             camel=camel,
             env=self.name.replace("-", "_").upper(),
             plural=_PLURALS.get(self.kind, f"{self.kind}s"),
-            group=GROUPS[self.kind],
+            group=GROUPS[self.plugin_kind],
             about=_ABOUT[self.kind],
             example=_EXAMPLES[self.kind].format(name=self.name, camel=camel),
-            choose=self.kind not in ("provider", "policy"),
+            choose=self.plugin_kind not in ("provider", "policy", "plugin"),
             oldest=_oldest(version("ringbinder")),
+            running=version("ringbinder"),
             plugin_api=PLUGIN_API,
             **{"class": f"{camel}{self.kind.capitalize()}"},
         )

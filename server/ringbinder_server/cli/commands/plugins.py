@@ -35,7 +35,9 @@ def list_plugins(setup: Setup, hooks: bool, as_json: bool) -> None:
 
 
 @plugins.command("new")
-@click.argument("kind", type=click.Choice(["provider", "registry", "builder", "launcher", "sink", "policy"]))
+@click.argument(
+    "kind", type=click.Choice(["provider", "registry", "builder", "launcher", "sink", "policy", "auth", "wrapper"])
+)
 @click.argument("name")
 @click.option("--into", type=click.Path(path_type=Path), help="The folder to make.  [default: ringbinder-KIND-NAME]")
 def new_plugin(kind: str, name: str, into: Path | None) -> None:
