@@ -52,6 +52,7 @@ from .plugins.fitting import fitted
 from .plugins.image_registry import ImageRegistry
 from .plugins.manager import Plugins, plugin_hooks
 from .plugins.watchdog import watched_loop
+from .runtime.clock import Clock, SystemClock
 from .runtime.log import Logger
 from .runtime.metrics import Metrics
 from .runtime.paths import Paths
@@ -225,14 +226,20 @@ class Ringbinder:
 
 @asynccontextmanager
 async def running(
-    config: Config, log: Logger, *, public: bool = False, build_log: str = "", entry_points: EntryPoints | None = None
+    config: Config,
+    log: Logger,
+    *,
+    public: bool = False,
+    build_log: str = "",
+    entry_points: EntryPoints | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Ringbinder]:
     """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
 
     `public`: others than the people of this machine can reach the server, as they can where people log in.
     `build_log` is where clients find the log of a build, with ``{id}``; empty: nowhere.
-    `entry_points` go to `Plugins` (tests give some of their own). Raises `ConfigError` or `PluginError` if
-    something that the configuration needs cannot be loaded or started.
+    `entry_points` go to `Plugins`, `clock` to `Services` (tests give some of their own). Raises `ConfigError` or
+    `PluginError` if something that the configuration needs cannot be loaded or started.
     """
     config = fitted(config, entry_points)
     settings = config.settings
@@ -240,7 +247,7 @@ async def running(
     await asyncio.to_thread(tighten, paths, log)
     # A login is for others, also behind a hub on the loopback.
     public = public or config.binderhub.auth_enabled
-    services = Services(log, paths, metrics=Metrics(settings.metrics_repos), public=public)
+    services = Services(log, paths, clock or SystemClock(), metrics=Metrics(settings.metrics_repos), public=public)
     try:
         app = await _assembled(config, services, build_log, entry_points)
         plugins = app.plugins

@@ -15,8 +15,10 @@ import ringbinder.testing
 from ringbinder import GitSource, LaunchRequest, PluginError, Provider, ProviderInfo, Repo, TransientError
 from ringbinder.config.options import NoOptions
 from ringbinder.plugins.context import Context
-from ringbinder.testing import FakeClock, Trouble, make_context, memory_app, troubled
+from ringbinder.testing import FakeClock, Stall, Trouble, make_context, memory_app, troubled
 from ringbinder.testing.__main__ import KINDS
+from ringbinder.testing.apiserver import ApiServer
+from ringbinder.testing.gitserver import GitServer
 from ringbinder.testing.rules import rules_of
 
 
@@ -120,3 +122,40 @@ def test_rules_are_printed_by_the_module() -> None:
     refused = subprocess.run([*command, "sinx"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "the kinds are provider, registry" in refused.stderr
+
+
+async def test_memory_app_with_a_clock_and_nothing_installed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with memory_app(tmp_path, {"provider:book": Library}, clock=clock, installed=False) as running:
+        assert running.app.services.clock is clock
+        assert {found.name for found in running.app.plugins.found} == {"book", "fake", "recorder"}
+        events = await running.launch("fake/a/b/main")
+    assert events[-1].phase == "ready", events[-1].message
+
+
+class Echo(ApiServer):
+    async def content(self, path: str, request: Any) -> Any:
+        return {"got": (await request.read()).decode()}
+
+
+async def test_api_server_sees_bodies_and_answers_async() -> None:
+    async with Echo.running() as api, httpx.AsyncClient() as http:
+        response = await http.post(f"{api.address}/x", content="hello")
+        assert response.json() == {"got": "hello"}
+    assert [seen.body for seen in api.requests] == [b"hello"]
+
+
+async def test_servers_with_one_stall_stall_together(tmp_path: Path) -> None:
+    stall = Stall()
+    async with (
+        GitServer.running(tmp_path, stall=stall) as git,
+        Echo.running(stall=stall) as api,
+        httpx.AsyncClient() as http,
+    ):
+        for address in (git.address, api.address):
+            async with git.stalled() as asked:
+                answer = asyncio.create_task(http.get(f"{address}/x"))
+                async with asyncio.timeout(60):
+                    await asked.wait()
+                assert not answer.done()
+            await answer

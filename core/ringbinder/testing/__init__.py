@@ -23,6 +23,7 @@ from .policy import PolicyCase, PolicyContract, RecordingTicket
 from .provider import ProviderCase, ProviderContract
 from .registry import RegistryCase, RegistryContract
 from .sink import SinkCase, SinkContract
+from .stall import Stall
 from .trouble import Trouble, troubled
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "RegistryContract",
     "SinkCase",
     "SinkContract",
+    "Stall",
     "Trouble",
     "folder_plan",
     "image_registry",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -71,7 +72,8 @@ class ApiServer:
     """Seconds before each answer."""
     _failure: Reply | None = None
     _failures: int = 0
-    _stall: Stall = field(factory=Stall)
+    stall: Stall = field(factory=Stall)
+    """Holds answers back. Servers that are given one stall together."""
 
     @classmethod
     @asynccontextmanager
@@ -89,7 +91,10 @@ class ApiServer:
             await runner.cleanup()
 
     def content(self, path: str, request: web.Request) -> Any:
-        """What `path` (percent-encoded, without query) means: JSON, a `Reply`, or None if there is no such thing."""
+        """What `path` (percent-encoded, without query) means: JSON, a `Reply`, or None if there is no such thing.
+
+        May be `async`. The body of the request is what ``await request.read()`` gives; `requests` keeps it as well.
+        """
         return None
 
     def fail(
@@ -101,7 +106,7 @@ class ApiServer:
 
     def stalled(self) -> AbstractAsyncContextManager[asyncio.Event]:
         """While entered, nothing is answered. The event is set once somebody has asked."""
-        return self._stall.held()
+        return self.stall.held()
 
     @property
     def paths(self) -> list[str]:
@@ -109,9 +114,9 @@ class ApiServer:
 
     async def _answer(self, request: web.Request) -> web.Response:
         sent = await request.read()
-        await self._stall.wait()
+        await self.stall.wait()
         await asyncio.sleep(self.delay)
-        reply = self._reply(request)
+        reply = await self._reply(request)
         body = json.dumps(reply.content).encode() if reply.body is None else reply.body
         status, headers = reply.status, dict(reply.headers)
         if status == 200:
@@ -126,13 +131,15 @@ class ApiServer:
         self.requests.append(Seen(request.raw_path, lower, status, sent))
         return web.Response(status=status, body=body, headers=headers, content_type="application/json")
 
-    def _reply(self, request: web.Request) -> Reply:
+    async def _reply(self, request: web.Request) -> Reply:
         if self._failures and self._failure:
             self._failures -= 1
             return self._failure
         if self.quota == 0:
             return Reply(403, {"message": "API rate limit exceeded for 192.0.2.1."})
         found = self.content(request.rel_url.raw_path, request)
+        if inspect.isawaitable(found):
+            found = await found
         if isinstance(found, Reply):
             return found
         return Reply(404, {"message": "Not Found"}) if found is None else Reply(content=found)

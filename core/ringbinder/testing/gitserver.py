@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -101,14 +101,15 @@ class GitServer:
     """Give out any commit by its id, as git's protocol 2 and the large hosts do."""
     requests: list[str] = field(factory=list)
     """Paths that were asked for, with their query."""
+    stall: Stall = field(factory=Stall)
+    """Holds answers back. Servers that are given one stall together."""
     _runner: web.AppRunner | None = None
     _down: int = 0
-    _stall: Stall = field(factory=Stall)
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, root: Path) -> AsyncIterator[Self]:
-        server = cls(root)
+    async def running(cls, root: Path, **fields: Any) -> AsyncIterator[Self]:
+        server = cls(root, **fields)
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_route("*", "/{path:.*}", server._answer)
         server._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -138,11 +139,11 @@ class GitServer:
 
     def stalled(self) -> AbstractAsyncContextManager[asyncio.Event]:
         """While entered, nothing is answered. The event is set once somebody has asked."""
-        return self._stall.held()
+        return self.stall.held()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
-        await self._stall.wait()
+        await self.stall.wait()
         if self._down:
             return web.Response(status=self._down, text="<html>No git here</html>\n", content_type="text/html")
         if self.user and not self._is_welcome(request):

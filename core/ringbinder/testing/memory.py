@@ -17,8 +17,9 @@ from ..app import Ringbinder, running
 from ..config.loading import load
 from ..model import LaunchRequest
 from ..plugins.bases import Sink
-from ..plugins.discovery import GROUPS
+from ..plugins.discovery import GROUPS, OPT_IN
 from ..protocol import Event, SinkEvent
+from ..runtime.clock import Clock
 
 if TYPE_CHECKING:
     from .context import Answer
@@ -71,13 +72,16 @@ async def memory_app(
     plugins: Mapping[str, Any] | None = None,
     *,
     answer: Answer | None = None,
+    clock: Clock | None = None,
+    installed: bool = True,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[MemoryApp]:
     """An application with `plugins` (``{"provider:mine": MyProvider}``) among those that are installed.
 
     A registry, builder, launcher or sink given so is the one that is used; what is not given is Ringbinder's
     plugin `fake`. `sections` are the configuration (``Mine={"hostname": "x"}``); environment variables are not
-    read. `answer` gives the responses of what is asked once it runs, as in `make_context`. All files lie in
+    read. `answer` gives the responses of what is asked once it runs, as in `make_context`, and `clock` stands in for
+    the machine's. With `installed=False` there are `plugins` and those called `fake` alone. All files lie in
     `folder`. Raises `ConfigError` and `PluginError` as a start does.
     """
     given = dict(plugins or {})
@@ -98,11 +102,11 @@ async def memory_app(
         "cache_folder": str(folder / "cache"),
         **sections.pop("Ringbinder", {}),
     }
-    points = _EntryPoints({**given, "sink:recorder": Recorder})
+    points = _EntryPoints({**given, "sink:recorder": Recorder}, installed)
     import httpx
 
     config = load(environ={}, sets=list(_sets({"Ringbinder": own, **sections})))
-    async with running(config, structlog.get_logger(), entry_points=points) as app:
+    async with running(config, structlog.get_logger(), entry_points=points, clock=clock) as app:
         if answer:
             app.services.transport = httpx.MockTransport(answer)
         yield MemoryApp(app, happened)
@@ -118,6 +122,7 @@ class _Point(EntryPoint):
 @frozen
 class _EntryPoints:
     plugins: Mapping[str, Any]
+    installed: bool
     select: Callable[..., Iterable[EntryPoint]] = field(factory=lambda: entry_points().select)
     """Reads all groups at once, which takes long."""
 
@@ -130,7 +135,8 @@ class _EntryPoints:
                 vars(point)["plugin"] = plugin
                 given[name] = point
         # A class of the test's own stands in for the installed plugin of its name.
-        yield from (point for point in self.select(group=group) if point.name not in given)
+        found = (point for point in self.select(group=group) if self.installed or point.name in OPT_IN)
+        yield from (point for point in found if point.name not in given)
         yield from given.values()
 
 
