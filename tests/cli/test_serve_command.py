@@ -54,4 +54,7 @@ def test_a_public_server_wants_a_token_or_an_allow_list(ringbinder: Program, fak
             line = process.stdout.readline()
             process.terminate()
             assert process.wait(60) == 0
-            assert line.startswith("Ringbinder listens at"), process.stderr.read()
+            log = process.stderr.read()
+            assert line.startswith("Ringbinder listens at"), log
+            name = "local" if options is local else "fake"
+            assert f"builder='{name} (Ringbinder.builder names it)'" in log
