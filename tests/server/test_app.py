@@ -109,6 +109,14 @@ async def test_versions_are_stable(serve: Serve) -> None:
         assert before.json()["ringbinder_builder"] == "fake"
 
 
+async def test_versions_of_several_builders_name_all(serve: Serve) -> None:
+    instances = json.dumps({"second": {"plugin": "fake", "kind": "builder"}})
+    async with serve({"Ringbinder.builder": '["second", "fake"]', "Ringbinder.instances": instances}) as live:
+        versions = (await live.client.get(live.address + "versions")).json()
+        assert (versions["ringbinder_builder"], versions["builder_info"]) == ("second, fake", {})
+        assert (await live.events("build/fake/a/b/c"))[-1]["phase"] == "ready"
+
+
 async def test_metrics(serve: Serve) -> None:
     async with serve() as live:
         await live.events("build/fake/a/b/c")

@@ -74,6 +74,8 @@ class BuildStage:
         ticket = Ticket("build", run.request, run.append, repo, run.plan)
         async with await self.stages.admitted(ticket), AsyncExitStack() as building:
             for builder, plan in self.builders.plans(repo).items():
+                if reason:
+                    run.append(Event("building", redact(f"{reason}: built with {builder}\n")))
                 async with AsyncExitStack() as place:
                     with metrics.builds_waiting.track_inprogress():
                         await place.enter_async_context(self.builders.place(builder, tell))
@@ -84,8 +86,6 @@ class BuildStage:
                         run.building_since = time.monotonic()
                         self.reporter.build_started(run, waited=run.building_since - run.started)
                         building.enter_context(metrics.building(repo.provider, repo.url))
-                    if reason:
-                        run.append(Event("building", redact(f"{reason}: built with {builder}\n")))
                     outcome = await self._build_and_push(run, builder, plan)
                 if isinstance(outcome, Image):
                     return outcome
