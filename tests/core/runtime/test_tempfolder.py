@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 async def main(own, url, into):
     context = make_context(Path(own), "git")
-    provider = made(GitProvider, GitOptions(), context)
-    repo = await provider.find(LaunchRequest("git", f"{quote(url, safe='')}/" + "1" * 40))
+    provider = GitProvider(GitOptions(), context)
+    repo = await provider.resolve(LaunchRequest("git", f"{quote(url, safe='')}/" + "1" * 40))
     await provider.fetch(repo, Path(into), RecordingLog())
 
 asyncio.run(main(*sys.argv[1:]))
