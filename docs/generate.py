@@ -39,7 +39,7 @@ from ringbinder.config.options import NoOptions
 from ringbinder.config.settings import BinderHubSettings, RingbinderSettings
 from ringbinder.events.schema_registry import Catalogue, as_markdown
 from ringbinder.plugins import hookspecs
-from ringbinder.plugins.discovery import installed
+from ringbinder.plugins.discovery import GROUPS, installed
 from ringbinder.testing.__main__ import main as rules_in_words
 from ringbinder_server.cli import main as main_command
 from ringbinder_server.cli.exitcodes import MEANINGS
@@ -104,6 +104,18 @@ def plugin_table(kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plugin_directory() -> str:
+    """The plugins in `examples/plugins`, from their project files."""
+    kinds = {group: kind for kind, group in GROUPS.items()}
+    lines = ["| distribution | kind | what it does |", "|---|---|---|"]
+    for file in sorted((DOCS.parent / "examples" / "plugins").glob("*/pyproject.toml")):
+        project = tomllib.loads(file.read_text())["project"]
+        shown = ", ".join(kinds[group].replace("plugin", "wrapper") for group in project["entry-points"])
+        name = f"[`{project['name']}`](../../examples/plugins/{file.parent.name}/README.md)"
+        lines.append(f"| {name} | {shown} | {project['description']} |")
+    return "\n".join(lines) + "\n"
+
+
 def hooks() -> str:
     """Every hook with its signature and its meaning."""
     lines: list[str] = []
@@ -159,6 +171,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks,
     "commands": commands,
     "contracts": contracts,
+    "plugin-directory": plugin_directory,
     "migration": migration.table,
     "chart-values": chart_files.reference,
     "providers": partial(plugin_table, "provider"),

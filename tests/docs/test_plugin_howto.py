@@ -1,7 +1,10 @@
-"""The hooks that the how-to for plugin authors shows work as they stand there."""
+"""What the how-tos for plugin authors show works as it stands there."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,3 +70,22 @@ async def test_shown_sink_reports_the_answer(
     else:
         with pytest.raises(error, match=str(status)):
             await sink.emit([])
+
+
+WHOLE = [page for page in sorted((ROOT / "docs" / "how-to").glob("*.md")) if "## Its tests" in page.read_text()]
+
+
+@pytest.mark.parametrize("page", WHOLE, ids=lambda page: page.stem)
+def test_shown_plugin_passes_its_shown_tests(page: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    files = re.findall(r"^`(\w+\.py)`", text, re.MULTILINE)
+    for name, code in zip(files, block(text, "python"), strict=True):
+        (tmp_path / name).write_text(code)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_whole_plugins_are_shown() -> None:
+    assert {"write-a-launcher", "write-a-wrapper", "write-an-auth-plugin", "test-a-plugin"} == {p.stem for p in WHOLE}
