@@ -25,60 +25,63 @@ def judge_of(hint: Any) -> Judge:
         return lambda value: ""
     if origin is Annotated:
         return judge_of(arguments[0])
+    words = words_for(hint)
     if origin is Literal:
-        return lambda value: "" if value in arguments else _instead(value, hint)
+        return lambda value: "" if value in arguments else _instead(value, words)
     if origin in (Union, types.UnionType):
-        return _one_of(hint, arguments)
+        return _one_of(words, arguments)
     kind: type = types.NoneType if hint is None else origin or hint
     if kind is tuple and arguments[-1] is not Ellipsis:
-        return _several(hint, [judge_of(argument) for argument in arguments])
+        return _several(words, [judge_of(argument) for argument in arguments])
     if kind in (tuple, frozenset, Sequence):
-        return _many(hint, kind, judge_of(arguments[0]))
+        return _many(words, kind, judge_of(arguments[0]))
     if kind is not Mapping and attrs.has(kind):
         return _whole(kind)
     kinds = (int, float) if kind is float else (kind,)
-    return lambda value: "" if isinstance(value, kinds) else _instead(value, hint)
+    return lambda value: "" if isinstance(value, kinds) else _instead(value, words)
 
 
-def _one_of(hint: Any, members: Sequence[Any]) -> Judge:
+def _one_of(words: str, members: Sequence[Any]) -> Judge:
     judges = [(get_origin(member) or member, judge_of(member)) for member in members]
 
     def judge(value: Any) -> str:
-        problems = [(kind, its(value)) for kind, its in judges]
-        if not all(problem for _, problem in problems):
-            return ""
+        problems: list[tuple[Any, str]] = []
+        for kind, its in judges:
+            if not (problem := its(value)):
+                return ""
+            problems.append((kind, problem))
         # What is of one of the classes has something wrong inside.
         inside = [problem for kind, problem in problems if isinstance(kind, type) and isinstance(value, kind)]
-        return inside[0] if inside else _instead(value, hint)
+        return inside[0] if inside else _instead(value, words)
 
     return judge
 
 
-def _many(hint: Any, kind: type[Collection[Any]], judge_item: Judge) -> Judge:
+def _many(words: str, kind: type[Collection[Any]], judge_item: Judge) -> Judge:
     def judge(value: Any) -> str:
         if not isinstance(value, kind) or isinstance(value, str | bytes):
-            return _instead(value, hint)
+            return _instead(value, words)
         return next((f"a {type(value).__name__} with {problem}" for item in value if (problem := judge_item(item))), "")
 
     return judge
 
 
-def _several(hint: Any, judges: Sequence[Judge]) -> Judge:
+def _several(words: str, judges: Sequence[Judge]) -> Judge:
     def judge(value: Any) -> str:
         if not isinstance(value, tuple) or len(value) != len(judges):
-            return _instead(value, hint)
+            return _instead(value, words)
         return next((problem for its, item in zip(judges, value, strict=True) if (problem := its(item))), "")
 
     return judge
 
 
 def _whole(kind: type) -> Judge:
-    hints = get_type_hints(kind, include_extras=True)
+    words, hints = words_for(kind), get_type_hints(kind, include_extras=True)
     judges = [(each.name, judge_of(hints[each.name])) for each in attrs.fields(kind)]
 
     def judge(value: Any) -> str:
         if not isinstance(value, kind):
-            return _instead(value, kind)
+            return _instead(value, words)
         for name, its in judges:
             if problem := its(getattr(value, name)):
                 return f"a {kind.__name__} whose {name!r} is {problem}"
@@ -87,9 +90,9 @@ def _whole(kind: type) -> Judge:
     return judge
 
 
-def _instead(value: Any, hint: Any) -> str:
+def _instead(value: Any, words: str) -> str:
     given = "None" if value is None else _a(type(value).__name__)
-    return f"{given} instead of {words_for(hint)}"
+    return f"{given} instead of {words}"
 
 
 def words_for(hint: Any) -> str:
