@@ -81,7 +81,9 @@ def test_shown_plugin_passes_its_shown_tests(page: Path, tmp_path: Path) -> None
     files = re.findall(r"^`(\w+\.py)`", text, re.MULTILINE)
     for name, code in zip(files, block(text, "python"), strict=True):
         (tmp_path / name).write_text(code)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
