@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ringbinder.plugins.call_loop import TIMEOUTS, timeout_problems
 from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.hookspecs import PLAIN
 from ringbinder.plugins.validation import SPECS
+from ringbinder.testing import RecordingLog
 from structlog.testing import capture_logs
 
 REQUEST = LaunchRequest("gh", "a/b/main")
@@ -340,3 +342,49 @@ def test_what_a_plain_hook_raises_shows_whose_it_is(hooks: HookCaller) -> None:
         hooks.describe("provider:x")
     assert isinstance(caught.value.__cause__, StopIteration)
     assert "provider:x" in str(caught.value.__cause__.__notes__)
+
+
+class AroundFetch:
+    def __init__(self, trace: list[str]) -> None:
+        self.trace = trace
+
+    @hookimpl(wrapper=True)
+    def fetch(self) -> Generator[None, Any, Any]:
+        self.trace.append("in")
+        result = yield
+        self.trace.append(f"out {result}")
+        return result
+
+
+class Fetching(Asked):
+    async def fetch(self, repo: Repo) -> bool:
+        self.trace.append(self.name)
+        return True
+
+
+@pytest.mark.parametrize(("plugin", "asked"), [(Asked, "core"), (Fetching, "own")])
+async def test_core_answers_for_a_hook_that_is_missing(
+    hooks: HookCaller, plugin: type[Asked], asked: str, tmp_path: Path
+) -> None:
+    """With wrappers around it, and only where the plugin has no such hook."""
+    trace: list[str] = []
+
+    async def fetch(repo: Repo, into: Path, log: object) -> bool:
+        trace.append("core")
+        return True
+
+    hooks.register(AroundFetch(trace), "plugin:timer", general=True)
+    hooks.register(plugin("own", trace), "provider:own", defaults={"fetch": fetch})
+    assert await hooks.fetch("provider:own", repo=repo("x"), into=tmp_path, log=RecordingLog())
+    assert trace == ["in", asked, "out True"]
+
+
+async def test_what_core_answers_has_the_hooks_time_limit(tmp_path: Path) -> None:
+    async def fetch(repo: Repo, into: Path, log: object) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    hooks = HookCaller(structlog.get_logger(), timeouts={"fetch": 0.01})
+    hooks.register(Asked("own", []), "provider:own", defaults={"fetch": fetch})
+    with pytest.raises(TransientError, match="plugin 'provider:own', hook 'fetch': no answer within"):
+        await hooks.fetch("provider:own", repo=repo("x"), into=tmp_path, log=RecordingLog())
