@@ -185,6 +185,26 @@ async def test_credentials_of_a_host_go_to_no_other(
         assert secret not in text
 
 
+async def test_operators_credentials_are_for_the_operators_host(tmp_path: Path, git_server: GitServer) -> None:
+    """Not for whatever a link names."""
+    word = "word-of-the-operator-4711"
+
+    class Own(Stranger):
+        def __init__(self, config: NoOptions, context: Context) -> None:
+            super().__init__(config, context)
+            context.git.add_host(git_server.address)
+
+    options = {"StrangerProvider": {"git_credentials": f"username=me\\npassword={word}"}}
+    async with GitServer.running(tmp_path / "elsewhere") as elsewhere, asked(tmp_path / "app", Own, options) as ask:
+        for server in (git_server, elsewhere):
+            server.repository("r").commit({"x": "1"})
+            server.user, server.password = "me", word
+        assert (await ask.resolve(git_server.url("r"))).ref
+        with pytest.raises(UserError) as caught:
+            await ask.resolve(elsewhere.url("r"))
+    assert caught.value.code == "repo-not-found"
+
+
 async def test_password_in_an_address_is_taken_out_of_it(
     tmp_path: Path, git_server: GitServer, watched_commands: Callable[[], str]
 ) -> None:

@@ -6,8 +6,9 @@ finds out which commit a branch or tag is.
 
 - Its limits are the operator's, `Git.options`: those of section `RepoProvider` (`fetch_timeout`, `trusted_hosts` and so
   on), each of which may stand in the provider's own section instead.
-- Credentials come from `Repo.credentials`, from `Git.add_host` for a host that the operator has configured, or from the
-  address of a link. They are in no argument, address or log, and go to no other host, also not for a submodule.
+- Credentials come from `Repo.credentials`, from the address of a link, or, for a host that the operator has configured,
+  from `Git.add_host` and `git_credentials`. They are in no argument, address or log, and go to no other host, also not
+  for a submodule.
 - An address is a stranger's: http, https, git and ssh alone (`PROTOCOLS`), never ``file:``. Where others can reach
   the server, http and https alone, at public addresses or hosts that the operator has named. git is bound to the
   address that was judged, and follows no redirect.

@@ -43,11 +43,12 @@ class Git:
     def add_host(self, url: str, credentials: Secret | None = None) -> None:
         """Names a host that the operator has configured, by an address on it; for a provider's constructor.
 
-        It may be at a private address, its redirects are followed, and it gets `credentials` if it asks.
+        It may be at a private address, its redirects are followed, and if it asks it gets `credentials`, else the
+        operator's `git_credentials`.
         """
         parts = urlsplit(url)
         self._trusted.add((parts.hostname or "").lower())
-        if credentials:
+        if credentials := credentials or self.options.git_credentials:
             self._credentials[f"{parts.scheme}://{parts.netloc.lower()}"] = credentials
 
     @property
