@@ -28,7 +28,7 @@ REPO = "https://git.example/a/b"
 class QuickBuilder(KubernetesBuilder):
     """A minute of the real one is about a second."""
 
-    patience = Patience(request=5.0, first=0.02, longest=0.1, in_all=20.0)
+    patience = Patience(request=60.0, first=0.02, longest=0.1, in_all=60.0)
     watch_times = WatchTimes(watch=1.0, slack=5.0, relist=10.0, unwell=0.5)
     times = BuildTimes(tick=0.05, events_after=0.1, deletion=5.0, log=LogTimes(silence=20.0, last_words=5.0))
 
