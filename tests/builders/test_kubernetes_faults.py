@@ -91,7 +91,9 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> Failures:
 
 def assert_whole(log: RecordingLog) -> None:
     expected = [text for number in range(3 * PART) for text in (f"line {number}\n", "again and again\n")]
-    assert [text for phase, text in log.lines if phase == "building"] == [*expected, "the end"]
+    # On a busy machine it also says that the log cannot be read just now.
+    printed = [text for phase, text in log.lines if phase == "building" and not text.startswith("The ")]
+    assert printed == [*expected, "the end"]
 
 
 def ended(api: KubeApi) -> bool:
