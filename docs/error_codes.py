@@ -55,6 +55,7 @@ MEANINGS: Final = {
     "local-not-allowed": "Folders of this machine are launched from the command line alone.",
     "missing-file": "A file that the repository's own files name is not in it.",
     "network": "Something that the build needs could not be reached.",
+    "operator-credentials": "Another service refuses the operator's credentials. The log has the option.",
     "no-answer": "`events query`: no sink of this configuration answers questions.",
     "no-events": "`events query`: nothing was written yet.",
     "no-matching-version": "The package is there, and not in the version that was asked for.",

@@ -22,6 +22,7 @@ from .config.options import ByteSize, Duration, NoOptions, option
 from .errors import (
     BuildError,
     ConfigError,
+    CredentialsError,
     DigestMismatch,
     EventsRejected,
     MissingBlob,
@@ -101,6 +102,7 @@ __all__ = [
     "ConfigError",
     "Content",
     "Context",
+    "CredentialsError",
     "Declined",
     "Descriptor",
     "Diagnosis",

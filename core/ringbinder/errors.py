@@ -88,3 +88,15 @@ class ConfigError(RingbinderError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems: tuple[str, ...] = tuple(problems)
+
+
+class CredentialsError(ConfigError):
+    """Another service refuses the operator's credentials, or their rights are too few.
+
+    `option` is where they are set (``DockerRegistry.password``). The person reads that it is not their fault (code
+    ``operator-credentials``), and the log has option and message.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__([f"{option}: {message}"])
+        self.option: str = option

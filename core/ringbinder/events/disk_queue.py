@@ -223,7 +223,13 @@ class DiskQueue(SinkQueue):
     async def _until_taken(self, batch: Sequence[SinkEvent]) -> bool:
         """Offers `batch` until the sink takes it; False if the end comes first."""
         retry, attempt = Retry(self.settings.retry_first, self.settings.retry_most), 0
-        while (error := await self._attempt(batch)) is not None:
+        while batch:
+            taken, error = await self._attempt(batch)
+            if error is None:
+                self._count("sent", taken)
+                self._tell(None, "")
+                batch, attempt = batch[taken:], 0
+                continue
             if isinstance(error, EventsRejected):
                 if len(batch) == 1:
                     self._reject(1, error)
@@ -240,6 +246,4 @@ class DiskQueue(SinkQueue):
                 return False
             attempt += 1
             self._count("retried", len(batch))
-        self._count("sent", len(batch))
-        self._tell(None, "")
         return True

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from ..config.event_settings import LEVELS, DeliverySettings
-from ..errors import EventsRejected
+from ..errors import EventsRejected, PluginError, TransientError
 from ..model import Health
 from ..protocol import SinkEvent
 from ..runtime.loops import Loop, error_summary
@@ -20,7 +20,7 @@ from ..runtime.services import Services
 from ..runtime.wakeup import Wakeup
 from .emit_rates import EmitRates, current_sink
 
-Send = Callable[[str, Sequence[SinkEvent]], Awaitable[None]]
+Send = Callable[[str, Sequence[SinkEvent]], Awaitable[int | None]]
 """Gives events, in order, to the sink of that name."""
 
 Outcome = Literal["queued", "replayed", "sent", "dropped", "failed", "rejected", "retried"]
@@ -147,26 +147,35 @@ class SinkQueue(ABC):
                 while self.settings.linger and waiting() < self.settings.batch and not self._closing:
                     await self._news.wait()
 
-    async def _attempt(self, batch: Sequence[SinkEvent]) -> BaseException | None:
-        """Offers `batch` once; gives what went wrong."""
+    async def _attempt(self, batch: Sequence[SinkEvent]) -> tuple[int, BaseException | None]:
+        """Offers `batch` once; gives how many events of its beginning were taken, and what went wrong if none was."""
         current_sink.set(self.name)
         self._calling = time.monotonic()
         try:
             async with asyncio.timeout(self.settings.timeout or None):
-                await self._send(self.name, batch)
+                return self._taken(await self._send(self.name, batch), len(batch)), None
         except asyncio.CancelledError as error:
             # Cancelled from within, a sink has failed; only our own end is meant for us.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return error
+            return 0, error
         except TimeoutError as error:
-            return error if str(error) else TimeoutError(f"no answer in {self.settings.timeout:g} seconds")
+            return 0, error if str(error) else TimeoutError(f"no answer in {self.settings.timeout:g} seconds")
         except Exception as error:
-            return error
+            return 0, error
         finally:
             self._calling = None
-        return None
+
+    def _taken(self, answer: int | None, offered: int) -> int:
+        """How many events an answer of `emit` means. Raises PluginError if that cannot be."""
+        if answer is None or answer == offered:
+            return offered
+        if not 0 <= answer < offered:
+            raise PluginError(f"sink:{self.name}", f"it took {answer} of {offered} events", "emit")
+        if not answer:
+            raise TransientError(f"sink {self.name} took none of the events")
+        return answer
 
     def _tell(self, error: BaseException | None, failed: str) -> None:
         # Once for a row of failures: a sink that is down must not fill the log.
@@ -222,22 +231,25 @@ class MemoryQueue(SinkQueue):
         return False
 
     async def _offer(self, batch: Sequence[SinkEvent]) -> None:
-        outcome: Outcome = "failed"
-        error: BaseException | None = None
-        try:
-            error = await self._attempt(batch)
-            if error is None:
-                outcome = "sent"
-        finally:
-            if not isinstance(error, EventsRejected):
-                self._count(outcome, len(batch))
-        if not isinstance(error, EventsRejected):
+        while batch:
+            taken, error = 0, None
+            try:
+                taken, error = await self._attempt(batch)
+            finally:
+                if not taken and not isinstance(error, EventsRejected):
+                    self._count("failed", len(batch))
+            if isinstance(error, EventsRejected):
+                if len(batch) == 1:
+                    self._reject(1, error)
+                    return
+                for event in batch:
+                    await self._offer([event])
+                return
             self._tell(error, "a sink does not take its events; they are lost")
-        elif len(batch) == 1:
-            self._reject(1, error)
-        else:
-            for event in batch:
-                await self._offer([event])
+            if error is not None:
+                return
+            self._count("sent", taken)
+            batch = batch[taken:]
 
 
 def _recent(moment: float | None, now: float) -> bool:

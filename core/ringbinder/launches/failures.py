@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import define
 
 from ..causes import log_excerpt
-from ..errors import PluginError, Refused, TransientError, UserError
+from ..errors import CredentialsError, PluginError, Refused, TransientError, UserError
 from ..model import Failure, Plan, Stage
 from ..plugins.caller import HookCaller
 from ..protocol import Event, failed
@@ -26,6 +26,12 @@ _ADVICE: Final[Mapping[str, str]] = {
     "ref-not-found": "Check the branch, tag or commit in the link: it may have been renamed or removed.",
 }
 """What to try after a well-known error of which no plugin says more, by its code."""
+
+
+_CREDENTIALS: Final = (
+    "A service that this launch needs refuses the credentials of this site: this is not your fault. "
+    "The log tells the operator which."
+)
 
 
 @define
@@ -62,6 +68,9 @@ class Explainer:
                 self.log.warning("something outside failed", stage=stage, error=redact(str(error)))
                 message = f"{str(error).rstrip('.')}. Please try again {again}."
                 return failed(message, **{"code": "try-again", "status_code": 503, **data})
+            case CredentialsError():
+                self.log.error("the operator's credentials are refused", stage=stage, error=redact(str(error)))
+                return failed(_CREDENTIALS, **{"code": "operator-credentials", "status_code": 500, **data})
         error_id = secrets.token_hex(4)
         self.log.error("internal error", error_id=error_id, stage=stage, exc_info=error)
         if isinstance(error, PluginError):

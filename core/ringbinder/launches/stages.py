@@ -130,9 +130,9 @@ class Stages:
         if not await self.hooks.fetch(chosen, repo=repo, into=into, log=log):
             raise PluginError(repo.provider, "it brought no content", "fetch")
 
-    async def emit(self, sink: str, events: Sequence[SinkEvent]) -> None:
-        """Gives events to one sink."""
-        await self.hooks.emit(f"sink:{sink}", events=events)
+    async def emit(self, sink: str, events: Sequence[SinkEvent]) -> int | None:
+        """Gives events to one sink; how many of them it has taken, None being all."""
+        return await self.hooks.emit(f"sink:{sink}", events=events)
 
 
 @asynccontextmanager

@@ -195,7 +195,7 @@ class Sink(Plugin[C], ABC):
     """Where events go."""
 
     @abstractmethod
-    async def emit(self, events: Sequence[SinkEvent]) -> None: ...
+    async def emit(self, events: Sequence[SinkEvent]) -> int | None: ...
 
 
 class Policy(Plugin[C]):

@@ -127,7 +127,7 @@ class HookCaller(CallLoop):
     def log_out(self, *, headers: Mapping[str, str]) -> Call[Redirect | None]:
         return self._first("log_out", headers=headers)
 
-    def emit(self, chosen: str, *, events: Sequence[SinkEvent]) -> Call[None]:
+    def emit(self, chosen: str, *, events: Sequence[SinkEvent]) -> Call[int | None]:
         return self._first("emit", chosen, events=events)
 
     def diagnose(self, *, failure: Failure) -> Call[Diagnosis | None]:

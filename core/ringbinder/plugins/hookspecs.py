@@ -265,8 +265,12 @@ class Hooks:
     # -- tell ----------------------------------------------------------------------------------------------
 
     @hookspec(firstresult=True)
-    async def emit(self, events: Sequence[SinkEvent]) -> None:
-        """Sinks: deliver `events`, in order. Core's worker owns queue and limits; raise to report that it failed."""
+    async def emit(self, events: Sequence[SinkEvent]) -> int | None:
+        """Sinks: deliver `events`, in order. Core's worker owns queue and limits; raise to report that it failed.
+
+        A sink that has taken only the first of them answers how many, one at least, and is given the others again; None
+        is all.
+        """
 
     @hookspec(firstresult=True)
     async def diagnose(self, failure: Failure) -> Diagnosis | None:
@@ -342,5 +346,5 @@ PLAIN: frozenset[str] = frozenset({"describe", "recognize", "lifespan", AROUND_S
 GUARDS: frozenset[str] = frozenset({"admit", "authenticate"})
 """The hooks that keep people out: a plugin with one of them works, or the server does not start (see `Row.guards`)."""
 
-NEEDED: frozenset[str] = frozenset({"resolve", "target", "build", "push", "launch"})
-"""The hooks whose answer no wrapper may take away: a stage cannot go on without it."""
+NEEDED: frozenset[str] = frozenset({"resolve", "target", "build", "push", "launch", "emit"})
+"""The hooks whose answer no wrapper may take away: a stage cannot go on without it, and events would be lost."""

@@ -155,7 +155,7 @@ class _Method:
                 "a wrapper is a plain generator: `def` (not `async def`) with one `yield`, which gives the "
                 "awaited result"
             )
-        if spec.name != "emit" and _returns_nothing(self.function):
+        if _returns_nothing(self.function):
             raise self.refuse(
                 "the wrapper returns nothing, so the hook would have no answer: `return` what `yield` gave"
             )

@@ -11,7 +11,17 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from attrs import define, evolve, frozen
-from ringbinder import Clock, ConfigError, Http, Refused, RingbinderError, Secret, TransientError, redact
+from ringbinder import (
+    Clock,
+    ConfigError,
+    CredentialsError,
+    Http,
+    Refused,
+    RingbinderError,
+    Secret,
+    TransientError,
+    redact,
+)
 from ringbinder.concurrency import Retry, Silence, retry_after
 from ringbinder.http import MAX_BODY
 from ringbinder.untrusted import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json, read_json
@@ -70,11 +80,10 @@ class Reply:
         reason = self.message.lower()
         ours = "scope" in reason or "credentials" in reason
         if self.status == 401 or (self.status == 403 and ours):
-            return ConfigError(
-                [
-                    f"BinderHub.hub_api_token: JupyterHub does not let us {what}: {self.message}. The service's "
-                    "role needs the scopes admin:users and servers"
-                ]
+            return CredentialsError(
+                "BinderHub.hub_api_token",
+                f"JupyterHub does not let us {what}: {self.message}. The service's role needs the scopes admin:users "
+                "and servers",
             )
         if self.status >= _ERROR:
             return TransientError(f"JupyterHub could not {what}: {self.message}")

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
-from ringbinder import Clock, ConfigError, Secret, redact
+from ringbinder import Clock, ConfigError, CredentialsError, Secret, redact
 from ringbinder.concurrency import Cache, SingleFlight
 from ringbinder.untrusted import MalformedError, parse_json
 
@@ -205,7 +205,8 @@ class RegistryClient:
         message = f"does not let us {wish}: HTTP status {answer.status}{_in_words(answer)}"
         if answer.status in _REFUSED:
             at, remedy = _REMEDIES[standing]
-            return self.wrong(at, f"{message}; {remedy}{option if standing != 'unknown' else ''}")
+            advice = f"{remedy}{option if standing != 'unknown' else ''}"
+            return CredentialsError(at, f"the registry {host_of(self.url)} {message}; {advice}")
         return self.wrong("DockerRegistry.url", f"{message}; {_MAKES_NONE}" if answer.status == 404 else message)
 
     def wrong(self, option: str, what: str) -> ConfigError:

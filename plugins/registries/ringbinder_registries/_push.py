@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
-from ringbinder import Clock, ConfigError, Image, Log, PluginError, Secret, TransientError, redact
+from ringbinder import Clock, ConfigError, CredentialsError, Image, Log, PluginError, Secret, TransientError, redact
 from ringbinder.image_reference import Reference
 
 from ._credentials import IDENTITY, host_of
@@ -114,7 +114,7 @@ class Engine:
         host = reference.domain or "docker.io"
         if any(word in reason.lower() for word in _REFUSED):
             problem = f"the registry {host} does not let us push {reference.name}: {reason}"
-            return ConfigError([f"DockerRegistry.username: {problem}; give the user the right to"])
+            return CredentialsError("DockerRegistry.username", f"{problem}; give the user the right to")
         return TransientError(f"Pushing {reference} to {host} failed: {reason}")
 
 

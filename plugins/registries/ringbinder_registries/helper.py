@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from attrs import frozen
-from ringbinder import ConfigError, Finding, Health, Image, Plan, Secret, Target, TransientError, option
+from ringbinder import (
+    ConfigError,
+    CredentialsError,
+    Finding,
+    Health,
+    Image,
+    Plan,
+    Secret,
+    Target,
+    TransientError,
+    option,
+)
 
 from ._credentials import Credentials
 from ._http import Answer
@@ -98,6 +109,7 @@ class HelperRegistry(OciRegistry[HelperOptions]):
 
 
 def _refusal(answer: Answer) -> ConfigError:
-    option = "auth_token" if answer.status in (401, 403) else "service_url"
-    reason = f" ({answer.message})" if answer.message else ""
-    return ConfigError([f"ExternalRegistryHelper.{option}: {_OF} answers with HTTP status {answer.status}{reason}"])
+    message = f"{_OF} answers with HTTP status {answer.status}" + (f" ({answer.message})" if answer.message else "")
+    if answer.status in (401, 403):
+        return CredentialsError("ExternalRegistryHelper.auth_token", message)
+    return ConfigError([f"ExternalRegistryHelper.service_url: {message}"])

@@ -155,6 +155,42 @@ async def test_a_batch_that_fails_is_given_up() -> None:
     await services.close()
 
 
+async def test_rest_of_a_batch_is_offered_again_in_order() -> None:
+    services = make_services()
+    offered: list[list[int]] = []
+
+    async def send(sink: str, batch: Sequence[SinkEvent]) -> int | None:
+        offered.append(numbers(batch))
+        return 2 if len(batch) > 2 else None
+
+    delivery = delivering(one(), send, services)
+    async with delivery.running():
+        for number in range(5):
+            delivery.emit(event(number))
+    assert offered == [[0, 1, 2, 3, 4], [2, 3, 4], [4]]
+    assert counts(services) == {"sent": 5, "dropped": 0, "failed": 0}
+    await services.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(0, "took none of the events"), (9, "it took 9 of 2 events"), (-1, "-1")]
+)
+async def test_sink_that_took_none_or_too_many_has_failed(answer: int, words: str) -> None:
+    services = make_services()
+
+    async def send(sink: str, batch: Sequence[SinkEvent]) -> int | None:
+        return answer
+
+    delivery = delivering(one(), send, services)
+    with capture_logs() as logs:
+        async with delivery.running():
+            for number in range(2):
+                delivery.emit(event(number))
+    assert counts(services) == {"sent": 0, "dropped": 0, "failed": 2}
+    assert words in str(logs[0]["exc_info"])
+    await services.close()
+
+
 async def test_one_rejected_event_takes_no_other_with_it() -> None:
     services = make_services()
     taken: list[int] = []

@@ -144,6 +144,21 @@ async def test_events_of_a_sink_that_hangs_at_the_end_are_kept(site: Site) -> No
     assert site.sink.numbers == [0, 1, 2]
 
 
+async def test_rest_of_a_batch_comes_again_before_later_events(site: Site) -> None:
+    async def send(name: str, events: Sequence[SinkEvent]) -> int | None:
+        await site.sink(name, events[:2])
+        return min(2, len(events))
+
+    services = site.services = Services(structlog.get_logger(), Paths(site.state, site.state))
+    delivery = delivering({"s": DeliverySettings(mode="at_least_once")}, send, services)
+    async with delivery.running():
+        for number in range(7):
+            delivery.emit(event(number))
+        await site.sink.until(lambda: len(site.sink.taken) == 7)
+    assert site.sink.numbers == list(range(7))
+    assert (site.count("sent"), site.count("retried")) == (7, 0)
+
+
 async def test_one_rejected_event_is_counted_and_the_others_arrive(site: Site) -> None:
     async def send(name: str, events: Sequence[SinkEvent]) -> None:
         if any(event.fields["number"] == 3 for event in events):

@@ -8,6 +8,7 @@ import pytest
 import structlog
 from ringbinder import (
     BuildError,
+    CredentialsError,
     Diagnosis,
     Failure,
     PluginError,
@@ -141,6 +142,16 @@ async def test_a_broken_diagnosis_is_harmless(error: Exception, broken: Any) -> 
     assert data.keys() <= {"code", "status_code", "error_id"}
     assert message.startswith("Internal error" if "error_id" in data else "m")
     assert [entry for entry in logs if entry["event"] == "a plugin failed, and was passed over"]
+
+
+async def test_refused_credentials_are_not_the_persons_fault() -> None:
+    with capture_logs() as logs:
+        message, data = await told(CredentialsError("DockerRegistry.password", "the registry r.example refuses us"))
+    assert "not your fault" in message
+    assert "r.example" not in message
+    assert (data["code"], data["status_code"]) == ("operator-credentials", 500)
+    (line,) = [line for line in logs if line["log_level"] == "error"]
+    assert line["error"] == "DockerRegistry.password: the registry r.example refuses us"
 
 
 async def test_diagnose_is_given_the_tail_and_shows_no_secret() -> None:

@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "servers": (iter([SERVER]), "it gave a list_iterator instead of a sequence of Server"),
     "servers ": ([SERVER, {}], "it gave a list with a dict instead of a Server"),
     "images": (None, "it gave None instead of a sequence of Image"),
-    "emit": (1, "it gave an int instead of None"),
+    "emit": ("1", "it gave a str instead of an int or None"),
     "health": ({"ok": True}, "it gave a dict instead of a Health or None"),
     "health ": (Health("x", ok="yes"), "it gave a Health whose 'ok' is a str instead of a bool"),  # type: ignore[arg-type]
     "authenticate": ("ada", "it gave a str instead of a User or a Redirect or None"),
@@ -204,21 +204,14 @@ class OnlyRaises:
         raise ValueError("never here")
 
 
-class Times:
-    @hookimpl(wrapper=True)
-    def emit(self) -> Generator[None, Any, Any]:
-        yield
-
-
 @pytest.mark.parametrize("kind", [Forgets, ForgetsAfterMore])
 def test_wrapper_that_never_returns_a_value_is_refused(hooks: HookCaller, kind: type) -> None:
     with pytest.raises(PluginError, match="the wrapper returns nothing"):
         hooks.register(kind(), "plugin:forgets", general=True)
 
 
-@pytest.mark.parametrize("kind", [OnlyRaises, Times])
-def test_wrapper_that_need_not_return_is_taken(hooks: HookCaller, kind: type) -> None:
-    hooks.register(kind(), "plugin:fine", general=True)
+def test_wrapper_that_need_not_return_is_taken(hooks: HookCaller) -> None:
+    hooks.register(OnlyRaises(), "plugin:fine", general=True)
 
 
 # -- types ------------------------------------------------------------------------------------------------
