@@ -94,7 +94,7 @@ def test_a_new_plugin_works_as_it_is(kind: str, author: Environment, wheels: Whe
     done = CliRunner().invoke(main, ["plugins", "new", kind, NAME, "--into", str(project)])
     assert done.exit_code == 0, done.output
     author.install("--editable", project)
-    reported = author("pytest", "-q", cwd=project)
+    reported = author("pytest", "-q", "--basetemp", tmp_path / "pytest", cwd=project)
     assert "passed" in reported
     assert "failed" not in reported
     assert not set(author.distributions()) & HEAVY, "core alone is enough for a plugin"

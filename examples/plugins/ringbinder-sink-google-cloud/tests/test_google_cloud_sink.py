@@ -99,7 +99,7 @@ async def test_it_is_a_distribution_of_its_own() -> None:
     (point,) = entry_points(group="ringbinder.sinks", name="google_cloud")
     assert point.dist is not None
     assert point.dist.name == "ringbinder-sink-google-cloud"
-    assert "ringbinder_sink_google_cloud" not in str(distribution("ringbinder").files or "")
+    assert "ringbinder_sink_google_cloud" not in str(distribution("ringbinder-core").files or "")
 
 
 async def test_launch_is_sent_again_with_its_id_after_a_failure(google: Google, tmp_path: Path) -> None:
