@@ -128,7 +128,7 @@ async def test_policy_that_is_broken_keeps_the_server_down(
 
 async def test_rate_limit_with_a_misspelt_option_keeps_the_server_down(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        async with memory_app(tmp_path, RateLimiter={"limt": 1}):
+        async with memory_app(tmp_path, installed=True, RateLimiter={"limt": 1}):
             pytest.fail("it runs")
     assert 'RateLimiter.limt: unknown option. Did you mean "limit"?' in str(caught.value)
     assert "plugin 'policy:ratelimit' of ringbinder" in str(caught.value)
@@ -145,14 +145,14 @@ async def test_rate_limit_with_a_misspelt_option_keeps_the_server_down(tmp_path:
 async def test_limit_in_a_misspelt_place_keeps_the_server_down(tmp_path: Path, section: str, words: str) -> None:
     sections: dict[str, Any] = {section: {"limt": 1}}
     with pytest.raises(ConfigError) as caught:
-        async with memory_app(tmp_path, **sections):
+        async with memory_app(tmp_path, installed=True, **sections):
             pytest.fail("it runs")
     assert words in str(caught.value)
 
 
 async def test_section_of_another_plugin_is_no_misspelt_limit(tmp_path: Path) -> None:
     sections: dict[str, Any] = {"KubernetesBuilder": {"memory_limit": "1G"}, "Nothing": {"limt": 1}}
-    async with memory_app(tmp_path, **sections) as app:
+    async with memory_app(tmp_path, installed=True, **sections) as app:
         assert (await app.launch("fake/a/b/main"))[-1].phase == "ready"
 
 

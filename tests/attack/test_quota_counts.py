@@ -46,7 +46,7 @@ class Mute:
 @pytest.mark.parametrize("launcher", [Silent, Mute])
 async def test_quota_over_a_launcher_that_lists_nothing_refuses(tmp_path: Path, launcher: type) -> None:
     quota = {"total_quota": 1}
-    async with memory_app(tmp_path, {"launcher:mine": launcher}, LaunchQuota=quota) as app:
+    async with memory_app(tmp_path, {"launcher:mine": launcher}, installed=True, LaunchQuota=quota) as app:
         assert (await app.launch("fake/a/b/main"))[-1].phase == "failed"
 
 
@@ -56,12 +56,12 @@ async def test_quota_of_a_repository_that_is_no_number_refuses(tmp_path: Path, q
         async def resolve(self, request: LaunchRequest) -> Repo:
             return evolve(await super().resolve(request), settings={"quota": quota})
 
-    async with memory_app(tmp_path, {"provider:mine": Fixed}) as app:
+    async with memory_app(tmp_path, {"provider:mine": Fixed}, installed=True) as app:
         assert (await app.launch("mine/a/b/main"))[-1].phase == "failed"
 
 
 async def test_launcher_that_lists_nothing_works_without_a_quota(tmp_path: Path) -> None:
-    async with memory_app(tmp_path, {"launcher:mine": Silent}) as app:
+    async with memory_app(tmp_path, {"launcher:mine": Silent}, installed=True) as app:
         assert (await app.launch("fake/a/b/main"))[-1].phase == "ready"
 
 

@@ -191,7 +191,7 @@ async def test_its_own_launches_fail_and_show_whose_bug_it_is(row: str, tmp_path
 @pytest.mark.parametrize("plugin", [RecognizesWrongly, CannotRecognize])
 async def test_provider_failing_to_recognize_is_passed_over(plugin: type[Any], tmp_path: Path) -> None:
     with capture_logs() as logs:
-        async with memory_app(tmp_path, {"provider:shelf": plugin}) as app:
+        async with memory_app(tmp_path, {"provider:shelf": plugin}, installed=True) as app:
             assert app.app.link("https://nowhere.example/x").provider != "shelf"
             await healthy(app)
     assert {(line["plugin"], line["hook"]) for line in logs if "hook" in line} == {("provider:shelf", "recognize")}

@@ -126,7 +126,7 @@ def test_rules_are_printed_by_the_module() -> None:
 
 async def test_memory_app_with_a_clock_and_nothing_installed(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with memory_app(tmp_path, {"provider:book": Library}, clock=clock, installed=False) as running:
+    async with memory_app(tmp_path, {"provider:book": Library}, clock=clock) as running:
         assert running.app.services.clock is clock
         assert {found.name for found in running.app.plugins.found} == {"book", "fake", "recorder"}
         events = await running.launch("fake/a/b/main")

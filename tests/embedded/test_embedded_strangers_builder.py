@@ -29,7 +29,9 @@ async def test_notebook_runs_on_an_image_of_a_stranger(
     """`Ringbinder.builder` alone is named: registry and launcher follow from what it makes."""
     git_server.repository("strangers/lesson").commit({"requirements.txt": "packaging\n", "lesson.txt": "words"})
     place = {"state_folder": str(tmp_path / "state"), "cache_folder": str(tmp_path / "cache")}
-    async with memory_app(tmp_path, pip, Ringbinder={"registry": "local", "launcher": "local", **place}) as memory:
+    async with memory_app(
+        tmp_path, pip, installed=True, Ringbinder={"registry": "local", "launcher": "local", **place}
+    ) as memory:
         ready = (await memory.launch(git_server.url("strangers/lesson"), local=True))[-1]
         assert ready.phase == "ready", ready.json
         assert ready.data["image"].endswith("+pip")
@@ -50,7 +52,7 @@ async def test_what_a_stranger_declines_the_next_one_builds(
 ) -> None:
     git_server.repository("strangers/script").commit({"postBuild": "#!/bin/sh\ntouch made\n"})
     chosen = {"builder": ["pip", "local"], "registry": "local", "launcher": "local"}
-    async with memory_app(tmp_path, pip, Ringbinder=chosen) as memory:
+    async with memory_app(tmp_path, pip, installed=True, Ringbinder=chosen) as memory:
         events = await memory.launch(git_server.url("strangers/script"), local=True, build_only=True)
         assert events[-1].phase == "ready", events[-1].json
         assert events[-1].data["imageName"].endswith("+local")

@@ -73,15 +73,15 @@ async def memory_app(
     *,
     answer: Answer | None = None,
     clock: Clock | None = None,
-    installed: bool = True,
+    installed: bool = False,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[MemoryApp]:
-    """An application with `plugins` (``{"provider:mine": MyProvider}``) among those that are installed.
+    """An application with `plugins` (``{"provider:mine": MyProvider}``), and those called `fake`, alone.
 
     A registry, builder, launcher or sink given so is the one that is used; what is not given is Ringbinder's
-    plugin `fake`. `sections` are the configuration (``Mine={"hostname": "x"}``); environment variables are not
-    read. `answer` gives the responses of what is asked once it runs, as in `make_context`, and `clock` stands in for
-    the machine's. With `installed=False` there are `plugins` and those called `fake` alone. All files lie in
+    plugin `fake`. With `installed=True` all plugins that are installed are there too. `sections` are the
+    configuration (``Mine={"hostname": "x"}``); environment variables are not read. `answer` gives the responses of
+    what is asked once it runs, as in `make_context`, and `clock` stands in for the machine's. All files lie in
     `folder`. Raises `ConfigError` and `PluginError` as a start does.
     """
     given = dict(plugins or {})

@@ -254,7 +254,9 @@ async def test_a_misspelt_list_takes_its_provider_out(tmp_path: Path) -> None:
 
 async def test_spellings_of_a_repository_share_its_quota(tmp_path: Path) -> None:
     plugins = {"provider:shelf": _Shelf}
-    async with memory_app(tmp_path, plugins, LaunchQuota={"per_repo_quota": 1, "when_full": "refuse"}) as memory:
+    async with memory_app(
+        tmp_path, plugins, installed=True, LaunchQuota={"per_repo_quota": 1, "when_full": "refuse"}
+    ) as memory:
         assert (await memory.launch("shelf/book"))[-1].phase == "ready"
         last = (await memory.launch("shelf/other-spelling"))[-1]
     assert (last.phase, "Too many users" in last.message) == ("failed", True)

@@ -91,6 +91,6 @@ async def test_without_a_list_no_one_gets_in_and_an_old_one_is_kept(
 async def test_a_launch_with_the_installed_plugin(tmp_path: Path, text: str, phase: str) -> None:
     assert [point.name for point in entry_points(group="ringbinder.policies", name="allow_list")] == ["allow_list"]
     section = {"url": OPTIONS.url}
-    async with memory_app(tmp_path, answer=Page(text), AllowList=section) as app:
+    async with memory_app(tmp_path, installed=True, answer=Page(text), AllowList=section) as app:
         events = await app.launch("fake/a/b/main")
     assert events[-1].phase == phase, events[-1].message

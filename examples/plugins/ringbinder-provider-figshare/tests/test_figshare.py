@@ -178,6 +178,6 @@ async def test_a_launch_with_the_installed_plugin(tmp_path: Path, figshare: Figs
     assert point.dist is not None
     assert point.dist.name == "ringbinder-provider-figshare"
     section = {"api_url": f"{figshare.address}/v2"}
-    async with memory_app(tmp_path, FigshareProvider=section) as app:
+    async with memory_app(tmp_path, installed=True, FigshareProvider=section) as app:
         events = await app.launch("figshare/10.6084/m9.figshare.7")
     assert events[-1].phase == "ready", events[-1].message

@@ -39,7 +39,7 @@ def test_it_is_found_by_being_installed() -> None:
 
 
 async def test_every_stage_has_a_span(tmp_path: Path, spans: InMemorySpanExporter) -> None:
-    async with memory_app(tmp_path) as app:
+    async with memory_app(tmp_path, installed=True) as app:
         events = await app.launch("fake/a/b/main")
     assert events[-1].phase == "ready", events[-1].message
     found = {span.name: dict(span.attributes or {}) for span in spans.get_finished_spans()}
@@ -49,7 +49,7 @@ async def test_every_stage_has_a_span(tmp_path: Path, spans: InMemorySpanExporte
 
 
 async def test_an_error_is_recorded_and_goes_on(tmp_path: Path, spans: InMemorySpanExporter) -> None:
-    async with memory_app(tmp_path, Fake={"fail_at": "build"}) as app:
+    async with memory_app(tmp_path, installed=True, Fake={"fail_at": "build"}) as app:
         events = await app.launch("fake/a/b/main")
     assert events[-1].phase == "failed"
     assert "fail_at" in events[-1].message
