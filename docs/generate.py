@@ -111,7 +111,7 @@ def plugin_directory() -> str:
     for file in sorted((DOCS.parent / "examples" / "plugins").glob("*/pyproject.toml")):
         project = tomllib.loads(file.read_text())["project"]
         shown = ", ".join(kinds[group].replace("plugin", "wrapper") for group in project["entry-points"])
-        name = f"[`{project['name']}`](../../examples/plugins/{file.parent.name}/README.md)"
+        name = f"`{project['name']}`"
         lines.append(f"| {name} | {shown} | {project['description']} |")
     return "\n".join(lines) + "\n"
 
