@@ -13,11 +13,12 @@ import pytest
 from attrs import evolve
 from ringbinder.config.loading import load
 from ringbinder.errors import ConfigError, TransientError
-from ringbinder.model import Plan, Target
+from ringbinder.model import Descriptor, Plan, Target, digest_of
 from ringbinder.plugins.context import Context
 from ringbinder.secret import Secret
-from ringbinder.testing import RegistryCase, RegistryContract, folder_plan, make_context
+from ringbinder.testing import RegistryCase, RegistryContract, folder_plan, image_registry, make_context
 from ringbinder.testing.apiserver import ApiServer, Reply
+from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.helper import HelperOptions, HelperRegistry
 
 from .conftest import plan
@@ -27,7 +28,10 @@ IMAGE = "123.dkr.ecr.example/binder/x-1"
 
 
 class HelperServer(ApiServer):
-    """The service in memory, as its reference describes it. `images` are names with a tag."""
+    """The service in memory, as its reference describes it. `images` are names with a tag.
+
+    `registry` is what it gives passwords for and looks into.
+    """
 
     def start(self) -> HelperServer:
         self.repositories: set[str] = set()
@@ -35,6 +39,7 @@ class HelperServer(ApiServer):
         self.given: list[str] = []
         self.asked: list[str] = []
         self.gives_passwords = True
+        self.registry = OciServer("basic")
         return self
 
     def content(self, path: str, request: Any) -> Any:
@@ -42,17 +47,22 @@ class HelperServer(ApiServer):
             return Reply(403, {"message": "Forbidden"})
         self.asked.append(f"{request.method} {path}")
         kind, _, name = unquote(path).lstrip("/").partition("/")
+        repository, _, tag = name.partition(":")
         match request.method, kind:
             case "GET", "repo" if name in self.repositories:
                 return {"RepositoryName": name}
             case "POST", "repo":
                 self.repositories.add(name)
                 return {"RepositoryName": name}
-            case "GET", "image" if name in self.images:
-                return {"ImageTags": [name.partition(":")[2]]}
+            case "DELETE", "repo" if name in self.repositories:
+                self.repositories.remove(name)
+                return {}
+            case "GET", "image" if name in self.images or tag in self.registry.tags(repository):
+                return {"ImageTags": [tag]}
             case "POST", "token" if self.gives_passwords:
                 self.given.append(f"password-{len(self.given)}")
                 login = {"username": "AWS", "password": self.given[-1]}
+                self.registry.users["AWS"] = self.given[-1]
                 return {**login, "registry": "https://123.dkr.ecr.example", "expires": "2026-01-01T12:00:00Z"}
         return None
 
@@ -87,17 +97,18 @@ class TestHelper(RegistryContract):
         async def remove(plan: Plan) -> None:
             helper.images.remove(plan.image.partition("/")[2])
 
-        yield RegistryCase(
-            registry=registry(helper, context, retries=0),
-            plan=evolve(folder_plan(tmp_path / "x", {"a": "b"}), image=f"{IMAGE}:{'1' * 40}"),
-            publish=publish,
-            remove=remove,
-            down=helper.down,
-            stalled=helper.stalled,
-            expire=lambda: None,
-            secrets=[TOKEN],
-        )
-        await context.services.close()
+        async with OciServer.running("basic") as helper.registry:
+            yield RegistryCase(
+                registry=registry(helper, context, url=helper.registry.url, retries=0),
+                plan=evolve(folder_plan(tmp_path / "x", {"a": "b"}), image=f"{IMAGE}:{'1' * 40}"),
+                publish=publish,
+                remove=remove,
+                down=helper.down,
+                stalled=helper.stalled,
+                expire=helper.registry.users.clear,
+                secrets=[TOKEN],
+            )
+            await context.services.close()
 
 
 async def test_a_repository_is_made_for_a_build_and_not_for_a_look(helper: HelperServer, context: Context) -> None:
@@ -157,3 +168,22 @@ def test_binderhubs_class_chooses_the_plugin(tmp_path: Path, named: str, chosen:
     assert any("registry_class" in warning for warning in config.warnings) == odd
     options = config.sections.fill(HelperOptions, HelperRegistry.sections)
     assert (options.service_url, options.auth_token.reveal()) == ("http://helper.example:8080", TOKEN)
+
+
+async def test_repository_is_made_for_blobs_and_removed_empty(helper: HelperServer, context: Context) -> None:
+    async with OciServer.running("basic") as helper.registry:
+        one = registry(helper, context, url=helper.registry.url, image_prefix="123.dkr.ecr.example/binder/")
+        blobs = image_registry(one)
+        for content in (b"{}", b"a layer"):
+            await blobs.put_blob(IMAGE, Descriptor("application/x", digest_of(content), len(content)), content)
+        assert helper.asked.count("POST /repo/binder/x-1") == 1
+        assert helper.asked.count("POST /token/binder/x-1:latest") == 1
+        helper.registry.put("binder/x-1", "tag")
+        assert await blobs.delete_repository(IMAGE) is False, "it has an image"
+        assert await blobs.delete_manifest(IMAGE, "tag")
+        assert await blobs.delete_repository(IMAGE) is True
+        assert not helper.repositories
+        assert await blobs.delete_repository(IMAGE) is False
+        assert await blobs.delete_repository("other.example/x") is None
+        await blobs.put_blob(IMAGE, Descriptor("application/x", digest_of(b"2"), 1), b"2")
+        assert helper.repositories == {"binder/x-1"}, "it is made again"

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
-from ringbinder import Clock, ConfigError, CredentialsError, Secret, redact
+from ringbinder import Clock, ConfigError, CredentialsError, DigestMismatch, Secret, redact
 from ringbinder.concurrency import Cache, SingleFlight
 from ringbinder.untrusted import MalformedError, parse_json
 
 from ._challenges import Challenge, challenges
 from ._credentials import Credentials, host_of
-from ._http import Answer, Requests
+from ._http import LONGEST_BODY, Answer, Requests
 
 MANIFEST_TYPES: Final = (
     "application/vnd.oci.image.index.v1+json",
@@ -27,10 +27,13 @@ MANIFEST_TYPES: Final = (
 )
 """All four: asked for fewer, a registry answers 404, or with a conversion that has another digest."""
 
+ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 _NO_HEADERS: Final[Mapping[str, str]] = {}
-_ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 _MANIFEST: Final = ("application/vnd.oci.", "application/vnd.docker.distribution.", "application/json")
 _HEAD_REFUSED: Final = frozenset({400, 405, 501})
+_REDIRECTED: Final = frozenset({307, 308})
+_MOST_REDIRECTS: Final = 5
+_PORTS: Final = {"http": 80, "https": 443}
 _CHALLENGE_SECONDS: Final = 3600.0
 _TOKENS: Final = 1024
 _TOKEN_SECONDS: Final = 60.0  # where a server does not say (the token specification's default)
@@ -70,10 +73,13 @@ _OPTION: Final = ". If this registry answers so for an image that is not there, 
 
 FindCredentials = Callable[[bool], Awaitable[Credentials | None]]
 Scope = tuple[str, ...]
+A = TypeVar("A", bound=Answer)
+Send = Callable[[str, Mapping[str, str]], Awaitable[A]]
+"""Makes one request: to an address, with headers to which ours were added."""
 
 
 @frozen
-class Manifest:
+class ManifestHead:
     """What a registry says of an image."""
 
     digest: str
@@ -110,36 +116,59 @@ class RegistryClient:
         """What it is called in messages."""
         return f"The registry {host_of(self.url)}"
 
-    async def manifest(self, name: str, reference: str) -> Manifest | None:
+    async def manifest(self, name: str, reference: str) -> ManifestHead | None:
         """The manifest of `reference` (a tag or a digest) in the repository `name`; None if it is not there.
 
         Raises ConfigError if the registry does not let us look, TransientError if it does not answer.
         """
-        path, scope = f"{name}/manifests/{reference}", (f"repository:{name}:pull",)
+        path = f"manifests/{reference}"
         answer = None
-        try:
-            if not self._refuses_head:
-                answer = await self.ask("HEAD", path, scope, _ACCEPT)
-            if answer is None or answer.status in _HEAD_REFUSED:
-                answer = await self.ask("GET", path, scope, _ACCEPT)
-                self._refuses_head = self._refuses_head or answer.status in (200, 404)
-        except _NoRightError:
-            if self.missing_is_refused:
-                return None
-            raise
-        if answer.status == 404:
+        if not self._refuses_head:
+            answer = await self.look("HEAD", name, path, ACCEPT, also=_HEAD_REFUSED)
+        if self._refuses_head or (answer and answer.status in _HEAD_REFUSED):
+            answer = await self.look("GET", name, path, ACCEPT)
+            self._refuses_head = True
+        if answer is None:
             return None
-        if answer.status != 200:
-            standing = await self._standing(answer, scope)
-            if self._says_missing(answer, standing):
-                return None
-            raise self._refusal(answer, f"look for images in {name}", standing, _OPTION)
         kind = answer.headers.get("content-type", "")
         digest = answer.headers.get("docker-content-digest", "")
         if not digest and not kind.startswith(_MANIFEST):
             message = f"answers with {kind or 'something'} where a manifest is asked for, so it is no registry"
             raise self.wrong("DockerRegistry.url", message)
-        return Manifest(digest, answer.headers)
+        return ManifestHead(digest, answer.headers)
+
+    async def look(
+        self,
+        method: str,
+        name: str,
+        path: str,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        *,
+        also: Collection[int] = (),
+        most: int = LONGEST_BODY,
+    ) -> Answer | None:
+        """The answer about `path` of the repository `name`, with status 200 or one of `also`; None if it is not there.
+
+        Raises as `manifest` does.
+        """
+        scope = pull(name)
+        try:
+            answer = await self.ask(method, f"{name}/{path}", scope, headers, most=most)
+        except _NoRightError:
+            if self.missing_is_refused:
+                return None
+            raise
+        if answer.status == 200 or answer.status in also:
+            return answer
+        await self.require_missing(answer, name)
+        return None
+
+    async def require_missing(self, answer: Answer, name: str) -> None:
+        """Raises ConfigError unless `answer` means that what was looked for in the repository `name` is not there."""
+        if answer.status != 404:
+            standing = await self._standing(answer, pull(name))
+            if not self._says_missing(answer, standing):
+                raise self._refusal(answer, f"look for images in {name}", standing, _OPTION)
 
     async def ping(self) -> Challenge:
         """How the registry says at ``/v2/`` that it wants to be asked; no scheme if it does not say.
@@ -159,7 +188,7 @@ class RegistryClient:
 
         Returns what it found, as a sentence about the registry. Raises as `manifest` does.
         """
-        scope, wish = (f"repository:{name}:pull,push",), f"push to {name}"
+        scope, wish = push(name), f"push to {name}"
         offer = self._challenges.get("") or await self._flights("ping", self.ping)
         if maker := _MAKERS.get(self._token_path(offer)):
             return (
@@ -175,7 +204,7 @@ class RegistryClient:
             raise self.wrong("DockerRegistry.url", f"does not let us {wish}; {_REMEDIES['known'][1]}")
         answer = await self.ask("POST", f"{name}/blobs/uploads/", scope)
         if answer.status != 202:
-            raise self._refusal(answer, wish, await self._standing(answer, scope))
+            raise await self.refusal(answer, wish, scope)
         url = _joined(f"{self.url}/", answer.headers.get("location", ""))
         if _origin(url) == _origin(self.url):
             cancelled = await self.ask("DELETE", "", scope, url=url)
@@ -184,21 +213,76 @@ class RegistryClient:
         return f"{lets_us} (an upload, which it does not let us cancel, and lets expire)"
 
     async def ask(
-        self, method: str, path: str, scope: Scope, headers: Mapping[str, str] = _NO_HEADERS, *, url: str | None = None
+        self,
+        method: str,
+        path: str,
+        scope: Scope,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        *,
+        url: str | None = None,
+        content: bytes | None = None,
+        most: int = LONGEST_BODY,
+        more_seconds: float = 0.0,
+        once: bool = False,
     ) -> Answer:
-        """A request with our credentials to ``/v2/<path>``, or to `url`, which a response has named.
+        """A request to ``/v2/<path>``, or to `url`, which a response has named; see `authorized` and `Requests`."""
 
-        A 401 that comes back holds even with a token that was fetched again.
+        def send(target: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
+            return self.send(
+                method, target, headers,
+                of=self.title, content=content, most=most, more_seconds=more_seconds, once=once,
+            )  # fmt: skip
+
+        return await self.authorized(send, url or f"{self.url}/v2/{path}", scope, headers)
+
+    async def authorized(self, send: Send[A], url: str, scope: Scope, headers: Mapping[str, str] = _NO_HEADERS) -> A:
+        """What `send` gives with our credentials. They are for this registry: at any other host it has none.
+
+        A 401 that comes back holds even with a token that was fetched again. Redirects that `send` has not followed
+        are (307 and 308, which keep method and body). Raises what `send` raises.
         """
-        target = url or f"{self.url}/v2/{path}"
+        answer = await self._authorized(send, url, scope, headers)
+        for _ in range(_MOST_REDIRECTS):
+            if answer.status not in _REDIRECTED:
+                break
+            answer = await self._authorized(send, self.location(answer), scope, headers)
+        return answer
+
+    async def _authorized(self, send: Send[A], url: str, scope: Scope, headers: Mapping[str, str]) -> A:
+        if _origin(url) != _origin(self.url):
+            return await send(url, headers)
         offer = self._challenges.get("") or await self._flights("ping", self.ping)
         authorization = await self._authorization(offer, scope)
-        answer = await self._send(method, target, headers, authorization)
+        answer = await send(url, _with(headers, authorization))
         if answer.status == 401:
             again = await self._authorize_again(answer, scope, authorization)
             if again is not None:
-                answer = await self._send(method, target, headers, again)
+                answer = await send(url, _with(headers, again))
         return answer
+
+    def location(self, answer: Answer) -> str:
+        """Where a response sends us. Raises ConfigError if that is no address, or one that gives up https."""
+        named = answer.headers.get("location", "")
+        url = _joined(answer.url, named) if named else ""
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise self.wrong("DockerRegistry.url", "names no valid address in a response where one belongs (Location)")
+        if urlsplit(self.url).scheme == "https" and urlsplit(url).scheme != "https":
+            message = (
+                f"names an address without https, at {host_of(url)}, and nothing is sent there; a proxy before a "
+                "registry is to send it X-Forwarded-Proto"
+            )
+            raise self.wrong("DockerRegistry.url", message)
+        return url
+
+    def require_stored(self, answer: Answer, digest: str) -> None:
+        """Raises DigestMismatch if the registry says that it has stored something else than was sent."""
+        stored = answer.headers.get("docker-content-digest", digest)
+        if stored != digest:
+            raise DigestMismatch(f"{self.title} has stored {stored[:80]} where {digest} was sent")
+
+    async def refusal(self, answer: Answer, wish: str, scope: Scope) -> ConfigError:
+        """The error where the registry refuses `wish`, after it was found out who we are to it."""
+        return self._refusal(answer, wish, await self._standing(answer, scope))
 
     def _refusal(self, answer: Answer, wish: str, standing: _Standing, option: str = "") -> ConfigError:
         """The error where the registry refuses `wish`."""
@@ -212,11 +296,6 @@ class RegistryClient:
     def wrong(self, option: str, what: str) -> ConfigError:
         """An error that is to be fixed at `option`."""
         return ConfigError([f"{option}: the registry {host_of(self.url)} {what}"])
-
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], authorization: str | None) -> Answer:
-        if authorization:
-            headers = {**headers, "Authorization": authorization}
-        return await self.send(method, url, headers, of=self.title)
 
     async def _standing(self, answer: Answer, scope: Scope) -> _Standing:
         """Who we are to a registry that has refused something: asked at ``/v2/``, which is there for everybody."""
@@ -370,9 +449,26 @@ def _token_actions(authorization: str) -> Collection[str] | None:
         return None
 
 
-def _origin(url: str) -> tuple[str, str]:
+def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc.lower()
+    try:
+        return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:  # a port that is none: the request says so
+        return parts.scheme, parts.netloc, None
+
+
+def _with(headers: Mapping[str, str], authorization: str | None) -> Mapping[str, str]:
+    return {**headers, "Authorization": authorization} if authorization else headers
+
+
+def pull(name: str) -> Scope:
+    """The right to look at the repository `name`."""
+    return (f"repository:{name}:pull",)
+
+
+def push(name: str) -> Scope:
+    """The right to write into the repository `name`."""
+    return (f"repository:{name}:pull,push",)
 
 
 def _in_words(answer: Answer) -> str:

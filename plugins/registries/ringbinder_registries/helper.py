@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from attrs import frozen
 from ringbinder import (
     ConfigError,
+    Context,
     CredentialsError,
     Finding,
     Health,
@@ -22,7 +23,10 @@ from ringbinder import (
     TransientError,
     option,
 )
+from ringbinder.concurrency import Cache
+from ringbinder.image_reference import Reference
 
+from ._client import RegistryClient
 from ._credentials import Credentials
 from ._http import Answer
 from ._options import DockerRegistryOptions
@@ -30,6 +34,7 @@ from .oci import OciRegistry
 
 _OF: Final = "The registry helper"
 _TRIAL: Final = "ringbinder-doctor"
+_REMEMBERED: Final = 10_000
 
 
 @frozen
@@ -50,14 +55,59 @@ class HelperRegistry(OciRegistry[HelperOptions]):
     Config = HelperOptions
     sections: ClassVar[tuple[str, ...]] = ("DockerRegistry", "ExternalRegistryHelper")
 
+    def __init__(self, config: HelperOptions, context: Context) -> None:
+        super().__init__(config, context)
+        self._prepared: Cache[str, bool] = Cache(_REMEMBERED, context.clock.monotonic)
+        self._clients_by_path: dict[str, RegistryClient] = {}
+
     async def target(self, plan: Plan) -> Target:
         """Makes the repository if it is not there."""
         reference = self._reference(plan.image)
-        if (await self._ask("GET", f"repo/{reference.path}")) is None:
-            await self._ask("POST", f"repo/{reference.path}")
-        login = await self._ask("POST", f"token/{reference.path}:{reference.tag or 'latest'}")
+        await self._make(reference.path)
+        credentials = await self._login(reference)
         self.expect(plan.image)
-        return Target(self.holds, plan.image, credentials=self._credentials_of(login))
+        return Target(self.holds, plan.image, credentials=credentials.login() if credentials else None)
+
+    async def prepare(self, name: str) -> None:
+        reference = self._reference(name)
+        if self.ours(reference.domain) and not self._prepared.get(reference.path):
+            await self._make(reference.path)
+            self._prepared.put(reference.path, True, self.config.remember_found)
+
+    def ours(self, domain: str) -> bool:
+        return not self.config.image_prefix or super().ours(domain)
+
+    def client_for(self, reference: Reference) -> RegistryClient:
+        """With a password of the helper's, which it gives for one repository."""
+        if not self.ours(reference.domain):
+            return super().client_for(reference)
+        if (client := self._clients_by_path.get(reference.path)) is None:
+            client = self._clients_by_path[reference.path] = RegistryClient(
+                self.address(reference.domain),
+                self.requests,
+                self.context.clock,
+                lambda renew: self._remembered(reference.name, renew, lambda: self._login(reference)),
+                self.config.token_url,
+                self.config.not_found_401,
+            )
+        return client
+
+    async def delete_repository(self, repository: str) -> bool | None:
+        """Only without tags: the helper for Oracle's registry would remove one with images in it."""
+        reference = self._reference(repository)
+        if not self.ours(reference.domain):
+            return None
+        if await self.list_tags(repository):
+            return False
+        self._prepared.drop(reference.path)
+        return await self._ask("DELETE", f"repo/{reference.path}") is not None
+
+    async def _make(self, path: str) -> None:
+        if (await self._ask("GET", f"repo/{path}")) is None:
+            await self._ask("POST", f"repo/{path}")
+
+    async def _login(self, reference: Reference) -> Credentials | None:
+        return self._credentials_of(await self._ask("POST", f"token/{reference.path}:{reference.tag or 'latest'}"))
 
     def title(self, name: str) -> str:
         return _OF
@@ -96,7 +146,7 @@ class HelperRegistry(OciRegistry[HelperOptions]):
             raise _refusal(answer)
         return answer.json()
 
-    def _credentials_of(self, login: Any) -> Secret | None:
+    def _credentials_of(self, login: Any) -> Credentials | None:
         """The helper answers 404 where a registry wants no password of its own making."""
         if login is None:
             return None
@@ -105,7 +155,7 @@ class HelperRegistry(OciRegistry[HelperOptions]):
             message = f"{_OF} gives no credentials that can be understood"
             raise ConfigError([f"ExternalRegistryHelper.service_url: {message}"])
         registry, username, password = values
-        return Credentials(registry, username, Secret(password)).login()
+        return Credentials(registry, username, Secret(password))
 
 
 def _refusal(answer: Answer) -> ConfigError:

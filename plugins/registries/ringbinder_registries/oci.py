@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from functools import cached_property
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from ringbinder import (
+    BlobOutcome,
+    BlobRegistry,
     ConfigError,
+    Content,
     Context,
+    Descriptor,
     Finding,
     Health,
     Image,
     ImageKind,
     Log,
+    Manifest,
     Plan,
-    Registry,
     Target,
     TransientError,
 )
@@ -29,6 +33,7 @@ from ._credentials import Credentials, DockerConfig, host_of, login_name
 from ._http import Requests
 from ._options import HUB, DockerRegistryOptions, base_url, default_docker_config
 from ._push import Engine
+from ._repository import Repository
 
 _REMEMBERED: Final = 10_000
 _CREDENTIALS_SECONDS: Final = 60.0
@@ -38,7 +43,7 @@ _HEALTH_SECONDS: Final = 8.0
 Options = TypeVar("Options", bound=DockerRegistryOptions)
 
 
-class OciRegistry(Registry[Options]):
+class OciRegistry(BlobRegistry[Options]):
     """Images are searched for at the option `url`, else at the host in their name.
 
     A subclass with another source of credentials overrides `credentials`.
@@ -56,6 +61,7 @@ class OciRegistry(Registry[Options]):
         now = context.clock.monotonic
         self._docker_config = DockerConfig(config.docker_config_path or default_docker_config(), context.log)
         self._clients: dict[str, RegistryClient] = {}
+        self._others: dict[str, RegistryClient] = {}
         self._found: Cache[str, Image] = Cache(_REMEMBERED, now)
         self._building: Cache[str, bool] = Cache(_REMEMBERED, now)
         self._credentials: Cache[str, tuple[Credentials | None]] = Cache(_REMEMBERED, now)
@@ -134,6 +140,66 @@ class OciRegistry(Registry[Options]):
         engine = Engine(self.context.name, self.config.docker_host, self.context.clock)
         return await engine.push(image, target.credentials, log)
 
+    async def find_blob(self, repository: str, digest: str) -> Descriptor | None:
+        return await self.repository(repository).find(digest)
+
+    async def put_blob(self, repository: str, blob: Descriptor, content: Content, mount_from: str) -> BlobOutcome:
+        await self.prepare(repository)
+        target, source = self.repository(repository), self.repository(mount_from) if mount_from else None
+        mountable = source is not None and source.client.url == target.client.url
+        return await target.put(blob, content, source if mountable else None)
+
+    async def read_blob(self, repository: str, blob: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:
+        return self.repository(repository).read(blob, offset)
+
+    async def read_manifest(self, repository: str, reference: str) -> Manifest | None:
+        return await self.repository(repository).manifest(reference)
+
+    async def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> Descriptor:
+        await self.prepare(repository)
+        return await self.repository(repository).put_manifest(reference, manifest)
+
+    async def list_tags(self, repository: str) -> Sequence[str]:
+        return await self.repository(repository).tags()
+
+    async def delete_manifest(self, repository: str, reference: str) -> bool | None:
+        return await self.repository(repository).delete_manifest(reference)
+
+    async def delete_blob(self, repository: str, digest: str) -> bool | None:
+        return await self.repository(repository).delete_blob(digest)
+
+    async def prepare(self, name: str) -> None:
+        """Makes the repository `name` where pushing to it does not."""
+
+    def repository(self, name: str) -> Repository:
+        """The repository that is called `name` in the names of images.
+
+        One of another registry than that of this installation, as base images are in, is asked there, with the
+        credentials that docker's `config.json` has for its host.
+        """
+        reference = self._reference(name)
+        client = self.client_for(reference)
+        return Repository(client, repository(reference, client.url))
+
+    def client_for(self, reference: Reference) -> RegistryClient:
+        """Who is asked for blobs and manifests of `reference`."""
+        if self.ours(reference.domain):
+            return self._client(self.address(reference.domain))
+        address = base_url(reference.domain or HUB)
+        if (client := self._others.get(address)) is None:
+            client = self._others[address] = RegistryClient(
+                address,
+                self.requests,
+                self.context.clock,
+                lambda renew: self._remembered(address, renew),
+                missing_is_refused=True if host_of(address) == HUB else None,
+            )
+        return client
+
+    def ours(self, domain: str) -> bool:
+        """Whether images of this installation are in the registry that `domain` names (empty: Docker Hub)."""
+        return domain == split_domain(self.config.image_prefix)[0] or self.same(domain or HUB, self._home())
+
     async def health(self) -> Health:
         """Under the name that the line has in BinderHub's `/health`."""
         try:
@@ -203,11 +269,13 @@ class OciRegistry(Registry[Options]):
             )
         return client
 
-    async def _remembered(self, key: str, renew: bool) -> Credentials | None:
-        """`credentials`, asked for once a minute, since a helper is a program to be started."""
+    async def _remembered(
+        self, key: str, renew: bool, ask: Callable[[], Coroutine[Any, Any, Credentials | None]] | None = None
+    ) -> Credentials | None:
+        """`credentials`, or what `ask` gives, once a minute, since a helper is a program to be started."""
         if not renew and (known := self._credentials.get(key)):
             return known[0]
-        found = await self._asks(key, lambda: self.credentials(key))
+        found = await self._asks(key, ask or (lambda: self.credentials(key)))
         self._credentials.put(key, (found,), _CREDENTIALS_SECONDS)
         return found
 
