@@ -201,7 +201,7 @@ class FolderImage:
     def in_use(self) -> bool:
         """Some process uses it, makes it or removes it."""
         try:
-            file = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(self._lock_file, os.O_RDWR | os.O_CLOEXEC)  # noqa: TID251 - ours
         except FileNotFoundError:
             return False
         try:
@@ -251,7 +251,7 @@ class FolderImage:
 
     def _take_lock(self, shared: bool) -> int | None:
         make_private(self.folder.parent)
-        file, taken = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), False
+        file, taken = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), False  # noqa: TID251 - ours
         try:
             if lock_file(file, shared=shared, wait=False):
                 # Who removes an image removes this file too, which then is no one's lock any more.
@@ -399,7 +399,7 @@ def _sync_file_system(folder: Path) -> None:
     if sys.platform == "linux":
         import ctypes
 
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)  # noqa: TID251 - ours
         try:
             if ctypes.CDLL(None).syncfs(descriptor) == 0:
                 return

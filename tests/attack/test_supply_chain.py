@@ -51,11 +51,14 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 @pytest.fixture
 def copied(locks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files that locks.py works on, to be changed."""
-    for file in ("pyproject.toml", "README.md", "LICENSE", "uv.lock", *locks.LISTS, *locks.IMAGES):
+    for file in ("pyproject.toml", "README.md", "LICENSE", *CORE, "uv.lock", *locks.LISTS, *locks.IMAGES):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes((ROOT / file).read_bytes())
     monkeypatch.setattr(locks, "ROOT", tmp_path)
     return tmp_path
+
+
+CORE = tuple(f"core/{file}" for file in ("pyproject.toml", "README.md", "LICENSE"))
 
 
 def change(file: Path, old: str, new: str) -> None:
@@ -71,7 +74,7 @@ def test_locks_as_committed_fit(locks: ModuleType, copied: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("pyproject.toml", '"attrs>=24.2"', '"attrs>=24.3"', "uv.lock does not fit pyproject.toml"),
+        ("core/pyproject.toml", '"attrs>=24.2"', '"attrs>=24.3"', "uv.lock does not fit pyproject.toml"),
         ("locks/build.txt", "hatchling==", "hatchling==0", "locks/build.txt does not fit uv.lock"),
         ("uv.lock", "https://files.pythonhosted.org/", "https://mirror.example/", "attrs from another place than PyPI"),
     ],

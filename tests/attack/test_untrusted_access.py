@@ -12,8 +12,13 @@ from typing import Final
 
 import ringbinder_embedded
 import ringbinder_recipe
+from ringbinder import folder_image
 
-FOLDERS: Final = [Path(room.__path__[0]) for room in (ringbinder_embedded, ringbinder_recipe)]
+ROOMS: Final = (ringbinder_embedded, ringbinder_recipe)
+FILES: Final = [
+    Path(folder_image.__file__),
+    *(file for room in ROOMS for file in sorted(Path(room.__path__[0]).glob("*.py"))),
+]
 METHODS: Final = frozenset(
     {
         "chmod", "copy", "exists", "expanduser", "glob", "group", "hardlink_to", "is_dir", "is_file", "is_mount",
@@ -29,8 +34,27 @@ TREES: Final = frozenset(
 OWN_FOLDER: Final = "the folder above the box, which the sandbox does not show"
 ALLOWED: Final = {
     "_server_config": {"_refusal": "runs in the notebook's server, and opens nothing"},
-    "builder": {"LocalBuilder._make": "makes the folders, before anything is in them"},
     "environment": {"Environment._own_file": OWN_FOLDER},
+    "folder_image": {
+        "FolderImage._has_python": "programs that were recorded before strangers' code ran",
+        "FolderImage._take_lock": OWN_FOLDER,
+        "FolderImage.clear": OWN_FOLDER,
+        "FolderImage.exists": OWN_FOLDER,
+        "FolderImage.in_use": OWN_FOLDER,
+        "FolderImage.is_fresh_draft": OWN_FOLDER,
+        "FolderImage.is_settled": OWN_FOLDER,
+        "FolderImage.locked": OWN_FOLDER,
+        "FolderImage.note_interpreter": "runs before strangers' code does",
+        "FolderImage.publish": OWN_FOLDER,
+        "FolderImage.settle": OWN_FOLDER,
+        "FolderImage.start_over": OWN_FOLDER,
+        "FolderImage.used_at": OWN_FOLDER,
+        "_boot_id": "a file of the system",
+        "_made": OWN_FOLDER,
+        "_read_marker": OWN_FOLDER,
+        "_sync_file_system": OWN_FOLDER,
+        "remove_cleared": OWN_FOLDER,
+    },
     "jupyter": {
         "SharedServer.": "the lock file that comes with Ringbinder",
         "SharedServer._packages": "the lock file that comes with Ringbinder",
@@ -50,25 +74,8 @@ ALLOWED: Final = {
         "all_sessions": OWN_FOLDER,
     },
     "store": {
-        "FolderImage._has_python": "programs that were recorded before strangers' code ran",
-        "FolderImage._take_lock": OWN_FOLDER,
-        "FolderImage.clear": OWN_FOLDER,
-        "FolderImage.in_use": OWN_FOLDER,
-        "FolderImage.is_fresh_draft": OWN_FOLDER,
-        "FolderImage.is_settled": OWN_FOLDER,
-        "FolderImage.locked": OWN_FOLDER,
-        "FolderImage.note_interpreter": "runs before strangers' code does",
-        "FolderImage.publish": OWN_FOLDER,
-        "FolderImage.settle": OWN_FOLDER,
-        "FolderImage.start_over": OWN_FOLDER,
-        "FolderImage.used_at": OWN_FOLDER,
         "Store.sweep": OWN_FOLDER,
         "Store.whole": OWN_FOLDER,
-        "_boot_id": "a file of the system",
-        "_exists": OWN_FOLDER,
-        "_sync_file_system": OWN_FOLDER,
-        "_read_marker": OWN_FOLDER,
-        "sweep": OWN_FOLDER,
     },
     "work": {
         "_Tar.__init__": "the file that is written for its person",
@@ -89,10 +96,7 @@ ELSEWHERE: Final = {
 
 def test_methods_of_paths_are_kept_off_strangers_folders() -> None:
     found = {
-        file.stem: set(_uses(ast.parse(file.read_text()).body, ""))
-        for folder in FOLDERS
-        for file in sorted(folder.glob("*.py"))
-        if file.stem not in ELSEWHERE
+        file.stem: set(_uses(ast.parse(file.read_text()).body, "")) for file in FILES if file.stem not in ELSEWHERE
     }
 
     assert found == {module: set(ALLOWED.get(module, ())) for module in found}
