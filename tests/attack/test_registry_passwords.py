@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from ringbinder.errors import ConfigError
-from ringbinder.model import Image
+from ringbinder.model import Descriptor, Image, digest_of
 from ringbinder.secret import Secret
-from ringbinder.testing import make_context
+from ringbinder.testing import image_registry, make_context
 from ringbinder_registries.oci import OciRegistry
 
 PASSWORD = "correct-horse-battery"
@@ -35,24 +38,35 @@ class World:
         if not authorization and request.url.path.startswith("/v2/"):
             challenge = f'Bearer realm="{self.realm}",service="s"'
             return httpx.Response(401, headers={"www-authenticate": challenge})
-        if request.method == "POST":
+        if request.method == "HEAD" and "/blobs/" in request.url.path:
+            return httpx.Response(404)
+        if request.method in ("POST", "PATCH"):
             return httpx.Response(202, headers={"location": self.upload})
-        return httpx.Response(200, headers={"docker-content-digest": "sha256:1"})
+        if request.method == "PUT":
+            return httpx.Response(201)
+        return httpx.Response(200, headers={"docker-content-digest": "sha256:1"}, content=b"x")
 
 
-async def look(tmp_path: Path, world: World, url: str, token_url: str = "", password: str = PASSWORD) -> Image | None:
+@asynccontextmanager
+async def registry_in(
+    tmp_path: Path, world: World, url: str, token_url: str = "", password: str = PASSWORD
+) -> AsyncIterator[OciRegistry[Any]]:
     context = make_context(tmp_path, "oci", answer=world)
     options = OciRegistry.Config(
         url=url, username="builder" if password else "", password=Secret(password), token_url=token_url, retries=0,
         docker_config_path=tmp_path / "none.json",
     )  # fmt: skip
     try:
-        registry = OciRegistry(options, context)
+        yield OciRegistry(options, context)
+    finally:
+        await context.services.close()
+
+
+async def look(tmp_path: Path, world: World, url: str, token_url: str = "", password: str = PASSWORD) -> Image | None:
+    async with registry_in(tmp_path, world, url, token_url, password) as registry:
         found = await registry.look("account/x:1")
         await registry._client(registry.address("")).try_push("account/x")
         return found
-    finally:
-        await context.services.close()
 
 
 @pytest.mark.parametrize(
@@ -145,5 +159,54 @@ async def test_upload_elsewhere_takes_no_credentials_along(tmp_path: Path, uploa
     world.upload = upload
 
     await look(tmp_path, world, "https://registry.example")
+
+    assert {where for where, _ in world.given} == {"https://registry.example"}
+
+
+@pytest.mark.parametrize("size", [10, 2**21], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "upload", ["https://evil.example/u", "https://registry.example:444/u?a=b", "//registry.example.evil.example/u"]
+)
+async def test_blob_sent_elsewhere_takes_no_credentials(tmp_path: Path, upload: str, size: int) -> None:
+    """Registries have uploads go on at their storage, with an address that is a right by itself."""
+    world = World("https://registry.example/token")
+    world.upload = upload
+    blob = Descriptor("application/x", digest_of(bytes(size)), size)
+
+    async with registry_in(tmp_path, world, "https://registry.example") as registry:
+        outcome = await image_registry(registry).put_blob("registry.example/account/x", blob, bytes(size))
+
+    assert outcome == "uploaded"
+    assert {where for where, _ in world.given} == {"https://registry.example"}
+
+
+@pytest.mark.parametrize(
+    "upload", ["http://registry.example/u", "http://evil.example/u", "ftp://registry.example/u", ""]
+)
+async def test_blob_is_not_sent_without_https(tmp_path: Path, upload: str) -> None:
+    world = World("https://registry.example/token")
+    world.upload = upload
+    blob = Descriptor("application/x", digest_of(b"x"), 1)
+
+    async def never(offset: int) -> AsyncIterator[bytes]:
+        raise AssertionError("the content was asked for")
+        yield b""
+
+    async with registry_in(tmp_path, world, "https://registry.example") as registry:
+        with pytest.raises(ConfigError, match=r"DockerRegistry\.url"):
+            await image_registry(registry).put_blob("registry.example/account/x", blob, never)
+
+    assert {where for where, _ in world.given} == {"https://registry.example"}
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example/x", "https://registry.example:444/x"])
+async def test_blob_read_elsewhere_takes_no_credentials(tmp_path: Path, elsewhere: str) -> None:
+    """Blobs are often read at a storage that the registry redirects to; what comes from there is verified."""
+    world = World("https://registry.example/token")
+    blob = Descriptor("application/x", digest_of(b"x"), 1)
+    world.redirects = {f"/v2/account/x/blobs/{blob.digest}": elsewhere}
+
+    async with registry_in(tmp_path, world, "https://registry.example") as registry:
+        assert await image_registry(registry).read_small_blob("registry.example/account/x", blob) == b"x"
 
     assert {where for where, _ in world.given} == {"https://registry.example"}
