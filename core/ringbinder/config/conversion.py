@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -21,7 +22,7 @@ from cattrs.errors import (
     IterableValidationNote,
     StructureHandlerNotFoundError,
 )
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, override
 
 from ..runtime.patterns import Pattern
 from ..runtime.suggest import did_you_mean
@@ -53,6 +54,10 @@ class Mismatch(ValueError):
             text = repr(value) if not isinstance(value, int) or abs(value) < 10**18 else ""
             if text and len(text) <= _LONGEST_SHOWN:
                 self.shown = f"{self.found} {redact(text)}"
+
+
+class Refusal(ValueError):
+    """What an option's own converter or validator says, redacted: it is shown of a secret option as well."""
 
 
 @frozen
@@ -134,9 +139,12 @@ def problems(error: BaseException, where: Where = ()) -> Iterator[Problem]:
         yield Problem(where, MISSING)
     elif isinstance(error, Mismatch):
         yield Problem(where, f"{error}, but it is {error.found if secret_name(where) else error.shown}")
+    elif isinstance(error, Refusal):
+        yield Problem(where, str(error))
     else:
         text = str(error.args[0]) if error.args else type(error).__name__
-        if validator := _FROM_VALIDATOR.match(text):
+        validator = _FROM_VALIDATOR.match(text)
+        if validator and validator[1] not in where[-1:]:
             where = (*where, validator[1])
         yield Problem(where, "not a value that this option takes" if secret_name(where) else redact(text))
 
@@ -285,9 +293,41 @@ def _mapping(kind: Any, converter: Converter) -> Hook:
     return hook
 
 
+def _judged(attribute: attrs.Attribute[Any], converter: Converter) -> Hook:
+    """Structures the value of an attribute that has a converter or a validator, so that their errors name it.
+
+    The class calls both again. A validator that needs the instance, which is not there yet, is left to that call.
+    """
+
+    def hook(value: Any, kind: Any) -> Any:
+        structured = final = converter.get_structure_hook(kind)(value, kind)
+        convert: Any = attribute.converter
+        if isinstance(convert, attrs.Converter):
+            return structured
+        try:
+            if convert is not None:
+                final = convert(structured)
+            if attribute.validator is not None:
+                with suppress(AttributeError, TypeError):
+                    attribute.validator(None, attribute, final)
+        except ValueError as error:
+            text = str(error)
+            # attrs' own messages show the value.
+            if _FROM_VALIDATOR.match(text):
+                raise
+            raise Refusal(redact(text)) from error
+        return structured
+
+    return hook
+
+
 def _attrs_class(kind: Any, converter: Converter) -> Hook:
-    inner = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
-    types_by_name = {a.alias: a.type for a in attrs.fields(attrs.resolve_types(kind))}
+    fields = attrs.fields(attrs.resolve_types(kind))
+    types_by_name = {a.alias: a.type for a in fields}
+    judged: dict[str, Any] = {
+        a.name: override(struct_hook=_judged(a, converter)) for a in fields if a.converter or a.validator
+    }
+    inner = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **judged)
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):

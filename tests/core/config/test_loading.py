@@ -248,6 +248,7 @@ BinderHub:
         "config.yaml, line 3: Ringbinder.sinks: expected a list, but it is text 'jsonlines'",
         "config.yaml, line 5: Ringbinder.instances.lab: expected a mapping, but it is a whole number 5",
         'config.yaml, line 10: BinderHub.hub_ulr: unknown option. Did you mean "hub_url"?',
+        "config.yaml, line 7: BinderHub.port: 'port' must be <= 65535: 99999",
         "config.yaml, line 8: BinderHub.image_prefix: expected text (put it between quotes), "
         "but it is a whole number 5",
         "config.yaml, line 9: BinderHub.use_registry: expected true or false, but it is text 'no'",
@@ -258,6 +259,44 @@ def test_a_refusing_validator_names_the_option(write: Any) -> None:
     assert problems(write("BinderHub:\n  port: 99999\n")) == [
         "config.yaml, line 2: BinderHub.port: 'port' must be <= 65535: 99999"
     ]
+
+
+def test_error_of_a_converter_or_validator_names_the_option() -> None:
+    def upper(value: str) -> str:
+        if not value.isalpha():
+            raise ValueError("letters alone")
+        return value.upper()
+
+    def short(options: Any, attribute: Any, value: str) -> None:
+        if len(value) > 3:
+            raise ValueError("at most 3 letters")
+
+    def secret_word_is_short(options: Any, attribute: Any, value: Secret) -> None:
+        if len(value.reveal()) > 3:
+            raise ValueError(f"{value.reveal()} is more than 3 letters")
+
+    def unlike_word(options: Any, attribute: Any, value: str) -> None:
+        if value == options.word:
+            raise ValueError("as the word")
+
+    @frozen
+    class Options:
+        word: str = option("a", help="", converter=upper, validator=short)
+        secret_word: Secret = option(Secret("b"), help="", validator=secret_word_is_short)
+        other: str = option("c", help="", validator=[short, unlike_word])
+
+    def reported(*sets: str) -> list[str]:
+        return refusals(load(environ={}, sets=list(sets)), Options, "Own")
+
+    assert reported("Own.word='1'", "Own.secret_word=xyzzy-plugh", "Own.other=long") == [
+        "--set Own.word: Own.word: letters alone",
+        "--set Own.secret_word: Own.secret_word: [secret] is more than 3 letters",
+        "--set Own.other: Own.other: at most 3 letters",
+    ]
+    assert reported("Own.word=long") == ["--set Own.word: Own.word: at most 3 letters"]
+    assert reported("Own.word=a", "Own.other=A") == ["Own: as the word"]
+    config = load(environ={}, sets=["Own.word=abc"])
+    assert config.sections.fill(Options, ["Own"]) == Options("abc")
 
 
 @pytest.mark.parametrize(
