@@ -111,8 +111,20 @@ def _signature(name: str, function: Any) -> str:
         text = f"{star}{one.name}" + ("" if one.annotation is _EMPTY else f": {_type(one.annotation)}")
         shown.append(text if one.default is _EMPTY else f"{text} = {_shown(one.default)}")
     returns = signature.return_annotation
-    gives = "" if returns is _EMPTY or name[:1].isupper() else f" -> {_type(returns)}"
+    gives = "" if returns is _EMPTY or name[:1].isupper() else f" -> {_returned(function, _type(returns))}"
     return f"{name}({', '.join(shown)}){gives}"
+
+
+def _returned(function: Any, annotation: str) -> str:
+    """What a call returns: a context manager, where the annotation is of the generator that `contextlib` decorates."""
+    inner = getattr(function, "__wrapped__", None)
+    _, _, rest = annotation.partition("[")
+    entered = rest.removesuffix("]").removesuffix(", None")
+    if inspect.isasyncgenfunction(inner) and not inspect.isasyncgenfunction(function):
+        return f"AbstractAsyncContextManager[{entered}]"
+    if inspect.isgeneratorfunction(inner) and not inspect.isgeneratorfunction(function):
+        return f"AbstractContextManager[{entered}]"
+    return annotation
 
 
 def _type(annotation: Any) -> str:

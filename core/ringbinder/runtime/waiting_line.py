@@ -13,7 +13,10 @@ _EACH: Final = 10
 
 
 def queue_notice(before: int, eta: float | None = None) -> tuple[str, dict[str, Any]]:
-    """Return what a client behind `before` others is shown, and the `queue` of its event; `eta` is in seconds."""
+    """Return what a client behind `before` others is shown, and the `queue` of its event; `eta` is in seconds.
+
+    A policy shows it with ``ticket.notify(message, queue=queue)``.
+    """
     position = before + 1
     return f"Waiting for a free place: number {position} in the queue", {"position": position, "eta_s": eta}
 
