@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import httpx
 import pytest
 import ringbinder
 from attrs import frozen
-from ringbinder import Builder, Context, EventsRejected, Plugin, Sink, TransientError, option, process
+from ringbinder import Builder, Context, EventsRejected, Plugin, Sink, TransientError, concurrency, option, process
 from ringbinder.testing import memory_app
 
 from .pages import ROOT, block
@@ -45,6 +47,18 @@ async def test_shown_policy_refuses_other_hosts(tmp_path: Path) -> None:
         events = await app.launch("fake/a/b/main")
     assert events[-1].phase == "failed"
     assert "git.example.org" in events[-1].message
+
+
+async def test_shown_waiting_line_shows_its_place(tmp_path: Path) -> None:
+    (code,) = (code for code in SHOWN if code.startswith("class OneAtATime("))
+    names: dict[str, Any] = {**vars(ringbinder), **vars(concurrency)}
+    names["AbstractAsyncContextManager"] = AbstractAsyncContextManager
+    exec(code, names)
+    async with memory_app(tmp_path, {"policy:shown": names["OneAtATime"]}) as app:
+        launches = await asyncio.gather(*(app.launch("fake/a/b/main") for _ in range(3)))
+    assert [events[-1].phase for events in launches] == ["ready"] * 3
+    places = [event.data["queue"]["position"] for events in launches for event in events if "queue" in event.data]
+    assert places == [1, 2, 1]
 
 
 @pytest.mark.parametrize(("command", "phase"), [("echo made $IMAGE", "ready"), ("exit 3", "failed")])

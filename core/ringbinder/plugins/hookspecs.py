@@ -229,7 +229,7 @@ class Hooks:
         May raise `Refused`, may wait and say its position; leaving the context manager frees the slot.
         Take the slot when the context manager is entered, not before: another plugin may refuse in between.
         What waits does so there too. A launch is admitted before its image is built or said to be there, so
-        that no one builds what cannot be launched.
+        that no one builds what cannot be launched: its slot is held during the build as well.
         """
 
     @hookspec(firstresult=True)
