@@ -120,7 +120,7 @@ def _shown(found: Found) -> dict[str, Any]:
         {
             "name": option.name,
             "type": option.kind,
-            "default": option.default.strip("`"),
+            "default": option.default.replace("`", ""),
             "variables": [f"{ENVIRON_PREFIX}{own}__{option.name}", *([option.variable] if option.variable else [])],
             "meaning": option.meaning,
         }
