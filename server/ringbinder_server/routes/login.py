@@ -32,7 +32,7 @@ _OPEN: Final = frozenset(
 _FOR_BROWSERS: Final = frozenset({"pages", "redirects"})
 _NEEDED: Final = (
     "You are not logged in here, or not any more: open a page of this server to log in. Programs send a user's "
-    "token in the header `Authorization: Bearer ...`."
+    "token in the header `Authorization`, as `Bearer TOKEN`."
 )
 _LOCAL: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 

@@ -34,7 +34,7 @@ _PASS: Final = re.compile(r"(?P<expires>[0-9]{1,12})\.(?P<mac>[0-9a-f]{64})")
 _NEEDED: Final = (
     "This server demands its token. Open the address that it printed in the terminal when it started, or the one that "
     "its operator gives: it ends in ?token=... and lets this browser in for 12 hours. Then open this page again. "
-    "Programs send the header `Authorization: Bearer ...`."
+    "Programs send it in the header `Authorization`, as `Bearer TOKEN`."
 )
 # Probes, and what shows a badge on a page elsewhere: these tell nothing and start nothing.
 _OPEN: Final = frozenset(

@@ -139,7 +139,7 @@ _NOT_BY_HIDDEN_ORIGIN = (
 
 _NOT_BY_COOKIE = (
     "Who has logged in starts things from the pages of this server only. Other pages, and programs, send a user's "
-    "token in the header `Authorization: Bearer ...`."
+    "token in the header `Authorization`, as `Bearer TOKEN`."
 )
 
 _PREFLIGHT = {
