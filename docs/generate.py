@@ -123,9 +123,16 @@ def hooks() -> str:
         if name.startswith("_") or not inspect.isfunction(hook):
             continue
         colour = "" if name in hookspecs.PLAIN else "async "
-        parameters = [parameter for parameter in inspect.signature(hook).parameters if parameter != "self"]
+        parameters = {
+            parameter: value.annotation
+            for parameter, value in inspect.signature(hook).parameters.items()
+            if parameter != "self"
+        }
         returns = str(inspect.signature(hook).return_annotation)
         lines.append(f"## `{colour}{name}({', '.join(parameters)}) -> {returns}`\n")
+        if parameters:
+            typed = [f"`{parameter}: {annotation}`" for parameter, annotation in parameters.items()]
+            lines.append(f"Arguments: {', '.join(typed)}\n")
         lines.append(f"{inspect.getdoc(hook)}\n")
     return "\n".join(lines)
 
