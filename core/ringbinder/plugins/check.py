@@ -32,7 +32,7 @@ from .deprecation import check_api
 from .discovery import GROUPS, OWN, Found, Row, installed
 from .fitting import FIT
 from .hookspecs import GUARDS
-from .imports import import_plugin
+from .imports import import_plugin, words_of
 from .javascript import javascript_problem
 from .manager import BASES, NO_GUARD, check_name, own_delivery
 from .option_rules import option_findings
@@ -125,7 +125,11 @@ async def _made(found: Found, plugin: Any, log: Logger) -> list[Finding]:
 
 def _forms(provider: Any) -> Iterator[Finding]:
     """What is wrong with what a provider gives the form."""
-    info = provider.describe()
+    try:
+        info = provider.describe()
+    except Exception as error:
+        yield Finding("error", f"its describe raises {words_of(error)}")
+        return
     if not isinstance(info, ProviderInfo):
         yield Finding("error", f"its describe gives a {type(info).__name__}, no ProviderInfo")
         return

@@ -121,6 +121,12 @@ async def test_python_regex_for_a_browser_is_found(site: Site, which: str, patte
     assert "is Python's" in finding.message
 
 
+async def test_describe_that_raises_is_found_as_such(site: Site) -> None:
+    source = HEAD + PROVIDER.format(spec=".+", detect=None).replace("return ProviderInfo", "assert not ProviderInfo")
+    (finding,) = await findings(site, source, "providers")
+    assert finding.message == "its describe raises AssertionError"
+
+
 async def test_right_regexes_have_no_finding(site: Site) -> None:
     source = HEAD + PROVIDER.format(spec=".+", detect="^(https://x/)?(?<repo>.+)")
     assert await findings(site, source, "providers") == []
