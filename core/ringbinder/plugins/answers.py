@@ -38,7 +38,9 @@ def judge_of(hint: Any) -> Judge:
     if kind is not Mapping and attrs.has(kind):
         return _whole(kind)
     kinds = (int, float) if kind is float else (kind,)
-    return lambda value: "" if isinstance(value, kinds) else _instead(value, words)
+    # Python's True is an int: as a number of events taken it would be 1.
+    unfit = (bool,) if kind in (int, float) else ()
+    return lambda value: "" if isinstance(value, kinds) and not isinstance(value, unfit) else _instead(value, words)
 
 
 def _one_of(words: str, members: Sequence[Any]) -> Judge:

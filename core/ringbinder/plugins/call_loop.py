@@ -140,11 +140,12 @@ class CallLoop:
         General plugins are asked first, then the `chosen` one alone; without one, all in pluggy's order.
         Wrappers of those that may be asked go around all of it, and what a wrapper returns is the result.
 
-        Raises what an implementation raises, unless `on_error` is given, which is called with plugin and exception, and
-        the next is asked; TransientError if one takes too long, PluginError for an answer of a wrong type.
+        Raises what an implementation raises, TransientError if one takes too long, PluginError for an answer of a wrong
+        type. Where `on_error` is given it is called with plugin and exception instead, and the next is asked; a wrapper
+        that fails then changes nothing.
         """
         plan = self._plan(hook, chosen, arguments)
-        around = _Around(plan.wrappers, arguments, self._log)
+        around = _Around(plan.wrappers, arguments, self._log, on_error)
         try:
             around.enter()
             for implementation in plan.functions:
@@ -166,23 +167,28 @@ class CallLoop:
         """All answers that are not None, each with its plugin's name, asked one after another.
 
         The first exception ends it, unless `on_error` is given: that is called with the plugin's name and
-        the exception, its own answer stands for the plugin's, and the others are still asked. A wrapper's
-        ``yield`` gives the list of pairs.
+        the exception, also a wrapper's, its own answer stands for the plugin's, and the others are still asked. A
+        wrapper's ``yield`` gives the list of pairs.
         """
         plan = self._plan(hook, chosen, arguments)
-        around = _Around(plan.wrappers, arguments, self._log)
+
+        def failed(plugin: str, error: Exception) -> None:
+            if on_error and (answer := on_error(plugin, error)) is not None:
+                around.result = [*around.result, (plugin, answer)]
+
+        around = _Around(plan.wrappers, arguments, self._log, failed if on_error else None, result=[])
         try:
             around.enter()
-            around.result = []
             for implementation in plan.functions:
                 try:
                     result = await implementation.call(arguments)
                 except Exception as error:
                     if on_error is None:
                         raise
-                    result = on_error(implementation.plugin, error)
-                if result is not None:
-                    around.result.append((implementation.plugin, result))
+                    failed(implementation.plugin, error)
+                else:
+                    if result is not None:
+                        around.result.append((implementation.plugin, result))
         except BaseException as error:
             around.error = error
         return around.leave()
@@ -355,13 +361,20 @@ class _Around:
     wrappers: Sequence[_Implementation]
     arguments: Mapping[str, Any]
     log: Logger
+    on_error: OnError | None = None
+    """Called with a wrapper's plugin and exception, in place of the exception."""
     result: Any = None
     error: BaseException | None = None
     _entered: list[tuple[_Implementation, _Wrapping]] = field(factory=list, init=False)
 
     def enter(self) -> None:
         for wrapper in self.wrappers:
-            self._entered.append((wrapper, _enter(wrapper, self.arguments)))
+            try:
+                self._entered.append((wrapper, _enter(wrapper, self.arguments)))
+            except Exception as error:
+                if self.on_error is None:
+                    raise
+                self.on_error(wrapper.plugin, error)
 
     def leave(self) -> Any:
         """Gives what the outermost wrapper returns, or raises what it raises."""
@@ -369,7 +382,9 @@ class _Around:
             try:
                 outcome = wrapper.rejudged(_leave(wrapper, generator, self.result, self.error), self.result)
             except BaseException as raised:
-                if not _is_end(self.error):
+                if self.error is None and self.on_error and isinstance(raised, Exception):
+                    self.on_error(wrapper.plugin, raised)
+                elif not _is_end(self.error):
                     self.error = raised
                 elif raised is not self.error:
                     self.log.warning(

@@ -182,6 +182,32 @@ async def test_wrapper_may_hide_an_image(hooks: HookCaller) -> None:
     assert await hooks._first("check", "registry:x", plan=None, fresh=True) is None
 
 
+def failing_wrapper(hook: str, when: str) -> object:
+    """A plugin whose wrapper of `hook` fails before or after the hook, or gives something else."""
+
+    def around(self: object) -> Generator[None, Any, Any]:
+        if when == "before":
+            raise ZeroDivisionError(when)
+        result = yield
+        if when == "after":
+            raise ZeroDivisionError(when)
+        return {} if when == "wrong" else result
+
+    return type("W", (), {hook: hookimpl(wrapper=True)(around)})()
+
+
+@pytest.mark.parametrize("when", ["before", "after", "wrong"])
+async def test_failing_wrapper_is_passed_over_as_a_plugin_is(hooks: HookCaller, when: str) -> None:
+    for hook, answer in (("recognize", Link("good", "x")), ("health", Health("good", ok=True))):
+        hooks.register(plugin(hook, answer, plain=hook == "recognize"), f"provider:{hook}")
+        hooks.register(failing_wrapper(hook, when), f"plugin:{hook}")
+    with capture_logs() as logs:
+        assert hooks.recognize(link="x") == Link("good", "x")
+    assert [(line["plugin"], line["hook"]) for line in logs] == [("plugin:recognize", "recognize")]
+    lines = await hooks.health(lambda name, error: Health(name, ok=False))
+    assert {line.service: line.ok for _, line in lines} == {"good": True, "plugin:health": False}
+
+
 class Forgets:
     @hookimpl(wrapper=True)
     def resolve(self) -> Generator[None, Any, Any]:
@@ -220,7 +246,8 @@ def test_wrapper_that_need_not_return_is_taken(hooks: HookCaller) -> None:
 @pytest.mark.parametrize(
     ("hint", "good", "bad"),
     [
-        (float, [1, 1.5], ["1", None]),
+        (float, [1, 1.5], ["1", None, True]),
+        (int | None, [1, None], [True, False, 1.0]),
         (Path | None, [Path("x"), None], ["x"]),
         (tuple[str, ...], [(), ("a",)], [["a"], ("a", 1)]),
         (Sequence[str], [["a"], ("a",)], ["a", b"a", {"a"}]),
