@@ -278,7 +278,7 @@ class _MadeElsewhereError(Exception):
 
 
 async def make_folder_image(
-    plan: Plan, target: Target, log: Log, fill: Fill, outdated: Callable[[Mapping[str, Any]], str] = lambda facts: ""
+    plan: Plan, target: Target, log: Log, fill: Fill, outdated: Callable[[Mapping[str, Any]], str] | None = None
 ) -> Image | Declined:
     """Makes the image of `plan` in the folder of `target`: the whole of a builder's `build`.
 
@@ -298,7 +298,7 @@ async def make_folder_image(
     def wait() -> None:
         nonlocal reported
         if (facts := image.read()) is not None:
-            if not (why := outdated(facts)):
+            if not (why := outdated(facts) if outdated else ""):
                 raise _MadeElsewhereError
             raise UserError(
                 "image-in-use",
@@ -312,7 +312,7 @@ async def make_folder_image(
     try:
         async with image.locked(on_wait=wait):
             facts = image.read() or image.finished()
-            why = outdated(facts) if facts is not None else ""
+            why = outdated(facts) if outdated and facts is not None else ""
             if why:
                 log.line(f"This image {why}: it is built again.\n", "building")
             if why or facts is None:
