@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from attrs import evolve
-from realparts.parts import PASSWORD
+from realparts.parts import PASSWORD, RealRegistry
 from ringbinder.model import Descriptor, Manifest, Plan, Target, digest_of
 from ringbinder.testing import RegistryCase, RegistryContract, folder_plan, image_registry
 from ringbinder_registries.dockerhub import DockerHubRegistry
@@ -35,6 +39,45 @@ async def assemble(registry: OciRegistry[Any], repository: str, tag: str, layer:
     manifest = Manifest(media_type, json.dumps(about, indent=3).encode())  # nobody's own form, to be kept so
     await blobs.put_manifest(repository, tag, manifest)
     return manifest
+
+
+@asynccontextmanager
+async def broken_way(url: str, after: int) -> AsyncIterator[str]:
+    """A host by which `url` is reached; the first connection that brings `after` bytes is closed then, both ways."""
+    server = urlsplit(url)
+    left = [after]
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counts: bool) -> None:
+        brought = 0
+        with suppress(ConnectionError):
+            while piece := await reader.read(2**16):
+                brought += len(piece)
+                if counts and left and brought >= left[0]:
+                    left.clear()
+                    break
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(server.hostname, server.port)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(pass_on(reader, back, counts=True))
+            both.create_task(pass_on(there, writer, counts=False))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as way:
+        yield f"127.0.0.1:{way.sockets[0].getsockname()[1]}"
+        assert not left, "nothing was cut"
+
+
+async def test_connection_cut_in_mid_upload_is_no_error(open_registry: RealRegistry, make: Make) -> None:
+    content = bytes(range(251)) * 40_000
+    blob = Descriptor(f"{OCI}.layer.v1.tar", digest_of(content), len(content))
+    async with broken_way(open_registry.url, len(content) // 2) as host:
+        blobs, repository = image_registry(make()), f"{host}/cut-in-mid-upload"
+        assert await blobs.put_blob(repository, blob, content) == "uploaded"
+        read = b"".join([piece async for piece in blobs.read_blob(repository, blob)])
+    assert read == content
 
 
 class TestRealRegistry(RegistryContract):

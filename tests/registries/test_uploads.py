@@ -282,3 +282,21 @@ async def test_content_of_another_size_is_no_outage(server: OciServer, make: Mak
         blob = evolve(blob_of(LARGE), size=size)
         with pytest.raises(DigestMismatch, match=problem):
             await image_registry(make()).put_blob(f"{server.host}/x", blob, Source(LARGE))
+
+
+@pytest.mark.parametrize("arrived", ["", "x", "0-", "0-x", "5-9", f"0-{len(LARGE)}", f"0-{'9' * 5000}", "0-²"])
+async def test_range_that_makes_no_sense_begins_again(
+    server: OciServer, make: Make, monkeypatch: pytest.MonkeyPatch, arrived: str
+) -> None:
+    upload = OciServer._upload
+
+    async def nonsense(self: OciServer, request: web.Request, name: str, id: str) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(status=204, headers={"Range": arrived})
+        return await upload(self, request, name, id)
+
+    monkeypatch.setattr(OciServer, "_upload", nonsense)
+    server.breaks = [1_000_000]
+    source = Source(LARGE)
+    assert await image_registry(make()).put_blob(f"{server.host}/x", blob_of(LARGE), source) == "uploaded"
+    assert source.offsets == [0, 0]

@@ -23,6 +23,7 @@ _IN_ONE_REQUEST: Final = 2**20
 _STORED_PER_SECOND: Final = 10_000_000
 """Bytes: for what has arrived, a registry may need time to compute the digest and to move it to its place."""
 
+_MOST_DIGITS: Final = 20
 _MISMATCH: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 _LOST: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID"})
 _LOST_STATUS: Final = frozenset({404, 409, 416})
@@ -85,12 +86,12 @@ class Upload:
         """How many bytes the registry has kept; 0, and no location, if the upload is to begin again."""
         answer = await self.client.ask("GET", "", push(self.name), url=self.location, once=True)
         first, _, last = answer.headers.get("range", "").removeprefix("bytes=").partition("-")
-        if answer.status != 204 or first != "0" or not last.isdecimal() or not 0 < int(last) < self.blob.size:
+        arrived = int(last) + 1 if last.isdecimal() and len(last) < _MOST_DIGITS else 0
+        if answer.status != 204 or first != "0" or not 1 < arrived <= self.blob.size:  # an empty one has 0-0, too
             self.location = ""
             return 0
         if answer.headers.get("location"):
             self.location = self.client.location(answer)
-        arrived = int(last) + 1
         self._kept = max(self._kept, arrived)
         return arrived
 
