@@ -366,17 +366,17 @@ async def test_more_launches_than_places_wait_in_the_queue(embedded: Embedded) -
         first = await launch(tickets[0])
         gone, last = (asyncio.create_task(launch(ticket)) for ticket in tickets[1:])
         await asyncio.sleep(0)
-        [(reason, data)] = tickets[2].said
+        [(reason, data)] = tickets[2].notices
         assert "LocalLauncher.max_servers" in reason
         assert data == {"queue": {"position": 2, "eta_s": None}}
         gone.cancel()  # its client leaves
         await asyncio.wait([gone])
-        assert tickets[2].said[1][1] == {"queue": {"position": 1, "eta_s": None}}
+        assert tickets[2].notices[1][1] == {"queue": {"position": 1, "eta_s": None}}
         assert list(await launcher.servers()) == [first]
         assert await launcher.stop(first)
         second = await last
         assert list(await launcher.servers()) == [second]
-        assert tickets[0].said == []
+        assert tickets[0].notices == []
 
 
 async def test_an_image_that_was_deleted_meanwhile(apart: Embedded) -> None:

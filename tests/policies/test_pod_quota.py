@@ -123,7 +123,7 @@ async def test_who_waits_gets_the_place_as_soon_as_a_pod_goes(api: KubeApi, tmp_
         ticket = asking()
         waiting = asyncio.create_task(admitted(quota, ticket))
         async with asyncio.timeout(20):
-            while not ticket.said:
+            while not ticket.notices:
                 await asyncio.sleep(0.02)
         assert not waiting.done()
         api.remove_pod("jupyter-1")

@@ -40,11 +40,11 @@ class RecordingTicket:
     """See `Ticket`."""
     plan: Plan | None = None
     """See `Ticket`."""
-    said: list[tuple[str, Mapping[str, Any]]] = field(factory=list)
+    notices: list[tuple[str, Mapping[str, Any]]] = field(factory=list)
     """(message, data), as they came."""
 
     def notify(self, message: str, **data: Any) -> None:
-        self.said.append((message, data))
+        self.notices.append((message, data))
 
 
 @frozen(kw_only=True)
@@ -198,10 +198,10 @@ class PolicyContract:
         async with case.full():
             task = asyncio.ensure_future(work())
             async with asyncio.timeout(60):
-                while not ticket.said and not task.done():
+                while not ticket.notices and not task.done():
                     await asyncio.sleep(0.01)
             assert not task.done(), f"the case did not let it wait: {task}"
-            assert ticket.said, "Rule: a client that waits is notified."
+            assert ticket.notices, "Rule: a client that waits is notified."
             task.cancel()
             await asyncio.wait({task}, timeout=PATIENCE)
             assert task.cancelled(), "Rule: who waits can be cancelled."

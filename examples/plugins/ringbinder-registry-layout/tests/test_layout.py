@@ -178,7 +178,7 @@ async def test_an_image_that_the_engine_has_lost_comes_back(
         ticket = RecordingTicket("launch", LaunchRequest("gh", "a/b/main"), plan.repo, plan)
         async with await registry.admit(ticket):  # type: ignore[union-attr]
             assert plan.image in engine.images
-        assert [plan.image in reason for reason, _ in ticket.said] == [True] * lost
+        assert [plan.image in reason for reason, _ in ticket.notices] == [True] * lost
     again = await registry.push(built(plan), await registry.target(plan), RecordingLog())
     assert image is not None
     assert again is not None
