@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import itertools
 import json
+import tarfile
 from typing import Any
 
 import pytest
+from attrs import evolve
 from realparts.parts import PASSWORD, RealEngine, RealRegistry
 from ringbinder.errors import ConfigError, PluginError, TransientError
-from ringbinder.model import Image
-from ringbinder.testing import RecordingLog
+from ringbinder.model import Descriptor, Image, digest_of
+from ringbinder.testing import RecordingLog, image_registry
 from ringbinder_registries.dockerhub import DockerHubRegistry
 from ringbinder_registries.gcr import GcrRegistry
 from ringbinder_registries.oci import OciRegistry
@@ -178,3 +182,43 @@ async def test_doctor(password_registry: RealRegistry, token_registry: Any, make
         assert [finding.level for finding in findings] == ["ok", "error"], findings
         assert findings[1].fix
         assert not any(word in str(findings) for word in (PASSWORD, "another-word"))
+
+
+async def test_assembled_image_is_pulled_by_an_engine(
+    open_registry: RealRegistry, docker_engine: RealEngine, make: Make
+) -> None:
+    """A layer more on an image that docker has pushed, put together without an engine."""
+    registry = make(docker_host=docker_engine.address)
+    base, repository = f"{open_registry.host}/assembled-base", f"{open_registry.host}/assembled"
+    await push(registry, docker_engine, f"{base}:1", b"of the base")
+    blobs = image_registry(registry)
+    manifest = await blobs.read_manifest(base, "1")
+    assert manifest
+    about = json.loads(manifest.content)
+    layers = [Descriptor(layer["mediaType"], layer["digest"], layer["size"]) for layer in about["layers"]]
+    of_config = Descriptor(about["config"]["mediaType"], about["config"]["digest"], about["config"]["size"])
+    config = json.loads(await blobs.read_small_blob(base, of_config))
+    assert [await blobs.copy_blob(layer, base, repository) for layer in layers] == ["mounted"]
+
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("added"))
+    config["rootfs"]["diff_ids"].append(digest_of(archive.getvalue()))
+    config.pop("history", None)
+    for kind, content in (
+        (layers[0].media_type, gzip.compress(archive.getvalue())),
+        (of_config.media_type, json.dumps(config).encode()),
+    ):
+        blob = Descriptor(kind, digest_of(content), len(content))
+        assert await blobs.put_blob(repository, blob, content) == "uploaded"
+        described = {"mediaType": kind, "digest": blob.digest, "size": blob.size}
+        if kind == of_config.media_type:
+            about["config"] = described
+        else:
+            about["layers"].append(described)
+    await blobs.put_manifest(repository, "1", evolve(manifest, content=json.dumps(about).encode()))
+
+    found = await registry.check(plan(f"{repository}:1"), fresh=True)
+    assert found is not None
+    pulled = await asyncio.to_thread(docker_engine.pull, f"{repository}:1")
+    assert pulled["RootFS"]["Layers"] == config["rootfs"]["diff_ids"]

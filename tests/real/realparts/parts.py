@@ -154,13 +154,22 @@ class RealEngine:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
         repository, _, tag = name.rpartition(":")
-        query = urlencode({"fromSrc": "-", "repo": repository, "tag": tag})
+        self._create({"fromSrc": "-", "repo": repository, "tag": tag}, layer.getvalue())
+
+    def pull(self, name: str) -> Any:
+        """Gets an image from its registry; returns what the engine knows of it."""
+        repository, _, tag = name.rpartition(":")
+        self._create({"fromImage": repository, "tag": tag})
+        return self.ask(f"/images/{name}/json")
+
+    def _create(self, query: Mapping[str, str], body: bytes = b"") -> None:
         connection = _OverSocket(self.address.removeprefix("unix://"))
         try:
-            connection.request("POST", f"/images/create?{query}", layer.getvalue())
+            connection.request("POST", f"/images/create?{urlencode(query)}", body)
             response = connection.getresponse()
-            assert response.status == 200, response.read()
-            assert b"errorDetail" not in response.read()
+            answer = response.read()
+            assert response.status == 200, answer
+            assert b"errorDetail" not in answer, answer
         finally:
             connection.close()
 
