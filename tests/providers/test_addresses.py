@@ -59,7 +59,7 @@ def test_an_address_is_freed_of_credentials(text: str, url: str, credentials: st
         "https://-oProxyCommand=id/x", "ssh://-oProxyCommand=id/x", "ssh://-oX@example.org/x",
          "http://[::1/x",
         "ssh://git:secret-word@example.org/x", "git://me@example.org/x", "https://a%0ab:c@example.org/x",
-         "@:",
+         "@:", "https://exa\nmple.org/x", "https://example.org/x\ty", "https://me:secret-\nword@example.org/x",
     ],
 )  # fmt: skip
 def test_a_hostile_address_is_refused_without_its_password(text: str) -> None:

@@ -87,6 +87,9 @@ def parse_address(text: str, protocols: Collection[str] = PROTOCOLS) -> Address:
 
     Raises `UserError`.
     """
+    if not text.isprintable():
+        # urlsplit drops some of these characters, git does not: they would read two addresses.
+        raise _invalid(f'The address "{shown(text)}" has characters that no address can have.')
     if scp := _SCP.fullmatch(text):
         text = f"ssh://{scp['who']}/{scp['path']}"
     try:
