@@ -337,11 +337,11 @@ async def _made(image: FolderImage, plan: Plan, fill: Fill) -> Declined | None:
     if isinstance(more, Declined):
         return more
     facts = {
+        **more,
         "name": plan.image,
         "repo_url": plan.repo.url,
         "ref_url": plan.repo.ref_url,
         "persistent_request": f"v2/{plan.repo.provider}/{plan.repo.resolved_spec}",
-        **more,
     }
     await asyncio.to_thread(_seal, image, facts)
     return None
