@@ -348,11 +348,13 @@ async def _made(image: FolderImage, plan: Plan, fill: Fill) -> Declined | None:
 
 
 def _seal(image: FolderImage, facts: Mapping[str, Any]) -> None:
-    image.scratch.remove_tree()
-    for name in _PARTS:
-        if not image.box.is_folder(name):
-            message = f"The build has put something else into the place of its folder {name}."
-            raise BuildError(message, "bad-image")
+    try:
+        image.scratch.remove_tree()
+        replaced = next((name for name in _PARTS if not image.box.is_folder(name)), "")
+    except UntrustedError:
+        replaced = _BOX
+    if replaced:
+        raise BuildError(f"The build has put something else into the place of its folder {replaced}.", "bad-image")
     try:
         size = facts["size"] if "size" in facts else image.box.size()
     except UntrustedError as error:

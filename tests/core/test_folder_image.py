@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ringbinder.errors import BuildError
 from ringbinder.folder_image import FolderImage, make_folder_image
 from ringbinder.model import Target
 from ringbinder.testing import RecordingLog, folder_plan
@@ -25,3 +28,23 @@ async def test_fill_cannot_rename_its_image(tmp_path: Path) -> None:
     facts = FolderImage(tmp_path / "image").finished() or {}
     assert (facts["name"], facts["start"]) == (plan.image, "start")
     assert facts["persistent_request"].startswith(f"v2/{plan.repo.provider}/")
+
+
+@pytest.mark.parametrize("replaced", ["box", "box/env", "box/home"])
+async def test_replaced_folder_is_a_bad_image(replaced: str, tmp_path: Path) -> None:
+    plan = folder_plan(tmp_path / "repo", {"a.txt": "a"})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    async def fill(image: FolderImage) -> Mapping[str, Any]:
+        place = image.folder / replaced
+        if place.exists():
+            shutil.rmtree(place)
+        place.symlink_to(elsewhere)
+        return {}
+
+    with pytest.raises(BuildError, match=f"its folder {replaced.rpartition('/')[2]}") as caught:
+        await make_folder_image(plan, Target("folder", folder=tmp_path / "image"), RecordingLog(), fill)
+    assert caught.value.code == "bad-image"
+    assert elsewhere.exists()
+    assert not (tmp_path / "image").exists()
