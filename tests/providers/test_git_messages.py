@@ -408,6 +408,18 @@ TEXTS: Final = {
         "ref-not-found",
         "cannot be checked out at that commit",
     ),
+    "submodule with a command": (
+        HTTPS,
+        "fatal: invalid value for 'submodule.lib.update'\n",
+        "submodule-not-found",
+        "has a .gitmodules that git refuses: invalid value for 'submodule.lib.update'",
+    ),
+    "submodule without an address": (
+        HTTPS,
+        "fatal: No url found for submodule path 'lib' in .gitmodules\n",
+        "submodule-not-found",
+        "has a .gitmodules that git refuses: No url found for submodule path 'lib' in .gitmodules",
+    ),
     "commit of a submodule": (
         HTTPS,
         f"fatal: remote error: upload-pack: not our ref {'1' * 40}\n"

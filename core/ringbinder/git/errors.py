@@ -123,6 +123,11 @@ _CAUSES: Final = (
         "cannot be checked out at that commit: {name}",
     ),
     Cause(
+        r"^fatal: (?P<name>(?:invalid value for 'submodule\.|[Nn]o url found for submodule path ).*)",
+        "submodule-not-found",
+        "has a .gitmodules that git refuses: {name}",
+    ),
+    Cause(
         r"^fatal: (?P<name>[Uu]nable to checkout.*)", "ref-not-found", "cannot be checked out at that commit: {name}"
     ),
     # The network.
