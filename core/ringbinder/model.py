@@ -310,7 +310,7 @@ BlobOutcome = Literal["present", "mounted", "uploaded"]
 class Declined:
     """A builder's answer to what it does not build, though another may."""
 
-    reason: str
+    reason: str = field(validator=validators.min_len(1))
     """What of the repository asks for another builder, short: ``postBuild``, ``apt.txt needs root``."""
     advice: str = ""
     """What its author can do, in sentences: shown if no other builder takes it either."""

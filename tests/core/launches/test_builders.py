@@ -129,3 +129,8 @@ async def test_build_that_waits_for_its_builder_holds_up_no_other(script: Script
         assert not first.done()
         go.set()
         assert [(await task)[-1].phase for task in (first, second)] == ["ready", "ready"]
+
+
+def test_declining_without_a_reason_is_an_error() -> None:
+    with pytest.raises(ValueError, match="reason"):
+        Declined("")
