@@ -137,7 +137,7 @@ REFUSED: Final[Mapping[str, Hostile]] = {
     "environment.yml of a folder": Hostile(files({"environment.yml": "channels: [../..]\ndependencies: [a]\n"}),
         "build-failed"),
     "pixi.lock that is a bomb": Hostile(files({"pixi.lock": f"version: 6\n{_BOMB}"}), "build-failed"),
-    "submodule option": Hostile(submodule("-u./payload"), "try-again"),
+    "submodule option": Hostile(submodule("-u./payload"), "submodule-not-found"),
     "submodule ext": Hostile(submodule("ext::sh -c 'echo x > @CANARY@'"), "submodule-not-found"),
     "tree .git": Hostile(raw_tree(("040000", ".git", b"[core]\nfsmonitor = touch x\n")), "ref-not-found"),
     "tree .GIT": Hostile(raw_tree(("040000", ".GIT", b"[core]\nfsmonitor = touch x\n")), "ref-not-found"),
