@@ -121,9 +121,6 @@ def test_what_is_new_is_typed(fresh: Environment, tmp_path: Path) -> None:
         pyright = [sys.executable, "-m", "basedpyright", "--pythonpath", str(fresh.bin / "python")]
         done = subprocess.run(pyright, cwd=folder, capture_output=True, text=True, check=False)
         assert "0 errors, 0 warnings" in done.stdout, done.stdout
-        public = [*pyright, "--verifytypes", project.distribution.replace("-", "_"), "--ignoreexternal"]
-        done = subprocess.run(public, cwd=folder, capture_output=True, text=True, check=False)
-        assert "Type completeness score: 100%" in done.stdout, done.stdout
 
 
 @pytest.mark.slow
