@@ -57,7 +57,7 @@ asyncio.run(main())
 """
 
 
-# Has not yet told whether the command was started when it is told to end.
+# Has not yet reported whether the command was started when it is asked to end.
 SLOW_LEASH = """
 import os, sys
 with open("new", "w") as file:

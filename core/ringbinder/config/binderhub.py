@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from ..image_reference import is_docker_hub, is_google, split_domain
+from .settings import in_order
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -171,7 +172,7 @@ class Choice:
     @property
     def builders(self) -> tuple[str, ...]:
         """`builder` as a tuple."""
-        return (self.builder,) if isinstance(self.builder, str) else self.builder
+        return in_order(self.builder)
 
     @property
     def names(self) -> dict[str, str]:
@@ -223,7 +224,7 @@ def choose(sections: Sections, chart: Collection[str] = (), registry_url: str = 
             name = tuple(name)
         if isinstance(name, str | tuple):
             chosen[kind], reasons[kind] = name, f"Ringbinder.{kind} names it"
-    builders = Choice(chosen.get("builder", ())).builders
+    builders = in_order(chosen.get("builder", ()))
 
     deployment = _deployment(sections, chart)
     found: dict[str, Any] = dict.fromkeys(("builder", "registry", "launcher"), "local")

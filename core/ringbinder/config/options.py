@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar, overload
+from typing import Annotated, Any, Required, TypedDict, TypeVar, Unpack, overload
 
 import attrs
 
@@ -40,45 +40,27 @@ SIZE_FORM = r"^\s*[0-9]+(\.[0-9]+)?\s*[KkMmGgTt]?[Ii]?[Bb]?\s*$"
 T = TypeVar("T")
 
 
+class _About(TypedDict, total=False):
+    help: Required[str]
+    env: str | None
+    also: str | None
+    inherited: bool
+    secret: bool
+    validator: Validator
+    repr: bool
+
+
 @overload
-def option(
-    default: T,
-    *,
-    help: str,
-    env: str | None = None,
-    also: str | None = None,
-    inherited: bool = True,
-    secret: bool = True,
-    validator: Validator = None,
-    converter: None = None,
-    repr: bool = True,
-) -> T: ...
+def option(default: T, **about: Unpack[_About]) -> T: ...
 @overload
-def option(
-    *,
-    factory: Callable[[], T],
-    help: str,
-    env: str | None = None,
-    also: str | None = None,
-    inherited: bool = True,
-    secret: bool = True,
-    validator: Validator = None,
-    converter: None = None,
-    repr: bool = True,
-) -> T: ...
+def option(*, factory: Callable[[], T], **about: Unpack[_About]) -> T: ...
 @overload
 def option(
     default: Any = ...,
     *,
-    help: str,
-    env: str | None = None,
-    also: str | None = None,
-    inherited: bool = True,
-    secret: bool = True,
     factory: Callable[[], Any] | None = None,
-    validator: Validator = None,
     converter: Callable[[Any], Any] | None = None,
-    repr: bool = True,
+    **about: Unpack[_About],
 ) -> Any: ...
 def option(
     default: Any = attrs.NOTHING,

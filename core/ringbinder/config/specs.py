@@ -22,6 +22,7 @@ from ..model import Repo
 from ..runtime.patterns import Pattern, Regex
 from ..secret import Secret, redact, redact_encoded
 from .options import Duration, option
+from .settings import in_order
 
 SPECS_SECTION: Final = "RepoProvider"
 """The section whose lists hold for every provider."""
@@ -60,8 +61,7 @@ class SpecConfig:
     @property
     def builders(self) -> tuple[str, ...]:
         """The builders that it names."""
-        builder = self.config.get("builder", ())
-        return (builder,) if isinstance(builder, str) else tuple(builder)
+        return in_order(self.config.get("builder", ()))
 
 
 def _git_credentials(given: Secret) -> Secret:

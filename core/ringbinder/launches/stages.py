@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import define
 from structlog.contextvars import get_contextvars
@@ -13,15 +13,13 @@ from structlog.contextvars import get_contextvars
 from ..config.settings import RingbinderSettings
 from ..errors import PluginError, Refused
 from ..model import Declined, Image, LaunchRequest, Plan, ProviderInfo, Repo, Server, Stage, Target
-from ..plugins.caller import Answers, HookCaller
+from ..plugins.caller import Answers, HookCaller, no_answer, required
 from ..protocol import Event, Log, Phase, SinkEvent
 from ..runtime.log import Logger
 from ..runtime.metrics import Metrics
 from ..runtime.silence import Silence
 from ..secret import redact, redacted
 from .runs import LogWriter
-
-T = TypeVar("T")
 
 Notify = Callable[[Event], None]
 
@@ -65,7 +63,7 @@ class Stages:
         """Where the builder writes."""
         registry = self.settings.chosen["registry"]
         with Silence("The registry has not answered"), self.metrics.stage("target"):
-            return _given(await self.hooks.target(registry, plan=plan), registry, "target")
+            return required(await self.hooks.target(registry, plan=plan), registry, "target")
 
     async def build(self, builder: str, plan: Plan, target: Target, log: Log) -> Image | Declined:
         """The image that a builder has made."""
@@ -73,21 +71,21 @@ class Stages:
         with self.metrics.stage("build"):
             answer = await self.hooks.build(chosen, plan=plan, target=target, log=log)
         if answer is None:
-            raise _no_answer(chosen, "build")
+            raise no_answer(chosen, "build")
         return answer
 
     async def push(self, image: Image, target: Target, log: Log) -> Image:
         """The image, once the registry has it."""
         registry = self.settings.chosen["registry"]
         with self.metrics.stage("push"):
-            return _given(await self.hooks.push(registry, image=image, target=target, log=log), registry, "push")
+            return required(await self.hooks.push(registry, image=image, target=target, log=log), registry, "push")
 
     async def launch(self, image: Image, request: LaunchRequest, plan: Plan, log: Log) -> Server:
         """A server for one client."""
         launcher = self.settings.chosen["launcher"]
         with self.metrics.stage("launch"):
             server = await self.hooks.launch(launcher, image=image, request=request, plan=plan, log=log)
-            return _given(server, launcher, "launch")
+            return required(server, launcher, "launch")
 
     async def admitted(self, ticket: Ticket) -> AbstractAsyncContextManager[None]:
         """Runs all `admit` hooks; the context manager holds their slots."""
@@ -151,13 +149,3 @@ async def _holding(ticket: Ticket, slots: Answers[AbstractAsyncContextManager[No
 def waiting(message: str, data: Mapping[str, Any] | None = None) -> Event:
     """The event of a stage that has not begun."""
     return Event("waiting", redact(str(message)).rstrip("\n") + "\n", redacted(data or {}))
-
-
-def _given(answer: T | None, plugin: str, hook: str) -> T:
-    if answer is None:
-        raise _no_answer(plugin, hook)
-    return answer
-
-
-def _no_answer(plugin: str, hook: str) -> PluginError:
-    return PluginError(plugin, "it gave None, and no other plugin an answer", hook)

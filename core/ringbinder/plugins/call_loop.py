@@ -290,9 +290,10 @@ class _Implementation:
         limit: asyncio.Timeout | None = None
         try:
             if self.spec.plain:
-                return self.judged(self.begin(arguments))
-            async with asyncio.timeout(self.limit) as limit:
-                answer = await self.begin(arguments)
+                answer = self.begin(arguments)
+            else:
+                async with asyncio.timeout(self.limit) as limit:
+                    answer = await self.begin(arguments)
         except SystemExit as error:
             # From a task, it would end the whole event loop.
             raise PluginError(self.plugin, f"it called sys.exit({error.code!r})", self.spec.name) from error

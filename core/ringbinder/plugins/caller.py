@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import PluginError
 from ..model import (
     Allowance,
     BlobOutcome,
@@ -39,6 +40,18 @@ T = TypeVar("T")
 Call = Coroutine[Any, Any, T]
 Answers = list[tuple[str, T]]
 """Each with the name of its plugin."""
+
+
+def required(answer: T | None, chosen: str, hook: str) -> T:
+    """`answer`, where no one can go on without one. Raises PluginError, naming the chosen plugin."""
+    if answer is None:
+        raise no_answer(chosen, hook)
+    return answer
+
+
+def no_answer(chosen: str, hook: str) -> PluginError:
+    """The error where neither the chosen plugin nor a general one has answered."""
+    return PluginError(chosen, "it gave None, and no other plugin an answer", hook)
 
 
 class HookCaller(CallLoop):

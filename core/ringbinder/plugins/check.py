@@ -22,17 +22,17 @@ from ..config.options import NoOptions
 from ..errors import ConfigError, PluginError, RingbinderError
 from ..model import ArchiveSource, DoiSource, Finding, FolderSource, ImageKind, ProviderInfo
 from ..runtime.log import Logger
+from ..runtime.loops import error_summary
 from ..runtime.paths import Paths
 from ..runtime.services import Services
 from ..runtime.suggest import closest, did_you_mean
-from ..secret import redact
 from .bases import Provider
 from .context import Context
 from .deprecation import check_api
 from .discovery import GROUPS, OWN, Found, Row, installed
 from .fitting import FIT
 from .hookspecs import GUARDS
-from .imports import import_plugin, words_of
+from .imports import import_plugin
 from .javascript import javascript_problem
 from .manager import BASES, NO_GUARD, check_name, own_delivery
 from .option_rules import option_findings
@@ -117,8 +117,7 @@ async def _made(found: Found, plugin: Any, log: Logger) -> list[Finding]:
             # ConfigError and UserError ask for more than the defaults.
             return [Finding("error", str(error))] if isinstance(error, PluginError) else []
         except Exception as error:
-            words = redact(f"{type(error).__name__}: {error}")
-            return [Finding("error", f"it cannot be made with the defaults of its options: {words}")]
+            return [Finding("error", f"it cannot be made with the defaults of its options: {error_summary(error)}")]
         finally:
             await services.close()
 
@@ -128,7 +127,7 @@ def _forms(provider: Any) -> Iterator[Finding]:
     try:
         info = provider.describe()
     except Exception as error:
-        yield Finding("error", f"its describe raises {words_of(error)}")
+        yield Finding("error", f"its describe raises {error_summary(error)}")
         return
     if not isinstance(info, ProviderInfo):
         yield Finding("error", f"its describe gives a {type(info).__name__}, no ProviderInfo")

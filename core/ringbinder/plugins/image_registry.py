@@ -7,19 +7,17 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 from attrs import field, frozen
 
 from ..errors import DigestMismatch, PluginError
 from ..image_reference import Reference
 from ..model import BlobOutcome, Content, Descriptor, Manifest
-from .caller import HookCaller
+from .caller import HookCaller, required
 
 SMALL_BLOB: Final = 4 * 2**20
 """Bytes that `read_small_blob` takes into memory at most: the size of manifest that registries must take."""
-
-T = TypeVar("T")
 
 _PIECE: Final = 2**20
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -67,7 +65,7 @@ class ImageRegistry:
         outcome = await self._asked("put_blob", repository).put_blob(
             self._chosen, repository=repository, blob=blob, content=_opening(content), mount_from=mount_from
         )
-        return self._given(outcome, "put_blob")
+        return required(outcome, self._chosen, "put_blob")
 
     async def copy_blob(self, blob: Descriptor, source: str, target: str) -> BlobOutcome:
         """Sees to it that the repository `target` has `blob`, which `source` has: mounted if the registry can.
@@ -84,7 +82,7 @@ class ImageRegistry:
         pieces = await self._asked("read_blob", repository).read_blob(
             self._chosen, repository=repository, blob=blob, offset=offset
         )
-        async with aclosing(self._given(pieces, "read_blob")) as pieces:
+        async with aclosing(required(pieces, self._chosen, "read_blob")) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -113,12 +111,12 @@ class ImageRegistry:
         descriptor = await self._asked("put_manifest", repository).put_manifest(
             self._chosen, repository=repository, reference=reference, manifest=manifest
         )
-        return self._given(descriptor, "put_manifest")
+        return required(descriptor, self._chosen, "put_manifest")
 
     async def list_tags(self, repository: str) -> Sequence[str]:
         """All tags, in no order; none if there is no such repository."""
         tags = await self._asked("list_tags", repository).list_tags(self._chosen, repository=repository)
-        return self._given(tags, "list_tags")
+        return required(tags, self._chosen, "list_tags")
 
     async def delete_manifest(self, repository: str, reference: str) -> bool | None:
         """Removes a tag and no other tag, or a manifest by its digest with all of its tags.
@@ -148,12 +146,6 @@ class ImageRegistry:
             message = "this registry takes no images from a builder that assembles them itself; choose another builder"
             raise PluginError(self._chosen or "registry", message, hook)
         return self._hooks
-
-    def _given(self, answer: T | None, hook: str) -> T:
-        """The answer to a hook that always has one."""
-        if answer is None:
-            raise PluginError(self._chosen, "it gave None", hook)
-        return answer
 
 
 def check_repository(name: str) -> None:

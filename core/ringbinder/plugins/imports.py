@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import PluginError
-from ..secret import redact
+from ..runtime.loops import error_summary
 from .deprecation import importing
 from .discovery import GROUPS, Row
 
@@ -20,14 +20,8 @@ def import_plugin(row: Row) -> Any:
         with importing(found.key):
             plugin = row.entry_point.load()
     except (Exception, SystemExit) as error:
-        message = f"{found.target} of {found.origin} cannot be imported: {words_of(error)}"
+        message = f"{found.target} of {found.origin} cannot be imported: {error_summary(error)}"
         raise PluginError(found.key, message) from error
     if not callable(plugin):
         raise PluginError(found.key, f"{found.target} of {found.origin} is no class")
     return plugin
-
-
-def words_of(error: BaseException) -> str:
-    """The class and the message of an error that is no one's in particular, without secrets."""
-    text = redact(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -17,6 +17,7 @@ from ..config.specs import SPECS_SECTION, RepoOptions
 from ..errors import ConfigError, PluginError, RingbinderError
 from ..git import Git
 from ..model import Health, ImageKind
+from ..runtime.loops import error_summary
 from ..runtime.services import Services
 from ..runtime.suggest import did_you_mean
 from ..secret import redact
@@ -28,7 +29,7 @@ from .deprecation import check_api
 from .discovery import GENERAL, GROUPS, NAME, EntryPoints, Found, Row, installed, select
 from .fitting import FIT, check_fit, fitted
 from .hookspecs import GUARDS
-from .imports import import_plugin, words_of
+from .imports import import_plugin
 from .lifespan import Life
 from .validation import guards, hooks_in
 
@@ -287,7 +288,9 @@ class Plugins:
                 self.hooks.unregister(found.key)
                 if isinstance(error, PluginError):
                     raise
-                raise PluginError(found.key, f"it cannot describe itself: {words_of(error)}", "describe") from error
+                raise PluginError(
+                    found.key, f"it cannot describe itself: {error_summary(error)}", "describe"
+                ) from error
 
     def _make(self, row: Row) -> None:
         found = row.found
@@ -325,7 +328,7 @@ class Plugins:
         except RingbinderError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginError(found.key, f"it cannot be made ({found.origin}): {words_of(error)}") from error
+            raise PluginError(found.key, f"it cannot be made ({found.origin}): {error_summary(error)}") from error
         row.guards |= guards(found.instance)
         found.hooks = hooks_in(found.instance)
         _check_kind(found)
@@ -381,7 +384,7 @@ async def _end(lives: Sequence[Life], limit: float | None) -> None:
 
 
 def _not_started(found: Found, error: Exception) -> PluginError:
-    failure = PluginError(found.key, f"it did not start ({found.origin}): {words_of(error)}", "lifespan")
+    failure = PluginError(found.key, f"it did not start ({found.origin}): {error_summary(error)}", "lifespan")
     failure.__cause__ = error
     return failure
 

@@ -162,7 +162,7 @@ class Script:
         config = load([file], environ={})
         return running(config, structlog.get_logger(), build_log="logs/{id}", entry_points=points)
 
-    def told(self, schema: str) -> list[SinkEvent]:
+    def events_of(self, schema: str) -> list[SinkEvent]:
         return [event for event in self.emitted if event.schema == schema]
 
 

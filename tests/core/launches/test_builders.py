@@ -39,7 +39,7 @@ async def test_builders_that_all_decline_fail_with_reasons(script: Script, tmp_p
     decline(script, "slow", "apt.txt needs root", "Take it away.")
     async with script.running(tmp_path, builder=["quick", "slow"]) as app:
         received = await events(app)
-    (reported,) = script.told("ringbinder/build-failed")
+    (reported,) = script.events_of("ringbinder/build-failed")
     assert (received[-1].phase, received[-1].data["code"]) == ("failed", "unsupported-file")
     assert "postBuild (quick); apt.txt needs root (slow). Take it away.\n" in received[-1].message
     assert "push" not in script.calls

@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 
 
 class Doctor:
-    """Answers as it is told."""
+    """Answers as it was made to."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -44,7 +44,7 @@ def explainer(answer: Any = None) -> Explainer:
     return Explainer(hooks, log, Metrics())
 
 
-async def told(error: Exception, answer: Any = None, **data: Any) -> tuple[str, dict[str, Any]]:
+async def explained(error: Exception, answer: Any = None, **data: Any) -> tuple[str, dict[str, Any]]:
     event = await explainer(answer).event("build", error, **data)
     assert event.phase == "failed"
     assert event.json
@@ -80,24 +80,24 @@ async def told(error: Exception, answer: Any = None, **data: Any) -> tuple[str, 
     ],
 )
 async def test_errors_with_a_message_for_the_reader(error: Exception, message: str, data: dict[str, Any]) -> None:
-    assert await told(error) == (message, data)
-    assert await told(error, log="api/x") == (message, {**data, "log": "api/x"})
+    assert await explained(error) == (message, data)
+    assert await explained(error, log="api/x") == (message, {**data, "log": "api/x"})
 
 
 async def test_known_error_has_advice_unless_a_plugin_gives_more() -> None:
     error = BuildError("It took longer than an hour.", "build-timeout")
-    _, data = await told(error)
+    _, data = await explained(error)
     assert "ask the operator" in data["advice"]
-    _, data = await told(error, Diagnosis("It waits for input.", advice="Take out the question."))
+    _, data = await explained(error, Diagnosis("It waits for input.", advice="Take out the question."))
     assert data["advice"] == "Take out the question."
-    _, data = await told(BuildError("It ended."), Diagnosis("Memory ran out.", code="out-of-memory"))
+    _, data = await explained(BuildError("It ended."), Diagnosis("Memory ran out.", code="out-of-memory"))
     assert "memory" in data["advice"]
 
 
 @pytest.mark.parametrize("error", [KeyError("inner workings"), PluginError("x", "inner workings", "build")])
 async def test_a_bug_is_an_id_that_the_log_explains(error: Exception) -> None:
     with capture_logs() as logs:
-        message, data = await told(error)
+        message, data = await explained(error)
     assert "inner workings" not in message
     assert data == {"code": "internal-error", "status_code": 500, "error_id": data["error_id"]}
     assert data["error_id"] in message
@@ -124,7 +124,7 @@ ALL_KINDS = [
 @pytest.mark.parametrize("error", ALL_KINDS, ids=lambda error: type(error).__name__)
 async def test_diagnosis_is_shown_for_any_error(error: Exception) -> None:
     answer = Diagnosis("numpy 9 does not exist.", "numpy==9", "Use an older one.", "no-version")
-    message, data = await told(error, answer)
+    message, data = await explained(error, answer)
     assert (data["line"], data["advice"], data["code"]) == ("numpy==9", "Use an older one.", "no-version")
     assert data["cause"] == "numpy 9 does not exist."
     assert (message == "numpy 9 does not exist.\n") == isinstance(error, UserError)
@@ -138,7 +138,7 @@ async def test_diagnosis_is_shown_for_any_error(error: Exception) -> None:
 )
 async def test_a_broken_diagnosis_is_harmless(error: Exception, broken: Any) -> None:
     with capture_logs() as logs:
-        message, data = await told(error, broken)
+        message, data = await explained(error, broken)
     assert data.keys() <= {"code", "status_code", "error_id"}
     assert message.startswith("Internal error" if "error_id" in data else "m")
     assert [entry for entry in logs if entry["event"] == "a plugin failed, and was passed over"]
@@ -146,7 +146,9 @@ async def test_a_broken_diagnosis_is_harmless(error: Exception, broken: Any) -> 
 
 async def test_refused_credentials_are_not_the_persons_fault() -> None:
     with capture_logs() as logs:
-        message, data = await told(CredentialsError("DockerRegistry.password", "the registry r.example refuses us"))
+        message, data = await explained(
+            CredentialsError("DockerRegistry.password", "the registry r.example refuses us")
+        )
     assert "not your fault" in message
     assert "r.example" not in message
     assert (data["code"], data["status_code"]) == ("operator-credentials", 500)

@@ -44,7 +44,7 @@ async def test_stages_in_order_and_ready_with_all_that_clients_read(script: Scri
         "binder_persistent_request": "v2/t/u/r/c0ffee",
         "work_folder": "/w",
     }
-    (launch,) = script.told("binderhub.jupyter.org/launch")
+    (launch,) = script.events_of("binderhub.jupyter.org/launch")
     assert (launch.fields["status"], launch.fields["ref"]) == ("success", "c0ffee")
 
 
@@ -90,7 +90,7 @@ async def test_build_only_ends_with_the_image_and_launches_nothing(script: Scrip
     # Nothing tells of a launch.
     assert not [event for event in [*reported, *again] if event.phase == "built" or "launching" in event.message]
     assert "launch" not in script.calls
-    assert not script.told("binderhub.jupyter.org/launch")
+    assert not script.events_of("binderhub.jupyter.org/launch")
 
 
 async def test_two_links_to_one_commit_share_one_build(script: Script, tmp_path: Path) -> None:

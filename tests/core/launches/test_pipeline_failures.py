@@ -61,7 +61,7 @@ async def test_each_error_in_each_stage_is_one_failed_event(
     data = reported[-1].data
     assert (data["code"], data.get("status_code")) == (code, status)
     assert HIDDEN_WORDS not in json.dumps([json.loads(event.json) for event in reported])
-    launches = script.told("binderhub.jupyter.org/launch")
+    launches = script.events_of("binderhub.jupyter.org/launch")
     assert "success" not in [launch.fields["status"] for launch in launches]
     if code == "internal-error":
         assert [entry for entry in logs if entry.get("error_id") == data["error_id"]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
-from ringbinder import GitSource, Health, LaunchRequest, PluginError, Refused, Repo, TransientError, UserError, hookimpl
+from ringbinder import Health, LaunchRequest, PluginError, Refused, Repo, TransientError, UserError, hookimpl
 from ringbinder.plugins.call_loop import TIMEOUTS, timeout_problems
 from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.hookspecs import PLAIN
@@ -18,11 +18,9 @@ from ringbinder.plugins.validation import SPECS
 from ringbinder.testing import RecordingLog
 from structlog.testing import capture_logs
 
+from .repos import repo
+
 REQUEST = LaunchRequest("gh", "a/b/main")
-
-
-def repo(name: str) -> Repo:
-    return Repo(name, GitSource(name, "abc"), "abc", name, name, name)
 
 
 @pytest.fixture

@@ -11,16 +11,14 @@ from typing import Any
 import attrs
 import pytest
 import structlog
-from ringbinder import GitSource, LaunchRequest, PluginError, Repo, hookimpl
+from ringbinder import LaunchRequest, PluginError, Repo, hookimpl
 from ringbinder.plugins.caller import HookCaller
 from ringbinder.plugins.validation import hooks_in
 from structlog.testing import capture_logs
 
+from .repos import repo
+
 REQUEST = LaunchRequest("gh", "a/b/main")
-
-
-def repo(name: str) -> Repo:
-    return Repo(name, GitSource(name, "abc"), "abc", name, name, name)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_what_it_names() -> None:
     assert load_named("Some.option", "json:dumps") is json.dumps
 
 
-@pytest.mark.parametrize(("text", "told"), [("no_such.module_:x", "No module named"), ("json:no_such", "no_such")])
-def test_what_cannot_be_loaded_is_reported(text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"Some\.option: '{text}' cannot be loaded: .*{told}"):
+@pytest.mark.parametrize(("text", "words"), [("no_such.module_:x", "No module named"), ("json:no_such", "no_such")])
+def test_what_cannot_be_loaded_is_reported(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"Some\.option: '{text}' cannot be loaded: .*{words}"):
         load_named("Some.option", text)
