@@ -121,6 +121,13 @@ def test_what_is_new_is_typed(fresh: Environment, tmp_path: Path) -> None:
         pyright = [sys.executable, "-m", "basedpyright", "--pythonpath", str(fresh.bin / "python")]
         done = subprocess.run(pyright, cwd=folder, capture_output=True, text=True, check=False)
         assert "0 errors, 0 warnings" in done.stdout, done.stdout
+        # It takes the environment of the path, and not that of the option.
+        package = project.distribution.replace("-", "_")
+        public = [sys.executable, "-m", "basedpyright", "--verifytypes", package, "--ignoreexternal"]
+        path = os.pathsep.join([str(fresh.bin), os.environ["PATH"]])
+        there = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(fresh.bin.parent)}
+        done = subprocess.run(public, cwd=tmp_path, env=there, capture_output=True, text=True, check=False)
+        assert "Type completeness score: 100%" in done.stdout, done.stdout
 
 
 @pytest.mark.slow
