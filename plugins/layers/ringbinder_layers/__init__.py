@@ -1,0 +1,1 @@
+"""The `layers` builder: images put together from layers that are made once for each package."""
