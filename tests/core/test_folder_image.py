@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -48,3 +49,15 @@ async def test_replaced_folder_is_a_bad_image(replaced: str, tmp_path: Path) -> 
     assert caught.value.code == "bad-image"
     assert elsewhere.exists()
     assert not (tmp_path / "image").exists()
+
+
+def test_folder_plan_leaves_equal_files_alone(tmp_path: Path) -> None:
+    """Several processes plan one build from one folder, while one of them copies it already."""
+    files = {"same.txt": "a", "other.txt": "b"}
+    plan = folder_plan(tmp_path, files)
+    for name in files:
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / "other.txt").write_text("c")
+    assert folder_plan(tmp_path, files) == plan
+    assert (tmp_path / "same.txt").stat().st_mtime == 0
+    assert (tmp_path / "other.txt").read_text() == "b"

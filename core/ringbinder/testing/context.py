@@ -122,13 +122,17 @@ async def _copy_folder(repo: Repo, into: Path, log: Log) -> None:
 
 
 def folder_plan(folder: Path, files: Mapping[str, str | bytes]) -> Plan:
-    """A plan to build `files` (path -> content; executable if it begins so: ``#!``), put into `folder`."""
+    """A plan to build `files` (path -> content; executable if it begins so: ``#!``), put into `folder`.
+
+    What is in `folder` already is not written again, so that another process can build from it meanwhile.
+    """
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         data = content.encode() if isinstance(content, str) else content
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if not path.is_file() or path.read_bytes() != data:
+            path.write_bytes(data)
         path.chmod(0o755 if data.startswith(b"#!") else 0o644)
         digest.update(repr((name, data)).encode())
     ref = digest.hexdigest()[:40]
