@@ -15,7 +15,7 @@ from ringbinder.folder_image import FolderImage, make_folder_image
 from ringbinder.model import Image, Plan
 from ringbinder_embedded.jupyter import SharedServer
 from ringbinder_embedded.registry import LocalRegistry, LocalRegistryOptions
-from ringbinder_embedded.uv import Uv
+from ringbinder_recipe.uv import Uv
 
 pytestmark = [pytest.mark.real("uv", "bwrap"), pytest.mark.slow]
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ringbinder_embedded.uv import Uv
+from ringbinder_recipe.uv import Uv
 
 pytestmark = pytest.mark.real("uv", "git")
 PASSWORD = "canary/7f3a@9c"

@@ -27,12 +27,12 @@ from ringbinder.errors import RingbinderError, UserError
 from ringbinder.folder_image import FolderImage
 from ringbinder.model import Image, Server
 from ringbinder.testing.kernel import open_kernel
-from ringbinder_embedded import scripts
 from ringbinder_embedded.installed import has_package
 from ringbinder_embedded.launcher import LocalLauncher
 from ringbinder_embedded.registry import LocalRegistry
 from ringbinder_embedded.sandbox import interpreters
 from ringbinder_embedded.sessions import Session
+from ringbinder_recipe import scripts
 
 pytestmark = [pytest.mark.real("uv", "jupyterlab", "bwrap"), pytest.mark.timeout(1200)]
 

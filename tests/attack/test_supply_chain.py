@@ -24,7 +24,7 @@ from ringbinder.errors import ConfigError, TransientError, UserError
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder_embedded import jupyter
 from ringbinder_embedded.lock import LEFT_OUT, LOCK
-from ringbinder_embedded.uv import Uv
+from ringbinder_recipe.uv import Uv
 from ringbinder_registries._options import DockerRegistryOptions
 from ringbinder_registries.oci import OciRegistry
 

@@ -13,7 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ringbinder_embedded.uv import Uv
+from ringbinder_recipe.uv import Uv
 
 pytestmark = pytest.mark.real("uv")
 WHEEL = "alpha-1.0-py3-none-any.whl"

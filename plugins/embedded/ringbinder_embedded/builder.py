@@ -31,14 +31,14 @@ from ringbinder import (
 )
 from ringbinder.folder_image import FolderImage, make_folder_image
 from ringbinder.untrusted import UntrustedError, UntrustedTree
-from ringbinder_recipe import recipe
+from ringbinder_recipe import recipe, scripts
 from ringbinder_recipe.recipe import Recipe
+from ringbinder_recipe.uv import Uv
 
-from . import causes, scripts
+from . import causes
 from .environment import CondaSettings, Environment
 from .limits import LimitedBuild
 from .sandbox import SANDBOXED, Mode, Sandbox, interpreters, was_sandboxed
-from .uv import Uv
 
 _ATTRIBUTES_BYTES: Final = 1024**2
 _LEAST_BYTES: Final = 256 * 1024

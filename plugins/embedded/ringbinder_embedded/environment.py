@@ -24,10 +24,10 @@ from ringbinder_recipe.files import content
 from ringbinder_recipe.inside import Inside
 from ringbinder_recipe.recipe import Recipe
 from ringbinder_recipe.requirements import Requirements
+from ringbinder_recipe.uv import Uv
 
 from .installed import has_package, versions
 from .limits import LimitedBuild
-from .uv import Uv
 
 _BASE_SECONDS: Final = 60.0
 _CONDA_PROGRAM: Final = Path(__file__).with_name("_conda.py")

@@ -21,12 +21,12 @@ from ringbinder import Context, Log, Secret, TransientError, UserError, process,
 from ringbinder.folder_image import FolderImage
 from ringbinder.untrusted import MalformedError, UntrustedError, UntrustedTree, parse_json, read_json
 from ringbinder_recipe.causes import telling_line
+from ringbinder_recipe.uv import Uv
 
 from . import wholeness
 from .lock import LEFT_OUT, LOCK
 from .relay import Relay
 from .store import Store
-from .uv import Uv
 
 _NO_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _INSTALL_SECONDS: Final = 900.0

@@ -34,14 +34,15 @@ from ringbinder import (
 from ringbinder.concurrency import WaitingLine, queue_notice
 from ringbinder.folder_image import FolderImage, remove_cleared
 from ringbinder.untrusted import UntrustedError
+from ringbinder_recipe import scripts
+from ringbinder_recipe.uv import Uv
 
-from . import jupyter, memory, scripts, work
+from . import jupyter, memory, work
 from .installed import has_server
 from .jupyter import SharedServer
 from .sandbox import Mode, Sandbox, interpreters, was_sandboxed
 from .sessions import Session, all_sessions, image_of, summary
 from .store import images
-from .uv import Uv
 from .watch import Ending, Watch
 
 _STOP_GRACE: Final = 5.0

@@ -36,7 +36,7 @@ _ENCODINGS: Final = re.compile(
     r"ascii|utf-8|utf-16|utf-32|iso8859-\d+|cp\d+|koi8-\w|mac-roman|gb\w+|big5|euc_\w+|shift_jis"
 )
 _LOCATION: Final = re.compile(r"(?i)(?:(?:git|hg|svn|bzr)\+|https?:|ftp:|file:|\.)|[^@;<>=!~\s]*[/\\]")
-_ARCHIVE: Final = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
+ARCHIVES: Final = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
 _OTHER_SYSTEMS: Final = {"hg+": "Mercurial", "svn+": "Subversion", "bzr+": "Bazaar"}
 _SSH_STUB: Final = re.compile(r"git\+([\w.-]+@[\w.-]+):(?!/)")
 _EGG: Final = re.compile(r"[#&]egg=([A-Za-z0-9][A-Za-z0-9._-]*)")
@@ -100,12 +100,12 @@ class Requirements:
             for number, line in _logical_lines(text):
                 self._add(line, f"{file} (line {number})", file.rpartition("/")[0], cwd, constraint)
 
-    def add_lines(self, lines: Iterable[str], file: str) -> None:
+    def add_lines(self, lines: Iterable[str], file: str, *, constraint: bool = False) -> None:
         """Adds the `lines` that `file`, an environment.yml or the like, has for pip."""
         folder = file.rpartition("/")[0]
         # A text of YAML or TOML may have several lines, each of which uv would read by itself.
         for line in (part for text in lines for part in _LINE_ENDS.split(text) if part.strip()):
-            self._add(_COMMENT.split(line, maxsplit=1)[0].strip(), file, folder, folder, constraint=False)
+            self._add(_COMMENT.split(line, maxsplit=1)[0].strip(), file, folder, folder, constraint)
 
     @property
     def content(self) -> list[str]:
@@ -202,7 +202,7 @@ class Requirements:
         self.inside.requirement(text, where, cwd)
         if text.endswith("\\"):
             raise UserError("bad-file", f"{where}: '{excerpt(text)}' ends with a backslash.")
-        if _LOCATION.match(text) or text.lower().endswith(_ARCHIVE):
+        if _LOCATION.match(text) or text.lower().endswith(ARCHIVES):
             _require_git(text, where)
             egg = _EGG.search(text)
             return f"{egg[1]} @ {text}" if constraint and egg else text
