@@ -17,8 +17,9 @@ import pytest
 import ringbinder_embedded
 from attrs import define, field
 from realparts.conda_channel import CondaChannel
+from ringbinder_recipe.conda import Solution, SolverJob
 
-PROGRAM = Path(ringbinder_embedded.__path__[0], "_conda.py")
+INSTALLER = Path(ringbinder_embedded.__path__[0], "_conda.py")
 PACKAGE = "noarch/alpha-1.0-0.tar.bz2"
 
 
@@ -64,30 +65,36 @@ def channels(tmp_path: Path) -> Iterator[Channels]:
 
 @define
 class Installer:
-    """Runs the program that installs conda packages, over one shared cache."""
+    """Runs the programs that find and install conda packages, over one shared cache."""
 
     folder: Path
     number: int = 0
 
-    def run(self, job: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+    def run(self, wanted: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        """Return how the first program ended that failed, else how the last one did."""
         self.number += 1
         place = self.folder / str(self.number)
         place.mkdir()
+        facts = {"alias": "https://conda.example/", "root": place, "option": "LocalBuilder.conda_channels"}
+        job = SolverJob(output=place / "solution.json", cache=self.folder / "cache", **facts, **wanted)  # type: ignore[arg-type]
+        (place / "job.json").write_text(job.to_json())
+        done = self._run(job.command(place / "job.json"))
+        if done.returncode:
+            return done
+        solution = Solution.from_json((place / "solution.json").read_bytes())
         settings = {
+            "records": [package.record for package in solution.packages],
             "prefix": str(place / "env"),
             "cache": str(self.folder / "cache"),
             "own": str(place / "own"),
-            "alias": "https://conda.example/",
-            "root": str(place),
-            "folders": [],
-            "pip": str(place / "pip"),
+            "folders": [str(folder) for folder in job.folders],
         }
-        (place / "job.json").write_text(json.dumps(settings | dict(job)))
-        env = {"HOME": str(place), "PATH": "/usr/bin:/bin"}
-        return subprocess.run(
-            [sys.executable, "-I", str(PROGRAM), str(place / "job.json")],
-            capture_output=True, text=True, check=False, env=env,
-        )  # fmt: skip
+        (place / "job.json").write_text(json.dumps(settings))
+        return self._run([sys.executable, "-I", str(INSTALLER), str(place / "job.json")])
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        env = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin"}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
     def alpha(self, job: Mapping[str, Any]) -> str:
         """Return what the package alpha of an environment made by `job` holds."""

@@ -87,6 +87,7 @@ ALLOWED: Final = {
 }
 ELSEWHERE: Final = {
     "_conda": "a program of its own; what it reads and writes are files of ours",
+    "_solver": "a program of its own; what it reads and writes are files of ours",
     "memory": "control groups of the system",
     "uv": "the operator's own settings and Pythons",
     "wholeness": "the shared JupyterLab's environment, which no stranger can write",

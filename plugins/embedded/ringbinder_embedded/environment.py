@@ -9,16 +9,18 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from attrs import Factory, field, frozen
 from ringbinder import BuildError, UserError
 from ringbinder.files import write_state
 from ringbinder.folder_image import FolderImage
-from ringbinder.untrusted import LOCK_BYTES, UntrustedError
+from ringbinder.untrusted import LOCK_BYTES, MalformedError, UntrustedError
 from ringbinder_recipe import condafile, pipfile, pixi
 from ringbinder_recipe.base_environment import ALWAYS, missing
+from ringbinder_recipe.conda import PROGRAM as SOLVER
+from ringbinder_recipe.conda import SOLUTION_BYTES, RefusedError, Solution, SolverJob
 from ringbinder_recipe.condafile import CondaPackages
 from ringbinder_recipe.files import content
 from ringbinder_recipe.inside import Inside
@@ -34,7 +36,7 @@ _CONDA_PROGRAM: Final = Path(__file__).with_name("_conda.py")
 # Of the entry, where the code of the repository cannot write.
 _LINES: Final = "requirements.txt"
 _JOB: Final = "conda.json"
-_PYPI: Final = "pypi.txt"
+_SOLUTION: Final = "conda-packages.json"
 _CONSTRAINTS: Final = "constraints.txt"
 
 
@@ -211,7 +213,7 @@ class Environment:
     async def _make_conda(self, packages: CondaPackages, file: str) -> None:
         packages = packages.with_python()
         channels = packages.channels or condafile.expanded(self.conda.channels)
-        await self._run_conda(file, {"channels": channels, "specs": packages.specs})
+        await self._install_conda(file, await self._solve_conda(file, channels=channels, specs=packages.specs))
         await self._install_lines(f"the pip part of {file}", file, packages.pip)
         await self.install("ipykernel", *ALWAYS)
 
@@ -219,38 +221,72 @@ class Environment:
         file = self.recipe.pixi
         await asyncio.to_thread(content, self.entry.repo, file, LOCK_BYTES)
         lock = self.entry.repo.place / self.entry.repo.resolve(file)
-        await self._run_conda(file, {"lock": str(lock), "pip": str(self.entry.scratch.place / _PYPI)})
-        lines = await asyncio.to_thread(self.entry.scratch.read_text, _PYPI, LOCK_BYTES)
-        await self._install_lines(f"the PyPI part of {file}", file, lines.splitlines(), complete=True)
+        solution = await self._solve_conda(file, lock=lock)
+        await self._install_conda(file, solution)
+        lines = [package.line for package in solution.pypi]
+        await self._install_lines(f"the PyPI part of {file}", file, lines, complete=True)
         await self.install("ipykernel", *ALWAYS)
 
-    async def _run_conda(self, file: str, what: dict[str, object]) -> None:
-        """Makes the environment from conda packages, as a sandbox's process if there is one.
+    async def _solve_conda(self, file: str, **wanted: Any) -> Solution:
+        """Returns the packages for what is `wanted`, as fields of a `SolverJob`."""
+        job = SolverJob(
+            output=self.entry.scratch.place / _SOLUTION,
+            cache=self._conda_cache,
+            alias=self.conda.alias,
+            root=self.entry.repo.place / self._folder,
+            option="LocalBuilder.conda_channels",
+            folders=self._conda_folders,
+            **wanted,
+        )
+        # Through a file: a channel's address may hold a password.
+        with self._own_file(_JOB, job.to_json()) as path:
+            await self._run_conda(f"Installation of {file}", job.command(path), [SOLVER, path])
+        try:
+            content = await asyncio.to_thread(self.entry.scratch.read, _SOLUTION, SOLUTION_BYTES)
+            return Solution.from_json(content)
+        except (OSError, UntrustedError, MalformedError, RefusedError) as error:
+            raise BuildError(f"Installation of {file} failed: {error}") from None
+
+    async def _install_conda(self, file: str, solution: Solution) -> None:
+        """Makes the environment from conda packages.
 
         None of their code runs here, but they say themselves where their files go.
         """
-        own = self.entry.scratch.place / "conda"
         job = {
+            "records": [package.record for package in solution.packages],
             "prefix": str(self.entry.env.place),
-            "cache": str(own if self.build.sandbox else self.conda.cache),
-            "own": str(own),
-            "alias": self.conda.alias,
-            "root": str(self.entry.repo.place / self._folder),
-            "folders": [str(folder) for folder in (self.entry.repo.place, *self.conda.folders)],
+            "cache": str(self._conda_cache),
+            "own": str(self._own_conda_cache),
+            "folders": [str(folder) for folder in self._conda_folders],
         }
-        command = [sys.executable, "-I", str(_CONDA_PROGRAM)]
-        readable = [Path(sys.prefix), Path(sys.base_prefix), _CONDA_PROGRAM, *self.conda.folders]
-        # Through a file: a channel's address may hold a password.
-        with self._own_file(_JOB, json.dumps(job | what)) as path:
-            await self.build.run(
-                f"Installation of {file}",
-                [*command, str(path)],
-                cwd=self.entry.box.place,
-                env=self._env(),
-                foreign=True,
-                readable=[*readable, path],
-            )
+        with self._own_file(_JOB, json.dumps(job)) as path:
+            command = [sys.executable, "-I", str(_CONDA_PROGRAM), str(path)]
+            await self._run_conda(f"Installation of {file}", command, [_CONDA_PROGRAM, path])
         await asyncio.to_thread(self._check_python, file)
+
+    @property
+    def _own_conda_cache(self) -> Path:
+        return self.entry.scratch.place / "conda"
+
+    @property
+    def _conda_cache(self) -> Path:
+        return self._own_conda_cache if self.build.sandbox else self.conda.cache
+
+    @property
+    def _conda_folders(self) -> list[Path]:
+        """Folders of this machine that packages may come from."""
+        return [self.entry.repo.place, *self.conda.folders]
+
+    async def _run_conda(self, step: str, command: Sequence[str], readable: Sequence[Path]) -> None:
+        """Runs a program of ours that uses py-rattler, as a sandbox's process if there is one."""
+        await self.build.run(
+            step,
+            command,
+            cwd=self.entry.box.place,
+            env=self._env(),
+            foreign=True,
+            readable=[Path(sys.prefix), Path(sys.base_prefix), *self.conda.folders, *readable],
+        )
 
     def _check_python(self, file: str) -> None:
         """Makes sure that the packages have brought an interpreter, and no link to another program."""
