@@ -67,6 +67,22 @@ def test_who_leaves_the_queue_wakes_the_next(tmp_path: Path) -> None:
     assert two.is_set()
 
 
+def test_place_without_a_pod_counts_until_it_is_given_back(tmp_path: Path) -> None:
+    ours, next_one = world(tmp_path, 1), asyncio.Event()
+    ours.given.add("p1")
+    ours.queue["next"] = next_one
+    assert ours.turns == 0
+    ours.give_back("p1")
+    assert next_one.is_set()
+    ours.given.add("p2")
+    ours.watch.note(pod(2, "Running", 1))
+    assert (ours.given, ours.turns) == (set(), 0)
+    next_one.clear()
+    ours.watch.note(pod(2, "Succeeded", 2))
+    assert next_one.is_set()
+    assert ours.turns == 1
+
+
 async def test_the_limit_counts_the_pods_of_all_replicas(
     api: KubeApi, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +124,7 @@ async def test_the_limit_counts_the_pods_of_all_replicas(
         await logs[-1].until("in the queue")
         go_on.set()
         await asyncio.gather(*builds)
+        assert not any(of._world and of._world.given for of in replicas)
     assert limit <= most < limit + 3
     assert sorted(api.created) == sorted(plan.build for plan in plans)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
-from attrs import define
+from attrs import define, evolve
 from structlog.contextvars import bind_contextvars
 
 from ..errors import PluginError, Refused
@@ -15,7 +15,6 @@ from ..protocol import Event
 from ..runtime.services import Services
 from ..runtime.silence import speaker
 from ..runtime.store import KeptLog, Outcome
-from ..runtime.waiting_line import queue_notice
 from ..secret import redact
 from .builders import Builders, no_builder
 from .failures import Explainer
@@ -64,21 +63,17 @@ class BuildStage:
 
     async def _build(self, run: Run) -> Image:
         repo, metrics = run.plan.repo, self.services.metrics
-
-        def tell(before: int) -> None:
-            text, queue = queue_notice(before)
-            run.append(Event("waiting", f"{text}\n", {"queue": queue}))
-
         declined: dict[str, Declined] = {}
         reason = ""
         ticket = Ticket("build", run.request, run.append, repo, run.plan)
+        queue = evolve(ticket)  # speaks on when `ticket` is admitted
         async with await self.stages.admitted(ticket), AsyncExitStack() as building:
             for builder, plan in self.builders.plans(repo).items():
                 if reason:
                     run.append(Event("building", redact(f"{reason}: built with {builder}\n")))
                 async with AsyncExitStack() as place:
                     with metrics.builds_waiting.track_inprogress():
-                        await place.enter_async_context(self.builders.place(builder, tell))
+                        await place.enter_async_context(self.builders.place(builder, plan, queue))
                     # Another session's build may have ended between that session's check and now.
                     if image := await self.stages.check(plan, fresh=True):
                         return image

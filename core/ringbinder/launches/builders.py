@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from ..config.settings import RingbinderSettings, in_order
 from ..errors import UserError
 from ..model import Declined, Image, Plan, Repo
-from ..plugins.manager import Plugins
-from ..runtime.waiting_line import WaitingLine
+from ..plugins.hookspecs import Ticket
+from ..plugins.manager import PlaceOfBuild, Plugins
+from ..runtime.waiting_line import WaitingLine, queue_notice
 from . import image_names as naming
 
 
 @define
 class Builders:
-    """The builders of the configuration, in the order in which they are asked.
-
-    A place in the line of all builds is taken last: a build that waits for its builder keeps no other from building.
-    """
+    """The builders of the configuration, in the order in which they are asked."""
 
     names: tuple[str, ...]
     line: WaitingLine
-    """Where all builds wait that are too many at a time."""
-    limits: Mapping[str, int] = field(factory=dict)
-    """How many builds a builder takes at a time, where that is less than all."""
+    """Where builds wait that are too many at a time, of all builders or of one."""
     image_prefix: str = ""
     apart: bool = False
     """Each builder's images have names of their own."""
-    _lines: Mapping[str, WaitingLine] = field(
-        init=False, default=Factory(lambda self: {b: WaitingLine(n) for b, n in self.limits.items()}, takes_self=True)
-    )
+    places: Mapping[str, PlaceOfBuild] = field(factory=dict)
+    """Of the builders that count their builds themselves: those do not wait in `line`."""
+    _waiting: Counter[str] = field(factory=Counter, init=False)
 
     @classmethod
     def of(cls, plugins: Plugins, settings: RingbinderSettings, most: int, image_prefix: str) -> Self:
         """Those of the configuration, which together build `most` images at a time."""
-        limits = {name: own for name in settings.builders if (own := plugins.builds_at_once(name)) and own < most}
+        limits = {name: own for name in settings.builders if (own := plugins.builds_at_once(name))}
+        places = {name: place for name in settings.builders if (place := plugins.place_of_builds(name))}
         # A registry has one image of a name, whatever made it, as BinderHub's do; a folder is its builder's.
-        return cls(settings.builders, WaitingLine(most), limits, image_prefix, plugins.image_kind == "folder")
+        apart = plugins.image_kind == "folder"
+        return cls(settings.builders, WaitingLine(most, limits), image_prefix, apart, places)
 
     def plans(self, repo: Repo) -> dict[str, Plan]:
         """What each builder that is asked for `repo` would make, in the order in which they are asked."""
@@ -54,16 +53,29 @@ class Builders:
         return next((other for other in self.plans(plan.repo).values() if other.image == image.name), plan)
 
     @asynccontextmanager
-    async def place(self, builder: str, tell: Callable[[int], None]) -> AsyncIterator[None]:
-        """Holds a place for a build; `tell` is called with the number of builds before it, when that changes."""
-        own = self._lines.get(builder)
-        async with own.place(tell) if own else nullcontext(), self.line.place(tell):
+    async def place(self, builder: str, plan: Plan, ticket: Ticket) -> AsyncIterator[None]:
+        """Holds a place for a build; who waits is shown how many are before it, when that changes."""
+
+        def tell(before: int) -> None:
+            text, queue = queue_notice(before)
+            ticket.notify(text, queue=queue)
+
+        own = self.places.get(builder)
+        async with AsyncExitStack() as held:
+            self._waiting[builder] += 1
+            try:
+                await held.enter_async_context(own(plan, ticket) if own else self.line.place(tell, builder))
+            finally:
+                self._waiting[builder] -= 1
             yield
 
     def full(self, repo: Repo) -> bool:
-        """Whether a build of `repo` that comes now must wait for the builder that is asked first."""
-        own = self._lines.get(next(iter(self.plans(repo))))
-        return self.line.full or bool(own and own.full)
+        """Whether a build of `repo` that comes now must wait for the builder that is asked first.
+
+        Of one that counts its builds itself it is known only while another build waits.
+        """
+        builder = next(iter(self.plans(repo)))
+        return self._waiting[builder] > 0 or (builder not in self.places and self.line.full_for(builder))
 
 
 def no_builder(declined: Mapping[str, Declined]) -> UserError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -34,7 +35,7 @@ from ..model import (
 from ..protocol import Log, SinkEvent
 from .context import Context
 from .deprecation import PLUGIN_API
-from .hookspecs import Hooks
+from .hookspecs import Hooks, Ticket
 
 C = TypeVar("C")
 
@@ -155,10 +156,18 @@ class Builder(Plugin[C], ABC):
     def builds_at_once(self) -> int | None:
         """How many builds it can do at a time in this process; None: as many as core gives it.
 
-        Core gives it no more than that; others wait in line, and all builders together have no more than
-        `BinderHub.concurrent_build_limit`.
+        Core gives it no more than that: others wait in line, and keep no build of another builder waiting. All builders
+        together have no more than `BinderHub.concurrent_build_limit`.
         """
         return None
+
+    def place(self, plan: Plan, ticket: Ticket) -> AbstractAsyncContextManager[None]:
+        """Hold a place for a build of `plan`, which is built within; `ticket` notifies who waits for one.
+
+        Override it to count builds that others know of too, such as pods of all replicas: then core neither counts the
+        builder's builds nor lets them wait. `ringbinder.concurrency.queue_notice` has the words.
+        """
+        return nullcontext()
 
     @property
     def image_labels(self) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, Self, get_args
 
@@ -16,7 +16,7 @@ from ..config.options import NoOptions
 from ..config.specs import SPECS_SECTION, RepoOptions
 from ..errors import ConfigError, PluginError, RingbinderError
 from ..git import Git
-from ..model import Health, ImageKind
+from ..model import Health, ImageKind, Plan
 from ..runtime.loops import error_summary
 from ..runtime.services import Services
 from ..runtime.suggest import did_you_mean
@@ -28,12 +28,14 @@ from .context import Application, Context
 from .deprecation import check_api
 from .discovery import GENERAL, GROUPS, NAME, EntryPoints, Found, Row, installed, select
 from .fitting import FIT, check_fit, fitted
-from .hookspecs import GUARDS
+from .hookspecs import GUARDS, Ticket
 from .imports import import_plugin
 from .lifespan import Life
 from .validation import guards, hooks_in
 
-__all__ = ["Found", "Plugins", "import_plugin"]
+__all__ = ["Found", "PlaceOfBuild", "Plugins", "import_plugin"]
+
+PlaceOfBuild = Callable[[Plan, Ticket], AbstractAsyncContextManager[None]]
 
 BASES: Final[Mapping[str, type]] = {
     "provider": Provider,
@@ -146,6 +148,25 @@ class Plugins:
         # A stranger's builder need not come of the base class.
         own: int | None = getattr(self.get("builder", builder), "builds_at_once", None)
         return own or None
+
+    def place_of_builds(self, builder: str) -> PlaceOfBuild | None:
+        """How a place for a build is held; None: core counts the builds of `builder`."""
+        plugin = self.get("builder", builder)
+        if getattr(type(plugin), "place", Builder.place) is Builder.place:
+            return None
+
+        @asynccontextmanager
+        async def place(plan: Plan, ticket: Ticket) -> AsyncIterator[None]:
+            async with AsyncExitStack() as held:
+                try:
+                    await held.enter_async_context(plugin.place(plan, ticket))
+                except RingbinderError:
+                    raise
+                except Exception as error:
+                    raise PluginError(f"builder:{builder}", error_summary(error), "place") from error
+                yield
+
+        return place
 
     @property
     def image_kind(self) -> ImageKind:

@@ -51,6 +51,8 @@ class BuildCluster:
     """Of the images."""
     queue: dict[object, asyncio.Event] = field(factory=dict)
     """Who waits for a place among the running pods, in the order of their coming; the event is set at their turn."""
+    given: set[str] = field(factory=set, init=False)
+    """Names of the builds whose turn it was and whose pods are not there yet."""
     running: int = field(default=0, init=False)
     """How many build pods have not ended, of all replicas."""
     used: set[str] = field(factory=set)
@@ -66,19 +68,28 @@ class BuildCluster:
 
     @property
     def turns(self) -> int:
-        """How many of the queue may create their pods now, at the same time: a share of the free places."""
+        """How many of the queue may create their pods now: a share of the free places, less those that are given."""
         free = self.options.concurrent_build_limit - self.running
-        return max(1, free // _REPLICAS) if free > 0 else 0
+        share = max(1, free // _REPLICAS) if free > 0 else 0
+        return max(0, share - len(self.given))
 
     def leave(self, waiting: object) -> None:
         """Takes it out of the queue, if it is there."""
         if self.queue.pop(waiting, None):
             self._call()
 
+    def give_back(self, name: str) -> None:
+        """Takes back the place of the build `name`, if no pod has taken it."""
+        if name in self.given:
+            self.given.remove(name)
+            self._call()
+
     def _count(self, before: Json | None, after: Json | None) -> None:
         more = _runs(after) - _runs(before)
         self.running += more
-        if more < 0:
+        if after and more > 0:
+            self.given.discard(str(after["metadata"]["name"]))
+        if more:
             self._call()
 
     def _call(self) -> None:

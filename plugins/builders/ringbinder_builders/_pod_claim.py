@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import define, field
-from ringbinder import Log, Plan, Target
+from ringbinder import Plan, Target
 from ringbinder.concurrency import queue_notice
 from ringbinder_cluster.client import ApiError, Json
 from ringbinder_cluster.watching import POD, finished, uid_of
@@ -23,34 +23,50 @@ from .repo2docker import command
 
 @define(eq=False)
 class Claim:
-    """One build's claim to the name of its pod."""
+    """One build's claim to the name of its pod. All raise TransientError, and ConfigError for missing rights."""
 
     cluster: BuildCluster
     plan: Plan
-    target: Target
-    log: Log
+    notify: Callable[..., None]
+    """Shows a text to those who wait, as `Ticket.notify`."""
     _attempt: str = field(factory=lambda: secrets.token_hex(5))
     _private: str = field(factory=lambda: secrets.token_hex(16))
     _reported: str = ""
 
-    async def pod(self) -> Json:
-        """The pod, which runs or has just succeeded. Raises TransientError, and ConfigError for missing rights."""
-        cluster = self.cluster
-        with cluster.watch.listening(self.plan.build) as news:
+    async def place(self) -> None:
+        """Waits for a place among the running pods, which stays given; or for a pod that can be taken over."""
+        cluster, name = self.cluster, self.plan.build
+        with cluster.watch.listening(name) as news:
             try:
                 while True:
                     news.clear()
-                    found = cluster.watch.pods.get(self.plan.build)
-                    if found is None:
-                        pod = await self._take_turn(news)
-                    else:
+                    if (found := cluster.watch.pods.get(name)) is not None:
                         cluster.leave(self)  # what we wait for now is not a place
-                        pod = found if await self._fits(found) else None
-                    if pod is not None:
-                        return pod
+                        if await self._fits(found):
+                            return
+                    elif self._has_turn(news):
+                        cluster.given.add(name)
+                        return
                     await cluster.moment(news)
             finally:
                 cluster.leave(self)
+
+    async def pod(self, target: Target) -> Json:
+        """The pod, which runs or has just succeeded."""
+        cluster, name = self.cluster, self.plan.build
+        with cluster.watch.listening(name) as news:
+            while True:
+                news.clear()
+                if (found := cluster.watch.pods.get(name)) is None:
+                    if pod := await self._create(target):
+                        return pod
+                elif await self._fits(found):
+                    self._tell("This is being built already; here is the log from its beginning.")
+                    if not state.started(found):
+                        # Who has created the pod may have died before its Secret was there.
+                        await self._create_secret(found, state.attempt(found), self._keys(target))
+                    return found
+                await cluster.moment(news)
 
     async def _fits(self, found: Json) -> bool:
         """Whether a pod of our name builds our image; one that has ended otherwise makes way."""
@@ -65,26 +81,25 @@ class Claim:
             return False
         if not ours:
             self._tell("Another build of this repository is under way; waiting for its end...")
-            return False
-        self._tell("This is being built already; here is the log from its beginning.")
-        if not state.started(found):
-            # Who has created the pod may have died before its Secret was there.
-            await self._create_secret(found, state.attempt(found))
-        return True
+        return ours
 
-    async def _take_turn(self, news: asyncio.Event) -> Json | None:
-        """A new pod, if it is our turn and there is a place."""
+    def _has_turn(self, news: asyncio.Event) -> bool:
+        """Whether a pod may be created now; else the build waits in the queue."""
         cluster = self.cluster
         cluster.queue.setdefault(self, news)
         ahead = list(cluster.queue).index(self)
         if ahead < cluster.turns:
-            return await self._create()
-        self._tell(queue_notice(ahead)[0])
-        return None
+            return True
+        text, queue = queue_notice(ahead)
+        self._tell(text, queue=queue)
+        return False
 
-    async def _create(self) -> Json | None:
+    def _keys(self, target: Target) -> Mapping[str, str]:
+        return manifest.credentials(self.plan, target.credentials, self.cluster.options)
+
+    async def _create(self, target: Target) -> Json | None:
         cluster, plan, options = self.cluster, self.plan, self.cluster.options
-        content = manifest.credentials(plan, self.target.credentials, options)
+        content = self._keys(target)
         words = command(plan, options, push=options.use_registry, labels=cluster.labels)
         body = manifest.pod(plan, options, words, self._attempt, self._private, keys=content, nodes=cluster.nodes)
         try:
@@ -116,10 +131,8 @@ class Claim:
                 return None
             raise self.cluster.refused("read the build pod", error) from None
 
-    async def _create_secret(self, pod: Json, attempt: str, content: Mapping[str, str] | None = None) -> None:
+    async def _create_secret(self, pod: Json, attempt: str, content: Mapping[str, str]) -> None:
         """The Secret of the pod, which the cluster removes together with it."""
-        if content is None:
-            content = manifest.credentials(self.plan, self.target.credentials, self.cluster.options)
         if not content or not attempt:
             return
         path = f"/api/v1/namespaces/{self.cluster.watch.namespace}/secrets"
@@ -129,7 +142,7 @@ class Claim:
             if error.status != 409:
                 raise self.cluster.refused("create the build's Secret", error) from None
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, **data: object) -> None:
         if text != self._reported:
             self._reported = text
-            self.log.line(f"{text}\n", "waiting")
+            self.notify(text, **data)

@@ -21,6 +21,7 @@ from ringbinder import (
     Plan,
     PluginError,
     Target,
+    Ticket,
     TransientError,
 )
 from ringbinder.concurrency import Silence
@@ -90,15 +91,24 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
                     task.cancel()
                 await asyncio.wait({self._watching, cleaning})
 
+    @asynccontextmanager
+    async def place(self, plan: Plan, ticket: Ticket) -> AsyncIterator[None]:
+        """Among the running pods of all replicas. Raises what `build` raises."""
+        cluster = await self._synced()
+        await Claim(cluster, plan, ticket.notify).place()
+        try:
+            yield
+        finally:
+            cluster.give_back(plan.build)
+
     async def build(self, plan: Plan, target: Target, log: Log) -> Image:
         """Raises BuildError, UserError, TransientError if cluster or API server fail, ConfigError if it says no.
 
         Cancelled, it deletes the pod; but not when Ringbinder stops: then another replica or the next start takes the
         pod over.
         """
-        cluster = self._started()
-        await self._synced(cluster)
-        pod = await Claim(cluster, plan, target, log).pod()
+        cluster = await self._synced()
+        pod = await Claim(cluster, plan, lambda text, **_: log.line(f"{text}\n", "waiting")).pod(target)
         try:
             await Following(cluster, pod, log).success()
         except asyncio.CancelledError:
@@ -129,7 +139,8 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
             raise PluginError(self.context.name, "it builds only between its start and its end", "build")
         return self._world
 
-    async def _synced(self, cluster: BuildCluster) -> None:
+    async def _synced(self) -> BuildCluster:
+        cluster = self._started()
         try:
             with Silence(SILENT):
                 async with asyncio.timeout(self.patience.in_all):
@@ -137,6 +148,7 @@ class KubernetesBuilder(Builder[KubernetesBuildOptions]):
         except TimeoutError:
             message = f"The Kubernetes API server does not answer: {cluster.watch.trouble}"
             raise TransientError(message) from None
+        return cluster
 
 
 def _selector(*, sticky: bool) -> str:

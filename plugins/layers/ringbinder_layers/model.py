@@ -12,7 +12,7 @@ from attrs import asdict, field, frozen
 from ringbinder import Descriptor
 
 FORMAT: Final = 1
-"""Version of how layers are made: whoever changes what is in one, raises it."""
+"""Version of how layers are made: to be raised by every change of what is in one."""
 
 MADE_AT: Final = 315532800
 """Modification time of every file in a layer, in Unix seconds: 1980-01-01, the first that a zip file can hold."""

@@ -47,6 +47,8 @@ class Script:
     images: dict[str, Image] = field(factory=dict)
     slots: list[str] = field(factory=list)
     builds_at_once: dict[str, int] = field(factory=dict)
+    place: Callable[..., Any] | None = None
+    """The method of that name of all builders."""
     """By name of the builder."""
     kind: ImageKind = "oci"
     emitted: list[SinkEvent] = field(factory=list)
@@ -102,6 +104,9 @@ class Script:
                 log.line("step 1\n")
                 hook = "build" if self.name == "t" else f"build {self.name}"
                 return await script.do(hook, Image(plan.image, script.kind), plan=plan, log=log)  # type: ignore[no-any-return]
+
+        if script.place:
+            Builder.place = script.place  # type: ignore[attr-defined] # as of a builder that counts its builds
 
         class Launcher(Base):
             runs = script.kind

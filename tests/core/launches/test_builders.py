@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 from ringbinder import Declined, Image, LaunchRequest, PluginError, Repo
+from ringbinder.concurrency import queue_notice
+from ringbinder.launches.stages import Ticket
 
 from .scripted import REPO, REQUEST, Script, events, phases
 
@@ -129,6 +133,42 @@ async def test_build_that_waits_for_its_builder_holds_up_no_other(script: Script
         assert not first.done()
         go.set()
         assert [(await task)[-1].phase for task in (first, second)] == ["ready", "ready"]
+
+
+async def test_builder_that_counts_its_builds_waits_in_one_line(script: Script, tmp_path: Path) -> None:
+    free, begun = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def place(self: Any, plan: Any, ticket: Any) -> AsyncIterator[None]:
+        text, queue = queue_notice(6)
+        ticket.notify(text, queue=queue)
+        begun.set()
+        await free.wait()
+        yield
+
+    script.place = place
+    async with script.running(tmp_path, {"BinderHub": {"concurrent_build_limit": 1}}, builder="t") as app:
+        launches = [asyncio.create_task(events(app, evolve(REQUEST, spec=f"s{n}"))) for n in range(2)]
+        await begun.wait()
+        assert not script.calls.count("build")
+        assert app.pipeline.builders.full(REPO)
+        free.set()
+        received = [await launch for launch in launches]
+    assert [r[-1].phase for r in received] == ["ready"] * 2
+    notices = [(event.message, event.data["queue"]) for event in received[0] if "queue" in event.data]
+    assert notices == [("Waiting for a free place: number 7 in the queue\n", {"position": 7, "eta_s": None})]
+
+
+async def test_failing_place_of_a_builder_is_the_builders(script: Script, tmp_path: Path) -> None:
+    def place(self: Any, plan: Any, ticket: Any) -> Any:
+        raise ZeroDivisionError("no pods")
+
+    script.place = place
+    plan: Any = None
+    async with script.running(tmp_path, builder="t") as app:
+        with pytest.raises(PluginError, match=r"builder:t.*no pods"):
+            async with app.pipeline.builders.place("t", plan, Ticket("build", REQUEST, print)):
+                pass
 
 
 def test_declining_without_a_reason_is_an_error() -> None:

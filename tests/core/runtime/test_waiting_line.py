@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -74,38 +75,52 @@ async def test_place_that_is_kept_on_is_given_to_no_other() -> None:
     await task
 
 
-@given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40), st.integers(1, 3))
-async def test_places_are_neither_lost_nor_given_twice(steps: list[str], places: int) -> None:
-    line, inside, most = WaitingLine(places), 0, 0
+@given(
+    st.lists(st.tuples(st.sampled_from(["come", "leave", "cancel"]), st.sampled_from(["", "a", "b"])), max_size=40),
+    st.integers(1, 3),
+    st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 2)),
+)
+async def test_places_are_neither_lost_nor_given_twice(
+    steps: list[tuple[str, str]], places: int, limits: dict[str, int]
+) -> None:
+    line, inside, waiting = WaitingLine(places, limits), Counter[str](), Counter[str]()
     tasks: list[asyncio.Task[None]] = []
     gates: list[asyncio.Event] = []
 
-    async def build(gate: asyncio.Event) -> None:
-        nonlocal inside, most
-        async with line.place(lambda before: None):
-            inside += 1
-            most = max(most, inside)
-            try:
-                await gate.wait()
-            finally:
-                inside -= 1
+    async def build(gate: asyncio.Event, group: str) -> None:
+        waiting[group] += 1
+        try:
+            async with line.place(lambda before: None, group):
+                waiting[group] -= 1
+                inside[group] += 1
+                try:
+                    await gate.wait()
+                finally:
+                    inside[group] -= 1
+                    waiting[group] += 1
+        finally:
+            waiting[group] -= 1
 
-    for step in steps:
+    for step, group in steps:
         if step == "come":
             gates.append(asyncio.Event())
-            tasks.append(asyncio.create_task(build(gates[-1])))
+            tasks.append(asyncio.create_task(build(gates[-1], group)))
         elif tasks and step == "leave":
             gates[len(gates) // 2].set()
         elif tasks:
             tasks[len(tasks) // 2].cancel()
         await _settle()
+        full = {group for group, most in limits.items() if inside[group] >= most}
+        assert inside.total() <= places
+        assert all(inside[group] <= most for group, most in limits.items())
+        assert inside.total() == places or {group for group, number in waiting.items() if number} <= full
+        assert all(line.full_for(group) == (inside.total() == places or group in full) for group in ("", "a", "b"))
     for gate in gates:
         gate.set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert most <= places
-    assert inside == 0
+    assert inside.total() == 0
     async with asyncio.timeout(5), line.place(lambda before: pytest.fail("nobody is before")):
-        assert line._taken == 1
+        assert line._taken.total() == 1
 
 
 async def test_cancelled_turn_at_a_leave_keeps_the_place() -> None:
