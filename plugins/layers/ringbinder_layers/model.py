@@ -39,6 +39,11 @@ class Package:
     facts: Mapping[str, Any] = field(factory=dict, hash=False, repr=False)
     """For conda: the record of the channel's index, which conda-meta keeps."""
 
+    @property
+    def decisive(self) -> list[Any]:
+        """What of it decides its files; `facts` too, since a repository's lock file may give wrong ones."""
+        return [self.kind, self.name, self.digest, dict(self.facts)]
+
 
 @frozen
 class Lock:
@@ -54,7 +59,7 @@ class Lock:
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of what decides the files."""
-        return _digest([self.python, self.conda, [[package.kind, package.digest] for package in self.packages]])
+        return _digest([self.python, self.conda, [package.decisive for package in self.packages]])
 
 
 @frozen
@@ -110,7 +115,7 @@ class Place:
 
     def key(self, packages: tuple[Package, ...]) -> str:
         """The tag of the layer with these packages: 64 hexadecimal digits."""
-        facts = [FORMAT, asdict(self), [[package.kind, package.name, package.digest] for package in packages]]
+        facts = [FORMAT, asdict(self), [package.decisive for package in packages]]
         return _digest(facts).removeprefix("sha256:")
 
 

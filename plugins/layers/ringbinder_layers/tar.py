@@ -108,11 +108,19 @@ class LayerWriter:
         if self._is_new(path, "folder"):
             self._add(_entry(path, tarfile.DIRTYPE, mode), self._owner_of(path))
 
-    def file(self, path: str, content: BinaryIO | bytes, size: int | None = None, mode: int = 0o644) -> bytes:
+    def file(
+        self,
+        path: str,
+        content: BinaryIO | bytes,
+        size: int | None = None,
+        mode: int = 0o644,
+        made_at: int = MADE_AT,
+    ) -> bytes:
         """Add the file at the absolute `path`, unless there is one; return the SHA-256 of its content.
 
         :param content: read to its end, also where there is a file already
         :param size: of a stream, which must have this many bytes
+        :param made_at: modification time in Unix seconds, for files whose package fixes it
         """
         if isinstance(content, bytes):
             size = len(content)
@@ -122,7 +130,7 @@ class LayerWriter:
         path = _checked(path)
         self._add_parents(path)
         if new := self._is_new(path, "file"):
-            self._add(_entry(path, tarfile.REGTYPE, mode, size=size), self._owner)
+            self._add(_entry(path, tarfile.REGTYPE, mode, size=size, made_at=made_at), self._owner)
         digest = hashlib.sha256()
         left = size
         while chunk := content.read(min(_CHUNK, left) or 1):
@@ -204,11 +212,13 @@ def _compressor(compression: Compression) -> _Compressor:
     return compressor
 
 
-def _entry(path: str, kind: bytes, mode: int, *, size: int = 0, target: str = "") -> tarfile.TarInfo:
+def _entry(
+    path: str, kind: bytes, mode: int, *, size: int = 0, target: str = "", made_at: int = MADE_AT
+) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(path[1:])
     entry.type = kind
     entry.mode = mode & 0o777  # without the bits that lend the owner's rights to the one who runs it
-    entry.mtime = MADE_AT
+    entry.mtime = made_at
     entry.size = size
     entry.linkname = target
     return entry
