@@ -1,15 +1,25 @@
-"""A registry in memory, and the plugin that asks it."""
+"""Registries in memory and real ones, and processes that share them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from realparts.parts import RealRegistry
+from ringbinder import Clock, Secret
 from ringbinder.plugins.context import Context
-from ringbinder.testing import make_context
+from ringbinder.testing import FakeClock, make_context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.oci import OciRegistry
+
+from .gate import Gate
+from .places import Process
+
+Start = Callable[..., Process]
 
 
 @pytest.fixture
@@ -29,3 +39,40 @@ async def context(tmp_path: Path, server: OciServer) -> AsyncIterator[Context]:
     yield made
     await made.services.close()
     await own.services.close()
+
+
+@pytest.fixture
+async def gate(open_registry: RealRegistry) -> AsyncIterator[Gate]:
+    """The way to the registry of all tests."""
+    async with Gate.open(open_registry.url) as gate:
+        yield gate
+
+
+@pytest.fixture
+async def start(tmp_path: Path, gate: Gate, request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    """Starts processes with one image prefix, that of this test; they reach the registry through the gate."""
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    contexts = AsyncExitStack()
+
+    def start(clock: Clock | None = None, password: str = "", **options: Any) -> Process:
+        prefix = f"{gate.host}/builder/{name}-"
+        folder = tmp_path / f"process-{len(processes)}"
+        login = {"username": "builder", "password": Secret(password)} if password else {}
+        given = {"docker_config_path": tmp_path / "none.json", "retry_delay": 0.01, "retries": 1, **login, **options}
+        services = make_context(folder, "oci", clock=clock)
+        contexts.push_async_callback(services.services.close)
+        registry = OciRegistry(OciRegistry.Config(url=f"http://{gate.host}", image_prefix=prefix, **given), services)
+        context = make_context(folder, "layers", clock=clock, registry=registry)
+        contexts.push_async_callback(context.services.close)
+        processes.append(Process(context, prefix))
+        return processes[-1]
+
+    processes: list[Process] = []
+    async with contexts:
+        yield start
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Of a day in 2026, whose hands move when someone sleeps."""
+    return FakeClock(now=1_790_000_000.0, jumps=True)
