@@ -4,7 +4,7 @@ Engines run images of about 125 layers, and each layer costs requests. So of mor
 share a layer, which is sent again when one of them changes, and large ones have their own.
 
 A layer takes packages that follow each other in the lock, and layers lie on each other in its order: of two packages
-that bring one file the later one's stays, as if they were installed in the lock's order, whatever shares a layer.
+that bring one file the later one's stays, as if they were installed in the lock's order, with any grouping.
 """
 
 from __future__ import annotations

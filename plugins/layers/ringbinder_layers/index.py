@@ -15,6 +15,7 @@ from ringbinder import (
     Context,
     Descriptor,
     DigestMismatch,
+    MissingBlob,
     StoreError,
 )
 from ringbinder.concurrency import Cache, SingleFlight
@@ -54,8 +55,8 @@ class LayerIndex:
     """The layers that the registry knows, in the shared repository `name`, or in an image's own where they are private.
 
     A record of the shared repository says what a key stands for. It is verified before this process uses it first:
-    that it is of this key, and that its blob is there with this size. Records of private layers are kept in the state
-    folder of this process, and their blobs in the repository of the image, so nobody else can find or mount them.
+    that it is of this key, and that its blob is there with this size. Records of private layers are in the state folder
+    of this process and their blobs in the image's repository, so other images can neither find nor mount them.
 
     All raise what `ImageRegistry` does.
     """
@@ -103,7 +104,7 @@ class LayerIndex:
             if of:
                 await self._record_private(key, layer, of)
             else:
-                await self.records.write(Record(key, (layer,)))
+                await self._record(key, layer, file)
         self._doubted.discard((repository, key))
         self._known.put((repository, key), layer, self._remember_seconds)
         return outcome
@@ -210,6 +211,14 @@ class LayerIndex:
             if problem := await self._problem(repository, blob):
                 raise DigestMismatch(f"{problem}, and stays so when it is sent again; remove it from the storage")
         return outcome
+
+    async def _record(self, key: str, layer: Layer, file: BinaryIO) -> None:
+        record = Record(key, (layer,))
+        try:
+            await self.records.write(record)
+        except MissingBlob:  # the registry's clean-up has taken it, since no record named it yet
+            await self._store(self.name, layer.blob, file)
+            await self.records.write(record)
 
     async def _find_private(self, key: str, repository: str) -> Layer | None:
         try:

@@ -26,8 +26,9 @@ T = TypeVar("T")
 _BYTES_BUCKETS: Final = tuple(float(2**power) for power in range(16, 34, 2))
 """64 KiB to 4 GiB."""
 
-How = Literal["pushed", "mounted", "reused"]
-_HOW: Final[dict[BlobOutcome, How]] = {"uploaded": "pushed", "mounted": "mounted", "present": "reused"}
+_State = Literal["asked", "known", "making", "made"]
+_How = Literal["pushed", "mounted", "reused"]
+_HOW: Final[dict[BlobOutcome, _How]] = {"uploaded": "pushed", "mounted": "mounted", "present": "reused"}
 
 
 @frozen
@@ -40,9 +41,11 @@ class UploadSummary:
     groups: int = 0
     """Layers of packages."""
     known: int = 0
-    """Of these, those that did not have to be made."""
+    """Of these, those that this build did not have to make, as far as that is known yet."""
+    making: int = 0
+    """Of these, those that it makes now."""
     made: int = 0
-    """Of these, those that this build has made; the others come from a build at the same time."""
+    """Of these, those that it has made."""
     pushed: int = 0
     mounted: int = 0
     reused: int = 0
@@ -75,21 +78,21 @@ class ImageUpload:
     make: Make
     changed: Callable[[UploadSummary], None] = _ignore
     """Called whenever `summary` has changed."""
-    _blobs: dict[str, tuple[int, int, How]] = field(factory=dict, init=False)
+    _blobs: dict[str, tuple[int, int, _How]] = field(factory=dict, init=False)
     """By digest: size, bytes sent, and how it came here."""
-    _keys: dict[str, bool] = field(factory=dict, init=False)
-    """Keys of groups, and whether their layers were known."""
-    _made: set[str] = field(factory=set, init=False)
+    _groups: dict[str, _State] = field(factory=dict, init=False)
+    """The layers of packages by their keys."""
     _again: bool = field(default=False, init=False)
 
     @property
     def summary(self) -> UploadSummary:
         """What it took until now."""
-        blobs = self._blobs.values()
+        blobs, states = self._blobs.values(), list(self._groups.values())
         return UploadSummary(
-            groups=len(self._keys),
-            known=sum(self._keys.values()),
-            made=len(self._made),
+            groups=len(states),
+            known=states.count("known"),
+            making=states.count("making"),
+            made=states.count("made"),
             pushed=sum(sent for _, sent, _ in blobs),
             mounted=sum(size for size, _, how in blobs if how == "mounted"),
             reused=sum(size for size, _, how in blobs if how == "reused"),
@@ -113,7 +116,10 @@ class ImageUpload:
 
         Those that no process has made before are made.
         """
-        return await in_parallel(self._layer(group) for group in groups)
+        keys = [self.place.key(group) for group in groups]
+        for key in keys:
+            self._groups.setdefault(key, "asked")
+        return await in_parallel(map(self._layer, keys, groups))
 
     async def put(self, blob: Descriptor, content: bytes | BinaryIO | Content) -> None:
         """Sees to it that the image's repository has a blob of this image's own, such as its content."""
@@ -130,7 +136,7 @@ class ImageUpload:
         except MissingBlob as error:
             self.index.context.log.warning("image is put together again", reason=str(error))
             self._again = True
-            self.index.forget(self.repository, self._keys, self._blobs)
+            self.index.forget(self.repository, self._groups, self._blobs)
             try:
                 described = await registry.put_manifest(self.repository, tag, await assemble())
             except MissingBlob as error:
@@ -150,23 +156,21 @@ class ImageUpload:
         for how, size in (("pushed", summary.pushed), ("mounted", summary.mounted), ("reused", summary.reused)):
             histogram.labels(how).observe(size)
 
-    async def _layer(self, group: Group) -> Layer:
-        key, of = self.place.key(group), "" if is_shared(group) else self.repository
-        made = False
+    async def _layer(self, key: str, group: Group) -> Layer:
+        of = "" if is_shared(group) else self.repository
 
         async def make() -> Layer:
-            nonlocal made
-            made = True
-            self._note_group(key, known=False)
+            self._note(key, "making")
             async with self.make(group) as new:
                 outcome = await self.index.add(key, new.file, new.layer, of)
-            self._made.add(key)
+            self._note(key, "made")
             self._count(new.layer.blob, outcome)
             return new.layer
 
         for last in (False, True):
             layer = await self.index.find_or_make(key, of, make)
-            self._note_group(key, known=not made)
+            if self._groups[key] == "asked":
+                self._note(key, "known")
             if of:
                 self._count(layer.blob, "present")
                 return layer
@@ -188,8 +192,8 @@ class ImageUpload:
         if outcome == "uploaded":
             self._count(blob, outcome)
 
-    def _note_group(self, key: str, known: bool) -> None:
-        self._keys[key] = known and self._keys.get(key, True)
+    def _note(self, key: str, state: _State) -> None:
+        self._groups[key] = state
         self.changed(self.summary)
 
     def _count(self, blob: Descriptor, outcome: BlobOutcome) -> None:
@@ -197,7 +201,7 @@ class ImageUpload:
         how = _HOW[outcome]
         if how == "pushed":
             sent += blob.size
-        strongest: How = "pushed" if sent else "mounted" if "mounted" in (how, before) else "reused"
+        strongest: _How = "pushed" if sent else "mounted" if "mounted" in (how, before) else "reused"
         self._blobs[blob.digest] = blob.size, sent, strongest
         self.changed(self.summary)
 
@@ -212,5 +216,6 @@ async def in_parallel(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+        raise first from first.__cause__
     return [task.result() for task in tasks]
