@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +15,27 @@ from ringbinder_server.cli.exitcodes import ExitCode
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Program, Terminal
+
+
+TURNED = '''
+"""Puts the program's time ahead by the modification time of a file, in seconds."""
+import asyncio, os, time
+from ringbinder.runtime.clock import SystemClock
+
+now = time.time
+time.time = lambda: now() + os.stat({ahead!r}).st_mtime
+
+async def sleep(self, seconds):
+    end = time.time() + seconds
+    while (left := end - time.time()) > 0:
+        await asyncio.sleep(min(left, 0.1))
+
+SystemClock.sleep = sleep
+
+class Plugin:
+    def __init__(self, config, context):
+        pass
+'''
 
 
 def opened(terminal: Terminal) -> httpx.Client:
@@ -50,14 +72,19 @@ def test_idle_kept_ended_saved_opened_removed(ringbinder: Program) -> None:
     repository = ringbinder.folder / "repository"
     repository.mkdir()
     (repository / "data.txt").write_text("data\n")
-    terminal = ringbinder.terminal("launch", "repository", "--set", "LocalLauncher.idle_timeout=40")
+    ahead = ringbinder.folder / "ahead"
+    ahead.touch()
+    os.utime(ahead, (0, 0))
+    env = ringbinder.plugin("turned", TURNED.format(ahead=str(ahead)))
+    terminal = ringbinder.terminal("launch", "repository", "--set", "LocalLauncher.idle_timeout=4000", **env)
     body = {"type": "file", "format": "text", "content": "data\nmore\n"}
     with opened(terminal) as notebook:
         notebook.put("api/contents/data.txt", json=body).raise_for_status()
+    os.utime(ahead, (3950, 3950))
     terminal.expect(r"is idle and will be stopped in \d+\.\d s\. Press Enter to keep it")
     terminal.child.sendline()
     terminal.expect("The notebook is kept")
-    terminal.expect("is idle and will be stopped in")  # after as long a time once more
+    os.utime(ahead, (0, 0))
     [running] = json.loads(ringbinder("sessions", "list", "--json").stdout)
     assert running["ended"] is None
     assert ringbinder("sessions", "rm", running["id"]).returncode == ExitCode.LINK
