@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 from realparts.parts import PASSWORD
+from realparts.token_server import TokenServer
 from ringbinder.errors import ConfigError, TransientError
 from ringbinder.plugins.context import Context
 from ringbinder.testing.ociregistry import OciServer
@@ -19,7 +20,6 @@ from ringbinder_registries._client import MANIFEST_TYPES
 from ringbinder_registries.dockerhub import DockerHubRegistry
 
 from .conftest import Make, plan
-from .token_server import TokenServer
 
 
 async def test_a_head_with_all_four_types_and_no_body(server: OciServer, make: Make) -> None:

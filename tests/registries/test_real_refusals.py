@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from realparts.parts import PASSWORD
+from realparts.token_server import READER
 from ringbinder.errors import ConfigError
 
 from .conftest import Make, plan
-from .token_server import READER
 
 pytestmark = pytest.mark.real("docker-registry")
 

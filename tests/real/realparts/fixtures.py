@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from attrs import frozen
 
 from . import baseimage
 from .helm import Chart
-from .parts import HTPASSWD, RealEngine, RealRegistry, engine, registry, registry_of_users
+from .parts import HTPASSWD, PASSWORD, RealEngine, RealRegistry, engine, registry, registry_of_users
+from .token_server import ISSUER, READER, Behaviour, TokenServer
 
 Require = Callable[..., None]
 
@@ -37,6 +39,47 @@ def password_registry(tmp_path_factory: pytest.TempPathFactory, require_real: Re
     require_real("docker-registry")
     with registry_of_users(tmp_path_factory.mktemp("registry") / "of-users", HTPASSWD) as running:
         yield running
+
+
+@frozen
+class Guarded:
+    """A real registry whose tokens `tokens` makes."""
+
+    registry: RealRegistry
+    tokens: TokenServer
+
+
+@pytest.fixture(scope="session")
+def token_registry(
+    tmp_path_factory: pytest.TempPathFactory, require_real: Callable[..., None]
+) -> Iterator[Callable[[Behaviour], Guarded]]:
+    """Gives the real registry with a token server that behaves as it is said; started once for each."""
+    require_real("docker-registry")
+    folder = tmp_path_factory.mktemp("token-registries")
+    users = {
+        "builder": PASSWORD,
+        READER: PASSWORD,
+        "_json_key": '{"a": "key"}',
+        "oauth2accesstoken": "ya29.access",
+    }
+    started: dict[Behaviour, Guarded] = {}
+    with ExitStack() as stack:
+
+        def start(behaviour: Behaviour) -> Guarded:
+            if behaviour not in started:
+                tokens = TokenServer(behaviour, f"registry of {behaviour}", users)
+                stack.enter_context(tokens.running())
+                certificate = folder / f"{behaviour}.crt"
+                tokens.write_certificate(certificate)
+                settings = {
+                    "realm": tokens.url, "service": tokens.service, "issuer": ISSUER,
+                    "rootcertbundle": str(certificate),
+                }  # fmt: skip
+                running = stack.enter_context(registry(folder / behaviour, {"token": settings}))
+                started[behaviour] = Guarded(running, tokens)
+            return started[behaviour]
+
+        yield start
 
 
 @pytest.fixture(scope="session")
