@@ -37,6 +37,10 @@ LISTS: Final[Mapping[str, Sequence[str]]] = {
     str(LOCK.relative_to(ROOT)): (
         "--only-group", "jupyterlab", *(part for package in LEFT_OUT for part in ("--prune", package)),
     ),
+    "images/base/requirements.txt": (
+        # Kernels run in the environments of images.
+        "--only-group", "base-image", *(part for package in (*LEFT_OUT, "ipykernel") for part in ("--prune", package)),
+    ),
 }  # fmt: skip
 """Files in the form of requirements, each with how `uv export` makes it from uv.lock."""
 
@@ -46,7 +50,10 @@ IMAGES: Final[Mapping[str, re.Pattern[str]]] = {
     ".github/workflows/ci.yml": re.compile(
         rf"^ +(?:- |image: )(?P<name>docker\.io/\S+):(?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE
     ),
-    "Dockerfile": re.compile(rf"^ARG BASE=(?P<name>\S+):(?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE),
+    **dict.fromkeys(
+        ("Dockerfile", "images/base/Dockerfile"),
+        re.compile(rf"^ARG (?:BASE|UV)=(?P<name>\S+):(?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE),
+    ),
     "charts/ringbinder/values.yaml": re.compile(
         rf"^ +name: (?P<name>\S+/\S+)\n +tag: (?P<tag>[\w.-]+{_DIGEST})$", re.MULTILINE
     ),

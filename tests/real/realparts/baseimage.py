@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -51,24 +51,40 @@ def variables() -> dict[str, str]:
     }
 
 
+def debian(cache: Path) -> Path:
+    """Debian's file system alone, with git, as a tar file in `cache`; made there if it is not, in about a minute."""
+    with file_locked(cache / "debian.lock"):
+        return _tar(cache / f"debian-{_fingerprint()}.tar", _make_debian)
+
+
 def archive(cache: Path) -> Path:
     """The image's file system as a tar file in `cache`; made there if it is not, which takes about a minute."""
-    made = cache / f"base-{_fingerprint()}.tar"
+    plain = debian(cache)
+
+    def make(root: Path) -> None:
+        root.mkdir()
+        _run("tar", "--numeric-owner", "-C", str(root), "-xpf", str(plain))
+        _add_programs(root)
+
     # Of several workers, one makes it.
     with file_locked(cache / "base.lock"):
-        if not made.exists():
-            with tempfile.TemporaryDirectory(dir=cache) as folder:
-                root, unfinished = Path(folder) / "root", Path(folder) / "base.tar"
-                _make_root(root)
-                _run("tar", "--numeric-owner", "-C", str(root), "-cf", str(unfinished), ".")
-                unfinished.rename(made)
+        return _tar(cache / f"base-{_fingerprint()}.tar", make)
+
+
+def _tar(made: Path, make: Callable[[Path], None]) -> Path:
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+            root, unfinished = Path(folder) / "root", Path(folder) / "whole.tar"
+            make(root)
+            _run("tar", "--numeric-owner", "-C", str(root), "-cf", str(unfinished), ".")
+            unfinished.rename(made)
     return made
 
 
-def load(engine: RealEngine, file: Path) -> None:
-    """Gives `engine` the image `NAME`."""
-    changes = [f"--change=ENV {name}={value}" for name, value in variables().items()]
-    _run("docker", "--host", engine.address, "import", *changes, str(file), NAME)
+def load(engine: RealEngine, file: Path, name: str = NAME) -> None:
+    """Gives `engine` the image `name`."""
+    changes = [f"--change=ENV {variable}={value}" for variable, value in variables().items()]
+    _run("docker", "--host", engine.address, "import", *changes, str(file), name)
 
 
 def _fingerprint() -> str:
@@ -78,7 +94,7 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _make_root(root: Path) -> None:
+def _make_debian(root: Path) -> None:
     command = [
         "debootstrap", "--variant=minbase", f"--include={','.join(_DEBIAN)}",
         _debian_release(), str(root), *_debian_mirror(),
@@ -92,6 +108,9 @@ def _make_root(root: Path) -> None:
     (root / "var/cache/apt/archives/partial").mkdir(parents=True)
     if Path(_CERTIFICATES).exists():
         shutil.copyfile(_CERTIFICATES, root / _CERTIFICATES.lstrip("/"))
+
+
+def _add_programs(root: Path) -> None:
     for source, place in (
         (Path(uv.find_uv_bin()), "usr/local/bin/uv"),
         (STAND_INS / "wget", "usr/local/bin/wget"),

@@ -13,7 +13,7 @@ import pytest
 import uv
 from attrs import frozen
 
-from . import baseimage
+from . import baseimage, layersbase
 from .helm import Chart
 from .parts import HTPASSWD, PASSWORD, RealEngine, RealRegistry, engine, registry, registry_of_users
 from .token_server import ISSUER, READER, Behaviour, TokenServer
@@ -136,6 +136,21 @@ def ringbinder_image(docker: Docker, base_image: str) -> str:
     name = "ringbinder-tests/ringbinder:1"
     docker("build", "--network", "host", "--build-arg", f"BASE={base_image}", "--tag", name, str(_ROOT))
     return name
+
+
+@pytest.fixture(scope="session")
+def layers_base_files(
+    docker_engine: RealEngine, docker: Docker, pytestconfig: pytest.Config, require_real: Require
+) -> Path:
+    """The base image of builder `layers`, for `layersbase.push` into any registry."""
+    require_real("debootstrap", "jupyterlab", "docker-registry")
+    return layersbase.made(_cache(pytestconfig), docker_engine, docker)
+
+
+@pytest.fixture(scope="session")
+def layers_base(layers_base_files: Path, open_registry: RealRegistry) -> str:
+    """Name of the base image of builder `layers` in `open_registry`, with Python 3.11."""
+    return layersbase.push(layers_base_files, open_registry.host)
 
 
 @frozen
