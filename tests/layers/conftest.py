@@ -54,14 +54,14 @@ async def start(tmp_path: Path, gate: Gate, request: pytest.FixtureRequest) -> A
     name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
     contexts = AsyncExitStack()
 
-    def start(clock: Clock | None = None, password: str = "", **options: Any) -> Process:
-        prefix = f"{gate.host}/builder/{name}-"
+    def start(clock: Clock | None = None, password: str = "", way: Gate = gate, **options: Any) -> Process:
+        prefix = f"{way.host}/builder/{name}-"
         folder = tmp_path / f"process-{len(processes)}"
         login = {"username": "builder", "password": Secret(password)} if password else {}
         given = {"docker_config_path": tmp_path / "none.json", "retry_delay": 0.01, "retries": 1, **login, **options}
         services = make_context(folder, "oci", clock=clock)
         contexts.push_async_callback(services.services.close)
-        registry = OciRegistry(OciRegistry.Config(url=f"http://{gate.host}", image_prefix=prefix, **given), services)
+        registry = OciRegistry(OciRegistry.Config(url=f"http://{way.host}", image_prefix=prefix, **given), services)
         context = make_context(folder, "layers", clock=clock, registry=registry)
         contexts.push_async_callback(context.services.close)
         processes.append(Process(context, prefix))

@@ -35,6 +35,8 @@ class Gate:
     """No request is answered, its connection is closed."""
     before: Callable[[web.Request], Awaitable[None] | None] = lambda request: None
     """Called with each request; may close the gate."""
+    after: Callable[[web.Request], None] = lambda request: None
+    """Called when a request has its answer."""
     passed: list[Passed] = field(factory=list)
     host: str = ""
 
@@ -65,6 +67,12 @@ class Gate:
         return sum(passed.bytes for passed in self.passed)
 
     async def _handle(self, request: web.Request) -> web.Response:
+        try:
+            return await self._answer(request)
+        finally:
+            self.after(request)
+
+    async def _answer(self, request: web.Request) -> web.Response:
         if (waiting := self.before(request)) and inspect.isawaitable(waiting):
             await waiting
         if self.closed:

@@ -44,6 +44,8 @@ class TokenServer:
     url: str = ""
     scopes: list[str] = field(factory=list)
     """What it was asked for."""
+    expired: int = 0
+    """So many of the next tokens have ended before they are given out, as if much time had passed since."""
     _key: rsa.RSAPrivateKey = field(init=False)
     _certificate: x509.Certificate = field(init=False)
 
@@ -114,6 +116,9 @@ class TokenServer:
             rights = [action for action in actions.split(",") if mine and (user, action) != (READER, "push")]
             access.append({"type": kind, "name": name, "actions": rights})
         now = int(time.time())
+        if self.expired:
+            self.expired -= 1
+            now -= 3600
         claims = {
             "iss": ISSUER, "sub": user or "", "aud": self.service, "exp": now + 300, "nbf": now - 10,
             "iat": now, "jti": uuid.uuid4().hex, "access": access,
