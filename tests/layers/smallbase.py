@@ -17,7 +17,7 @@ DOCKER: Final = "application/vnd.docker"
 PREFIX: Final = "/srv/conda/envs/notebook"
 LABELS: Final = {
     "format": "1",
-    "pythons": "3.12=/opt/python/3.12/bin/python3.12 3.11=/usr/bin/python3.11",
+    "pythons": "3.12.11=/opt/python/3.12/bin/python3.12 3.11=/usr/bin/python3.11",
     "libc": "glibc 2.36",
     "prefix": PREFIX,
     "home": "/home/jovyan",

@@ -23,6 +23,7 @@ async def test_labels_describe_the_base(context: Context, server: OciServer) -> 
     base = await read(context.registry, f"{server.host}/base:1", AMD64)
     assert (base.repository, base.digest, base.platform) == (f"{server.host}/base", digest, AMD64)
     assert list(base.pythons.items()) == [("3.12", "/opt/python/3.12/bin/python3.12"), ("3.11", "/usr/bin/python3.11")]
+    assert base.versions == {"3.12": "3.12.11", "3.11": "3.11.0"}
     assert (base.libc, base.prefix, base.home, base.repo_dir) == (
         (2, 36), smallbase.PREFIX, "/home/jovyan", "/home/jovyan",
     )  # fmt: skip

@@ -18,7 +18,8 @@ from .layerfiles import entries, files
 
 BASE = Base(
     repository="host.example/base", digest=f"sha256:{'1' * 64}", layers=(), config={"config": {}},
-    platform="linux/amd64", pythons={"3.12": "/usr/bin/python3.12"}, libc=(2, 36), prefix="/srv/conda/envs/notebook",
+    platform="linux/amd64", pythons={"3.12": "/usr/bin/python3.12"},
+    versions={"3.12": "3.12.11"}, libc=(2, 36), prefix="/srv/conda/envs/notebook",
     home="/home/jovyan", repo_dir="/home/jovyan",
 )  # fmt: skip
 

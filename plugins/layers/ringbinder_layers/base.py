@@ -45,7 +45,7 @@ _MOST_LAYERS: Final = 60
 """Of a base: engines stop at about 125, and those of the packages come on top."""
 _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)+")
-_PYTHON: Final = re.compile(rf"(3\.[0-9]{{1,3}})=({_PATH.pattern})")
+_PYTHON: Final = re.compile(rf"(3\.[0-9]{{1,3}})(\.[0-9]{{1,3}})?=({_PATH.pattern})")
 _LIBC: Final = re.compile(r"glibc ([0-9]{1,3})\.([0-9]{1,3})")
 _USER: Final = re.compile(r"([1-9][0-9]{0,8}):([1-9][0-9]{0,8})")
 _REMEMBERED_SECONDS: Final = 300.0
@@ -194,13 +194,15 @@ class _Reader:
             raise self.wrong("was made by this builder and has an environment already; name the base that it is on")
         self.label(labels, "format", _is_format, _FORMAT)
         uid, gid = self.label(labels, "user", _user, "1000:1000")
+        pythons = self.label(labels, "pythons", _pythons, "3.12.11=/usr/bin/python3.12 3.11=/usr/bin/python3.11")
         return Base(
             repository=self.repository,
             digest=digest,
             layers=self.layers(layers, config["rootfs"]["diff_ids"]),
             config=config,
             platform=platform,
-            pythons=self.label(labels, "pythons", _pythons, "3.12=/usr/bin/python3.12 3.11=/usr/bin/python3.11"),
+            pythons={minor: path for minor, (_, path) in pythons.items()},
+            versions={minor: version for minor, (version, _) in pythons.items()},
             libc=self.label(labels, "libc", _libc, "glibc 2.36"),
             prefix=self.label(labels, "prefix", _path, "/srv/conda/envs/notebook"),
             home=self.label(labels, "home", _path, "/home/jovyan"),
@@ -216,12 +218,12 @@ def _is_format(text: str) -> str:
     return text
 
 
-def _pythons(text: str) -> dict[str, str]:
-    """Minor versions and paths; the first is for repositories that name none."""
+def _pythons(text: str) -> dict[str, tuple[str, str]]:
+    """Versions and paths by minor version; the first is for repositories that name none."""
     found = [_PYTHON.fullmatch(word) for word in text.split()]
     if not found or None in found:
         raise ValueError(text)
-    return {match[1]: match[2] for match in found if match}
+    return {match[1]: (f"{match[1]}{match[2] or '.0'}", match[3]) for match in found if match}
 
 
 def _libc(text: str) -> tuple[int, int]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from attrs import asdict, frozen
 from ringbinder import Descriptor, Manifest, Repo, digest_of
 
 from .base import MADE_FROM
-from .model import Base, Layer
+from .model import Base, Compression, Layer
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
@@ -59,6 +59,14 @@ class ImageLayer:
 
     layer: Layer
     content: str
+
+
+def compression(wanted: Literal["auto", "zstd", "gzip"], base: Base) -> Compression:
+    """How new layers on `base` are compressed."""
+    if wanted != "auto":
+        return wanted
+    # What pulls an image pulls its base, too.
+    return "zstd" if any(layer.blob.media_type.endswith("+zstd") for layer in base.layers) else "gzip"
 
 
 def repository_labels(repo: Repo) -> dict[str, str]:

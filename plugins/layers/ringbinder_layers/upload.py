@@ -29,6 +29,10 @@ _BYTES_BUCKETS: Final = tuple(float(2**power) for power in range(16, 34, 2))
 _State = Literal["asked", "known", "making", "made"]
 _How = Literal["pushed", "mounted", "reused"]
 _HOW: Final[dict[BlobOutcome, _How]] = {"uploaded": "pushed", "mounted": "mounted", "present": "reused"}
+_WORDS: Final[dict[_How, str]] = {"pushed": "Pushed", "mounted": "Mounted", "reused": "Layer already exists"}
+"""In the words of docker's push, which clients know."""
+_SHORT: Final = slice(7, 19)
+"""Of a digest, as docker shows it."""
 
 
 @frozen
@@ -97,6 +101,11 @@ class ImageUpload:
             mounted=sum(size for size, _, how in blobs if how == "mounted"),
             reused=sum(size for size, _, how in blobs if how == "reused"),
         )
+
+    @property
+    def states(self) -> dict[str, str]:
+        """How each blob came into the repository, for `Log.progress`."""
+        return {digest[_SHORT]: _WORDS[how] for digest, (_, _, how) in self._blobs.items()}
 
     async def base(self, base: Base) -> tuple[Layer, ...]:
         """The layers of a base image, once the image's repository has them."""
