@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from typing import Any
 
+import zstandard
 from attrs import field, frozen
 from ringbinder.model import Descriptor
 from ringbinder.plugins.image_registry import ImageRegistry
-
-from .layerfiles import decompressed
 
 
 @frozen
@@ -47,9 +48,11 @@ class ReadImage:
                 found[f"/{entry.name}"] = file.read()
         return found
 
-    def _members(self) -> list[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        tars = [tarfile.open(fileobj=io.BytesIO(layer)) for layer in self.layers]
-        return [(tar, entry) for tar in tars for entry in tar]
+    def _members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        for layer in self.layers:
+            with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+                for entry in tar:
+                    yield tar, entry
 
 
 async def read_image(registry: ImageRegistry, repository: str, tag: str) -> ReadImage:
@@ -63,5 +66,11 @@ async def read_image(registry: ImageRegistry, repository: str, tag: str) -> Read
             repository, Descriptor(described["mediaType"], described["digest"], described["size"])
         )
 
-    layers = [decompressed(await blob(layer), layer["mediaType"]) for layer in content["layers"]]
+    layers = [_tar_of(await blob(layer), layer["mediaType"]) for layer in content["layers"]]
     return ReadImage(content, json.loads(await blob(content["config"])), tuple(layers))
+
+
+def _tar_of(layer: bytes, media_type: str) -> bytes:
+    if media_type.endswith("gzip"):
+        return gzip.decompress(layer)
+    return zstandard.ZstdDecompressor().decompressobj().decompress(layer)

@@ -86,7 +86,7 @@ class Base:
     platform: str
     """``linux/amd64``."""
     pythons: Mapping[str, str] = field(hash=False)
-    """Interpreters by minor version: ``{"3.11": "/usr/local/bin/python3.11"}``, the one for all that name none first."""
+    """Interpreters by minor version: ``{"3.11": "/usr/bin/python3.11"}``; the first is for those that name none."""
     versions: Mapping[str, str] = field(hash=False)
     """Their whole versions: ``{"3.11": "3.11.14"}``; where a base does not say so, the first of that minor."""
     libc: tuple[int, int]
