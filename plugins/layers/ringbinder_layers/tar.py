@@ -45,6 +45,14 @@ class EntryError(RingbinderError):
         self.reason = reason
 
 
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        raise NotImplementedError  # only declared
+
+
 class _Compressor(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
     def flush(self) -> bytes: ...
@@ -77,7 +85,7 @@ class LayerWriter:
         """
         self._target = target
         self._compression: Compression = compression
-        self._top = _checked(top)
+        self._top = check_path(top)
         self._owner = (uid, gid)
         self._check = check
         self._file: BinaryIO | None = None
@@ -103,7 +111,7 @@ class LayerWriter:
 
     def folder(self, path: str, mode: int = _FOLDER_MODE) -> None:
         """Add the folder at the absolute `path`, unless it is there; a parent that was added keeps its mode."""
-        path = _checked(path)
+        path = check_path(path)
         self._add_parents(path)
         if self._is_new(path, "folder"):
             self._add(_entry(path, tarfile.DIRTYPE, mode), self._owner_of(path))
@@ -111,7 +119,7 @@ class LayerWriter:
     def file(
         self,
         path: str,
-        content: BinaryIO | bytes,
+        content: Readable | bytes,
         size: int | None = None,
         mode: int = 0o644,
         made_at: int = MADE_AT,
@@ -127,7 +135,7 @@ class LayerWriter:
             content = io.BytesIO(content)
         elif size is None:
             raise TypeError("a stream needs its size")
-        path = _checked(path)
+        path = check_path(path)
         self._add_parents(path)
         if new := self._is_new(path, "file"):
             self._add(_entry(path, tarfile.REGTYPE, mode, size=size, made_at=made_at), self._owner)
@@ -148,7 +156,7 @@ class LayerWriter:
 
     def link(self, path: str, target: str) -> None:
         """Add the symbolic link at the absolute `path`, unless there is a file. Where it leads is not judged."""
-        path = _checked(path)
+        path = check_path(path)
         if not target or "\0" in target or len(_encoded(path, target)) > _MAX_PATH_BYTES:
             raise EntryError(path, "is a link to what is no path")
         self._add_parents(path)
@@ -224,11 +232,11 @@ def _entry(
     return entry
 
 
-def _checked(path: str) -> str:
+def check_path(path: str) -> str:
     """Return `path` if every engine unpacks it where it says, and nowhere else."""
     root, *components = path.split("/")
     if root or not components or not all(components) or not {".", ".."}.isdisjoint(components):
-        raise EntryError(path, "is no plain absolute path")
+        raise EntryError(path, "is no plain path")
     if "\0" in path:
         raise EntryError(path, "has a NUL in its name")
     if len(components) > _MAX_DEPTH:
