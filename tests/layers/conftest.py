@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any
 
 import pytest
 from realparts.parts import RealRegistry
-from ringbinder import Clock, Secret
+from ringbinder import Clock
 from ringbinder.plugins.context import Context
 from ringbinder.testing import FakeClock, make_context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.oci import OciRegistry
 
 from .gate import Gate
-from .places import Process
+from .places import Process, process_of
 
 Start = Callable[..., Process]
 
@@ -52,23 +53,14 @@ async def gate(open_registry: RealRegistry) -> AsyncIterator[Gate]:
 async def start(tmp_path: Path, gate: Gate, request: pytest.FixtureRequest) -> AsyncIterator[Start]:
     """Starts processes with one image prefix, that of this test; they reach the registry through the gate."""
     name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
-    contexts = AsyncExitStack()
 
-    def start(clock: Clock | None = None, password: str = "", way: Gate = gate, **options: Any) -> Process:
-        prefix = f"{way.host}/builder/{name}-"
-        folder = tmp_path / f"process-{len(processes)}"
-        login = {"username": "builder", "password": Secret(password)} if password else {}
-        given = {"docker_config_path": tmp_path / "none.json", "retry_delay": 0.01, "retries": 1, **login, **options}
-        services = make_context(folder, "oci", clock=clock)
-        contexts.push_async_callback(services.services.close)
-        registry = OciRegistry(OciRegistry.Config(url=f"http://{way.host}", image_prefix=prefix, **given), services)
-        context = make_context(folder, "layers", clock=clock, registry=registry)
-        contexts.push_async_callback(context.services.close)
-        processes.append(Process(context, prefix))
-        return processes[-1]
+    def start(clock: Clock | None = None, way: Gate = gate, **options: Any) -> Process:
+        process = process_of(tmp_path / f"process-{next(numbers)}", f"{way.host}/builder/{name}-", clock, **options)
+        processes.push_async_callback(process.close)
+        return process
 
-    processes: list[Process] = []
-    async with contexts:
+    numbers = itertools.count()
+    async with AsyncExitStack() as processes:
         yield start
 
 

@@ -6,17 +6,21 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from ringbinder import Context, Descriptor, ImageRegistry, Manifest, digest_of
+from ringbinder import Clock, Context, Descriptor, ImageRegistry, Manifest, Secret, digest_of
 from ringbinder.image_reference import Reference
+from ringbinder.runtime.services import Services
+from ringbinder.testing import make_context
 from ringbinder_layers.grouping import Group
 from ringbinder_layers.image import CONFIG_TYPE, MANIFEST_TYPE
 from ringbinder_layers.index import LayerIndex, NewLayer
 from ringbinder_layers.model import Layer, Package, Place
 from ringbinder_layers.records import layers_repository
 from ringbinder_layers.upload import ImageUpload
+from ringbinder_registries.oci import OciRegistry
 
 KEEP_SECONDS: Final = 90 * 86_400.0
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
@@ -52,6 +56,8 @@ class Process:
     before_make: Callable[[Group], Any] = lambda group: None
     """Called with each group before its layer is made."""
     contents: Callable[[Group], bytes] = content_of
+
+    _services: list[Services] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.index = LayerIndex(self.context, layers_repository(self.prefix), KEEP_SECONDS)
@@ -116,6 +122,21 @@ class Process:
     def path(self, repository: str) -> str:
         """Of a repository, as requests and the registry's storage have it."""
         return Reference.parse(repository).path
+
+    async def close(self) -> None:
+        for services in self._services:
+            await services.close()
+
+
+def process_of(folder: Path, prefix: str, clock: Clock | None = None, password: str = "", **options: Any) -> Process:
+    """A process with its state in `folder`, whose registry is at the host in `prefix`."""
+    login = {"username": "builder", "password": Secret(password)} if password else {}
+    given = {"docker_config_path": folder / "none.json", "retry_delay": 0.01, "retries": 1, **login, **options}
+    of_registry = make_context(folder, "oci", clock=clock)
+    url = f"http://{Reference.parse(f'{prefix}x').domain}"
+    registry = OciRegistry(OciRegistry.Config(url=url, image_prefix=prefix, **given), of_registry)
+    context = make_context(folder, "layers", clock=clock, registry=registry)
+    return Process(context, prefix, services=[of_registry.services, context.services])
 
 
 def manifest_of(config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
