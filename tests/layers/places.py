@@ -128,14 +128,22 @@ class Process:
             await services.close()
 
 
-def process_of(folder: Path, prefix: str, clock: Clock | None = None, password: str = "", **options: Any) -> Process:
-    """A process with its state in `folder`, whose registry is at the host in `prefix`."""
+def process_of(
+    state: Path,
+    prefix: str,
+    clock: Clock | None = None,
+    kind: type[OciRegistry[Any]] = OciRegistry,
+    password: str = "",
+    **options: Any,
+) -> Process:
+    """A process with its state in `state`, whose registry is at the host in `prefix`."""
     login = {"username": "builder", "password": Secret(password)} if password else {}
-    given = {"docker_config_path": folder / "none.json", "retry_delay": 0.01, "retries": 1, **login, **options}
-    of_registry = make_context(folder, "oci", clock=clock)
-    url = f"http://{Reference.parse(f'{prefix}x').domain}"
-    registry = OciRegistry(OciRegistry.Config(url=url, image_prefix=prefix, **given), of_registry)
-    context = make_context(folder, "layers", clock=clock, registry=registry)
+    given = {"docker_config_path": state / "none.json", "retry_delay": 0.01, "retries": 1, **login, **options}
+    of_registry = make_context(state, "oci", clock=clock)
+    domain = Reference.parse(f"{prefix}x").domain
+    url = f"http://{domain}" if domain else ""
+    registry = kind(kind.Config(url=url, image_prefix=prefix, **given), of_registry)
+    context = make_context(state, "layers", clock=clock, registry=registry)
     return Process(context, prefix, services=[of_registry.services, context.services])
 
 

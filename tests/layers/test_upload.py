@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from realparts.parts import PASSWORD
-from ringbinder import TransientError
+from realparts.parts import PASSWORD, RealRegistry
+from ringbinder import DigestMismatch, TransientError, digest_of
+from ringbinder.testing.ociregistry import OciServer
 from ringbinder_layers.grouping import Group, group
 from ringbinder_layers.index import PARALLEL_REQUESTS
+from ringbinder_layers.model import Base
 from ringbinder_layers.upload import UploadSummary
 
 from .conftest import Start
@@ -335,6 +337,84 @@ class TestMismatch:
         after = start()
         await after.build("third", GROUPS)
         assert after.made == []
+
+
+class TestDamage:
+    """Blobs of the shared repository that are not what their digests say."""
+
+    @pytest.mark.parametrize("damaged", [b"cut", content_of(GROUPS[0]).swapcase()], ids=["shorter", "other"])
+    async def test_damaged_blob_is_made_again(self, server: OciServer, start: Start, damaged: bytes) -> None:
+        async with Gate.open(server.url) as way:
+            way.mounts = False  # one that mounts looks at no content
+            first = start(way=way)
+            await first.build("first", GROUPS)
+            server._blobs[first.path(first.layers), blob_digest(GROUPS[0])] = damaged
+            second = start(way=way)
+            await second.build("second", GROUPS)
+            assert second.made == ["numpy"]
+            await assert_whole(second, "second")
+
+    async def test_damage_that_stays_is_refused(self, start: Start, gate: Gate, open_registry: RealRegistry) -> None:
+        """The real registry keeps a file of the digest that it has."""
+        await start().build("first", GROUPS)
+        digest = blob_digest(GROUPS[0]).removeprefix("sha256:")
+        [file] = open_registry.data.rglob(f"blobs/sha256/{digest[:2]}/{digest}/data")
+        whole = file.read_bytes()
+        file.write_bytes(whole[:100])
+        process = start()
+        try:
+            with pytest.raises(DigestMismatch, match="remove it from the registry's storage"):
+                await process.build("second", GROUPS)
+        finally:
+            file.write_bytes(whole)
+        assert await process.registry.read_manifest(process.image("second"), "main") is None
+        await process.build("second", GROUPS)
+        await assert_whole(process, "second")
+
+
+class TestBase:
+    """The layers of a base image, which may be of another registry."""
+
+    LAYERS = tuple(layer_of(content) for content in (b"d" * 2 * SIZE, b"j" * SIZE))
+
+    @staticmethod
+    async def base(process: Process, repository: str) -> Base:
+        for letter, layer in zip((b"d", b"j"), TestBase.LAYERS, strict=True):
+            await process.registry.put_blob(repository, layer.blob, letter * layer.blob.size)
+        return Base(
+            repository, digest_of(repository.encode()), TestBase.LAYERS, {}, "linux/amd64", {}, {}, (2, 36),
+            "/srv/env", "/home/jovyan", "/home/jovyan",
+        )  # fmt: skip
+
+    async def test_of_the_same_registry_is_mounted(self, start: Start, gate: Gate) -> None:
+        process = start()
+        base = await self.base(process, process.image("base"))
+        upload = process.upload("image")
+        gate.passed.clear()
+        assert await upload.base(base) == self.LAYERS
+        assert (upload.summary.pushed, upload.summary.mounted) == (0, 3 * SIZE)
+        assert gate.sent < 3000
+        for layer in self.LAYERS:
+            assert await process.registry.find_blob(process.image("image"), layer.blob.digest)
+
+    async def test_of_another_registry_is_sent_once(self, start: Start, gate: Gate, server: OciServer) -> None:
+        process = start()
+        base = await self.base(process, f"{server.host}/debian")
+        uploads = [process.upload(name) for name in ("first", "second")]
+        await asyncio.gather(*(upload.base(base) for upload in uploads))
+        assert sorted(upload.summary.pushed for upload in uploads) == [0, 3 * SIZE]
+        other = start().upload("third")
+        await other.base(base)
+        assert (other.summary.pushed, other.summary.mounted) == (0, 3 * SIZE)
+
+    async def test_vanished_layer_is_brought_again(self, start: Start, server: OciServer) -> None:
+        process = start()
+        base = await self.base(process, f"{server.host}/debian")
+        await process.upload("first").base(base)
+        assert await process.registry.delete_blob(process.layers, self.LAYERS[0].blob.digest)
+        upload = process.upload("second")
+        await upload.base(base)
+        assert (upload.summary.pushed, upload.summary.mounted) == (2 * SIZE, SIZE)
 
 
 class TestPrivate:

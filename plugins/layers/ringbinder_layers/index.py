@@ -100,7 +100,7 @@ class LayerIndex:
         """Uploads a layer and records it under its key; of two who do so at once, either's record stays."""
         repository = of or self.name
         async with self._requests:
-            outcome = await self._store(repository, layer.blob, file)
+            outcome = await self._store(repository, layer.blob, file, replace=(repository, key) in self._doubted)
             if of:
                 await self._record_private(key, layer, of)
             else:
@@ -201,15 +201,18 @@ class LayerIndex:
         found = f"has {there.size} bytes instead of {blob.size}" if there else "is not there any more"
         return f"the blob {blob.digest} of {repository} {found}"
 
-    async def _store(self, repository: str, blob: Descriptor, file: BinaryIO) -> BlobOutcome:
-        """Uploads a blob. One that is there and of another size is damaged, and has to go first."""
+    async def _store(self, repository: str, blob: Descriptor, file: BinaryIO, replace: bool = False) -> BlobOutcome:
+        """Uploads a blob. One that is there and damaged has to go first; so has any, to be sure, with `replace`."""
         registry = self.context.registry
         outcome = await registry.put_blob(repository, blob, file)
-        if outcome == "present" and await self._problem(repository, blob):
+        if outcome == "present" and (replace or await self._problem(repository, blob)):
             await registry.delete_blob(repository, blob.digest)
             outcome = await registry.put_blob(repository, blob, file)
             if problem := await self._problem(repository, blob):
-                raise DigestMismatch(f"{problem}, and stays so when it is sent again; remove it from the storage")
+                raise DigestMismatch(
+                    f"{problem}, also after it was sent again; remove it from the registry's storage, as its clean-up "
+                    "of unused blobs may not"
+                )
         return outcome
 
     async def _record(self, key: str, layer: Layer, file: BinaryIO) -> None:
