@@ -15,6 +15,7 @@ _UNITS: Final = ("seconds", "bytes")
 
 LABELS: Final = {
     "hook": "Name of the hook; empty where the plugin could not be made, configured or started, and outside of any.",
+    "how": "How bytes of an image came into its repository: `pushed`, `mounted` from another, or `reused`.",
     "outcome": "What became of events: see [Delivery](events.md#delivery); of `ringbinder_events_total`: "
     "`emitted`, or `invalid` where an event does not fit its schema.",
     "plugin": "Kind and name of the plugin: `provider:gh`; empty where none is under way.",

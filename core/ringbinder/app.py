@@ -231,13 +231,15 @@ async def running(
     *,
     public: bool = False,
     build_log: str = "",
+    image: str = "",
     entry_points: EntryPoints | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Ringbinder]:
     """Loads and starts everything; on leaving ends sessions, builds, sinks and plugins, in that order.
 
     `public`: others than the people of this machine can reach the server, as they can where people log in.
-    `build_log` is where clients find the log of a build, with ``{id}``; empty: nowhere.
+    `build_log` is where clients find the log of a build, with ``{id}``; empty: nowhere. `image` is the full name of
+    what is built, in place of one made of the prefix and the repository: it is built also if it is there.
     `entry_points` go to `Plugins`, `clock` to `Services` (tests give some of their own). Raises `ConfigError` or
     `PluginError` if something that the configuration needs cannot be loaded or started.
     """
@@ -249,7 +251,7 @@ async def running(
     public = public or config.binderhub.auth_enabled
     services = Services(log, paths, clock or SystemClock(), metrics=Metrics(settings.metrics_repos), public=public)
     try:
-        app = await _assembled(config, services, build_log, entry_points)
+        app = await _assembled(config, services, build_log, image, entry_points)
         plugins = app.plugins
         async with watched_loop(log, services.metrics), plugins.running(after_sinks=app.delivery.running):
             if plugins.sinks:
@@ -263,7 +265,7 @@ async def running(
 
 
 async def _assembled(
-    config: Config, services: Services, build_log: str, entry_points: EntryPoints | None
+    config: Config, services: Services, build_log: str, image: str, entry_points: EntryPoints | None
 ) -> Ringbinder:
     """The application, each part made whole from what it needs; nothing is started."""
     settings, binderhub, log = config.settings, config.binderhub, services.log
@@ -285,7 +287,7 @@ async def _assembled(
     for sink, its in plugins.delivery.items():
         delivery.add(sink, its)
     explainer = Explainer(hooks, log, services.metrics)
-    builders = Builders.of(plugins, settings, binderhub.concurrent_build_limit, binderhub.image_prefix)
+    builders = Builders.of(plugins, settings, binderhub.concurrent_build_limit, binderhub.image_prefix, image)
     builds = BuildStage(stages, services, explainer, reporter, builders, build_log)
     runs = Runs(
         builds.build, builds.explain, builds.keep,

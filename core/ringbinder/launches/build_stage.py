@@ -75,7 +75,7 @@ class BuildStage:
                     with metrics.builds_waiting.track_inprogress():
                         await place.enter_async_context(self.builders.place(builder, plan, queue))
                     # Another session's build may have ended between that session's check and now.
-                    if image := await self.stages.check(plan, fresh=True):
+                    if not self.builders.image and (image := await self.stages.check(plan, fresh=True)):
                         return image
                     if run.building_since is None:
                         run.building_since = time.monotonic()

@@ -30,21 +30,23 @@ class Builders:
     """Each builder's images have names of their own."""
     places: Mapping[str, PlaceOfBuild] = field(factory=dict)
     """Of the builders that count their builds themselves: those do not wait in `line`."""
+    image: str = ""
+    """The full name of what is built, in place of one made of prefix and repository; built also if it is there."""
     _waiting: Counter[str] = field(factory=Counter, init=False)
 
     @classmethod
-    def of(cls, plugins: Plugins, settings: RingbinderSettings, most: int, image_prefix: str) -> Self:
+    def of(cls, plugins: Plugins, settings: RingbinderSettings, most: int, image_prefix: str, image: str) -> Self:
         """Those of the configuration, which together build `most` images at a time."""
         limits = {name: own for name in settings.builders if (own := plugins.builds_at_once(name))}
         places = {name: place for name in settings.builders if (place := plugins.place_of_builds(name))}
         # A registry has one image of a name, whatever made it, as BinderHub's do; a folder is its builder's.
         apart = plugins.image_kind == "folder"
-        return cls(settings.builders, WaitingLine(most, limits), image_prefix, apart, places)
+        return cls(settings.builders, WaitingLine(most, limits), image_prefix, apart, places, image)
 
     def plans(self, repo: Repo) -> dict[str, Plan]:
         """What each builder that is asked for `repo` would make, in the order in which they are asked."""
-        names = in_order(repo.settings.get("builder", self.names))
-        image = naming.image_name(self.image_prefix, repo.slug, repo.ref)
+        names = self.names if self.image else in_order(repo.settings.get("builder", self.names))
+        image = self.image or naming.image_name(self.image_prefix, repo.slug, repo.ref)
         build = naming.build_name(repo.slug, repo.ref)
         return {name: Plan(repo, f"{image}+{name}" if self.apart else image, build) for name in names}
 

@@ -77,7 +77,8 @@ class Pipeline:
                 elif not request.build_only:
                     notify(Event("built", "Found built image, launching...\n", {"imageName": image.name}))
                 if request.build_only:
-                    notify(Event("ready", f"Done! {done_with}\n", {"imageName": image.name}))
+                    digest = {"imageDigest": image.digest} if self.builders.image else {}
+                    notify(Event("ready", f"Done! {done_with}\n", {"imageName": image.name, **digest}))
                     done = True
                     return
                 stage = "launch"
@@ -141,6 +142,8 @@ class Pipeline:
 
     async def find(self, repo: Repo) -> tuple[Plan, Image | None]:
         """What to build, and the image if the registry has it. Raises what a registry raises."""
+        if self.builders.image:
+            return self.plan(repo), None
         for plan in {plan.image: plan for plan in self.builders.plans(repo).values()}.values():
             if image := await self.stages.check(plan, fresh=False):
                 return plan, image

@@ -22,6 +22,7 @@ from .exitcodes import MEANINGS
 from .run import run
 
 if TYPE_CHECKING:
+    from .destination import Destination
     from .invocation import Invocation
 
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in MEANINGS.items())
@@ -90,18 +91,40 @@ def launch(link: str, setup: Setup, as_json: bool, no_browser: bool, yes: bool) 
     run(setup, work)
 
 
+def _destination(_: click.Context, parameter: click.Parameter, value: str | None) -> Destination | None:
+    from .destination import Destination
+
+    try:
+        return None if value is None else Destination.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+
+
 @main.command()
 @click.argument("link")
+@click.option(
+    "--to",
+    metavar="IMAGE",
+    callback=_destination,
+    help="Where the image goes: REGISTRY/NAME[:TAG], or oci:FOLDER[:TAG] for a folder of this machine.",
+)
 @yes
 @json_output
 @configured
-def build(link: str, setup: Setup, as_json: bool, yes: bool) -> None:
-    """Build the image of LINK, unless it is there, and print its name."""
+def build(link: str, setup: Setup, as_json: bool, to: Destination | None, yes: bool) -> None:
+    """Build the image of LINK, unless it is there, and print its name.
+
+    With --to, builder `layers` puts the image together, without a container engine and without running code of LINK,
+    and it takes the place of what is there under that name (TAG is `latest` where none is given). The last line is its
+    name with its digest. Credentials are those of `docker login`, or of the configuration if that is about the same
+    registry. Layers are kept in REGISTRY/NAME-layers, for a folder in the cache of this computer: known ones are
+    neither made nor sent again.
+    """
 
     async def work(invocation: Invocation) -> int:
         from .launch import build_link
 
-        return await build_link(invocation, link, as_json=as_json, yes=yes)
+        return await build_link(invocation, link, to=to, as_json=as_json, yes=yes)
 
     run(setup, work)
 

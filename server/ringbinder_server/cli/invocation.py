@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
@@ -21,6 +21,7 @@ from ringbinder.secret import redact
 from ..logging import form_of_log, set_up
 from ..terminal import echo, echo_event, echo_text
 from .configured import Setup
+from .destination import Destination
 from .exitcodes import ExitCode
 from .interrupts import Interrupts, exit_code
 
@@ -34,23 +35,25 @@ class Invocation:
     log: Logger
     interrupts: Interrupts
 
-    def config(self) -> Config:
-        """The configuration of files, environment and ``--set``. Raises ConfigError."""
-        config = fitted(load(self.setup.files, sets=self.setup.sets))
+    def config(self, sets: Sequence[str] = ()) -> Config:
+        """The configuration of files, environment and ``--set``, then `sets`. Raises ConfigError."""
+        config = fitted(load(self.setup.files, sets=(*self.setup.sets, *sets)))
         settings = config.settings
         set_up(self.level, form=settings.log_format, levels=settings.log_levels)
         return config
 
     @asynccontextmanager
-    async def app(self, *, writes: bool = False) -> AsyncIterator[Ringbinder]:
+    async def app(self, *, writes: bool = False, to: Destination | None = None) -> AsyncIterator[Ringbinder]:
         """A running application. Raises ConfigError and PluginError as `ringbinder.app.running` does.
 
-        `writes`: raises ConfigError also if its folders cannot be used.
+        `writes`: raises ConfigError also if its folders cannot be used. `to`: what it builds goes there.
         """
         config = self.config()
+        if to:
+            config = self.config(to.sets(config))
         if writes and (problems := folder_problems(config)):
             raise ConfigError(problems)
-        async with running(config, self.log) as app:
+        async with running(config, self.log, image=to.image if to else "") as app:
             for text in (*config.risks, *config.sections.unused()):
                 echo(redact(f"ringbinder: warning: {text}"), err=True)
             yield app

@@ -20,6 +20,7 @@ from ringbinder.secret import redact
 from ..terminal import lines
 from .browser import Browser, address, tunnel_to
 from .consent import ask as ask_for_consent
+from .destination import Destination
 from .display_choice import display_for
 from .displays import Plain
 from .exitcodes import ExitCode
@@ -41,9 +42,11 @@ async def launch_link(invocation: Invocation, link: str, *, as_json: bool, brows
         journey.tell_of_kept_files()
 
 
-async def build_link(invocation: Invocation, link: str, *, as_json: bool, yes: bool) -> int:
-    """Takes `link` to a built image."""
-    journey = _Journey(invocation, display_for(redact(link), as_json), as_json, yes)
+async def build_link(
+    invocation: Invocation, link: str, *, to: Destination | None = None, as_json: bool, yes: bool
+) -> int:
+    """Takes `link` to a built image: that of the configuration, or one at `to`."""
+    journey = _Journey(invocation, display_for(redact(link), as_json), as_json, yes, to)
     return await journey.go(link, build_only=True, browser=False)
 
 
@@ -68,13 +71,15 @@ class _Journey:
     as_json: bool
     yes: bool
     """The caller trusts the repository, and is not asked."""
+    to: Destination | None = None
+    """Where the image goes, if it is to be another place than the configuration's."""
     started: float = field(factory=time.monotonic)
     phases: set[str] = field(factory=set)
     server: Server | None = None
 
     async def go(self, text: str, *, build_only: bool, browser: bool) -> int:
         """All of it; returns the exit code."""
-        async with self.invocation.app(writes=True) as app:
+        async with self.invocation.app(writes=True, to=self.to) as app:
             link = link_in(app, text)
             # A path is opened by a launch alone.
             opened = evolve(link, urlpath="") if build_only else link
@@ -87,7 +92,8 @@ class _Journey:
                 self.server = session.server
                 await self._stay(app, session.server, str(end.data.get("urlpath", "")), browser)
             elif end.phase == "ready":
-                self.display.built(str(end.data["imageName"]))
+                digest = end.data.get("imageDigest", "")
+                self.display.built(f"{self.to}@{digest}" if self.to else str(end.data["imageName"]))
             return self._code(session, end)
 
     async def _watch(self, app: Ringbinder, session: Session) -> Event:
