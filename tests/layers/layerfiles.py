@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,15 @@ def files(layer: Path, made: Layer) -> dict[str, bytes]:
     """Return the layer's files and their content."""
     with tarfile.open(fileobj=io.BytesIO(tar_of(layer, made))) as tar:
         return {f"/{member.name}": tar.extractfile(member).read() for member in tar if member.isfile()}  # type: ignore[union-attr]  # of a file never None
+
+
+def unpack(layer: Path, made: Layer) -> None:
+    """Unpack a layer that was made for a folder of this test, at the paths that it has, as this user."""
+    with tarfile.open(fileobj=io.BytesIO(tar_of(layer, made))) as tar:
+        tar.extractall("/", filter=_as_this_user)
+
+
+def _as_this_user(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    if member.isdir() and Path("/", member.name).is_dir():
+        return None
+    return member.replace(uid=os.getuid(), gid=os.getgid(), deep=False)

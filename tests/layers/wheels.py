@@ -83,8 +83,9 @@ def write_zip(
 def package_of(wheel: Path) -> Package:
     """Return what a lock says of the wheel."""
     name, version = wheel.name.split("-")[:2]
-    digest = f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
-    return Package("wheel", canonicalize_name(name), version, f"https://files.example/{wheel.name}", digest)
+    with wheel.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return Package("wheel", canonicalize_name(name), version, f"https://files.example/{wheel.name}", f"sha256:{digest}")
 
 
 def place(prefix: str = "/srv/env", compression: Compression = "zstd") -> Place:

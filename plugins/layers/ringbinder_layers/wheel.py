@@ -203,10 +203,6 @@ class _Member:
         with _reading(f"{self.name!r} is damaged"):
             return self.stream.read(size)
 
-    def read_line(self, limit: int) -> bytes:
-        with _reading(f"{self.name!r} is damaged"):
-            return self.stream.readline(limit)
-
 
 @define
 class _Joined:
@@ -322,14 +318,14 @@ def _members(infos: list[zipfile.ZipInfo], packed: int) -> dict[str, zipfile.Zip
 
 def _with_interpreter(script: _Member, interpreter: str) -> tuple[Readable, int]:
     """Return the script with the environment's interpreter in its first line, if it asks for that; and its size."""
-    start = script.read(len(_PLACEHOLDER))
-    if start != _PLACEHOLDER:
+    start = script.read(_MAX_SHEBANG_BYTES)
+    if not start.startswith(_PLACEHOLDER):
         return _Joined(start, script), script.size
-    rest = script.read_line(_MAX_SHEBANG_BYTES)
-    if len(rest) == _MAX_SHEBANG_BYTES:
+    _, newline, rest = start.partition(b"\n")
+    if not newline and len(start) == _MAX_SHEBANG_BYTES:
         raise _BadWheel(f"{script.name!r} has a first line of more than {_MAX_SHEBANG_BYTES} bytes")
-    line = f"#!{interpreter}\n".encode()
-    return _Joined(line, script), script.size - len(start) - len(rest) + len(line)
+    head = f"#!{interpreter}\n".encode() + rest
+    return _Joined(head, script), script.size - len(start) + len(head)
 
 
 def _public(version: str) -> str:
