@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import io
 import json
@@ -9,13 +10,17 @@ import os
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import zstandard
 from attrs import define, field
 from rattler import Subdir
 from rattler.index import index_fs
 
+PLACEHOLDER = "/opt/placeholder" + "_placehold" * 20
+"""Folder that packages of `CondaChannel.add` were made in, as those of conda-build say."""
 VERSION = sysconfig.get_python_version()
 PYTHON = f"{VERSION}.{sys.version_info.micro}"
 
@@ -61,11 +66,11 @@ class CondaChannel:
             f"{info}/INSTALLER": "conda\n",
             f"{info}/RECORD": "",
         }
-        self._add(name, version, files, depends=depends, noarch="python")
+        self.add(name, version, files, depends=depends, noarch="python")
 
     def add_files(self, name: str, version: str, files: Mapping[str, str]) -> None:
         """Any files, of any language."""
-        self._add(name, version, files, noarch="generic")
+        self.add(name, version, files, noarch="generic")
 
     def add_python(self, *, whole: bool = False) -> None:
         """The interpreter that runs this, with links to its standard library; `whole`: with a copy of it."""
@@ -84,13 +89,13 @@ class CondaChannel:
                 if Path(target).is_absolute():
                     del links[path]
                     files |= _files(Path(target), path)
-        self._add("python", PYTHON, files, links=links)
+        self.add("python", PYTHON, files, links=links)
 
     def add_link(self, name: str, links: Mapping[str, str]) -> None:
         """A package that has nothing but links."""
-        self._add(name, PYTHON, {}, links=links)
+        self.add(name, PYTHON, {}, links=links)
 
-    def _add(
+    def add(
         self,
         name: str,
         version: str,
@@ -99,39 +104,96 @@ class CondaChannel:
         depends: Sequence[str] = (),
         noarch: str = "",
         links: Mapping[str, str] | None = None,
-    ) -> None:
-        subdir = "noarch" if noarch else self.platform
+        hard_links: Mapping[str, str] | None = None,
+        prefixed: Mapping[str, str] | None = None,
+        entry_points: Sequence[str] = (),
+        ending: str = "tar.bz2",
+        made_at: int = 0,
+    ) -> Path:
+        """Add any package and return its file.
+
+        :param hard_links: paths to those of `files`
+        :param prefixed: those of `files` that have `PLACEHOLDER` in them: ``text`` or ``binary``
+        :param ending: ``conda`` or ``tar.bz2``
+        """
+        contents = {path: data.encode() if isinstance(data, str) else data for path, data in files.items()}
         index = {
             "name": name,
             "version": version,
             "build": "0",
             "build_number": 0,
             "depends": list(depends),
-            "subdir": subdir,
+            "subdir": self.platform if not noarch else "noarch",
             "timestamp": 1_700_000_000_000,
         }
-        paths = []
-        contents = {path: data.encode() if isinstance(data, str) else data for path, data in files.items()}
-        for path, data in contents.items():
+        paths: list[dict[str, object]] = []
+        for path, data in (contents | {path: contents[to] for path, to in (hard_links or {}).items()}).items():
             digest = hashlib.sha256(data).hexdigest()
-            paths.append({"_path": path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": len(data)})
-        for path in links or {}:
-            paths.append({"_path": path, "path_type": "softlink"})
-        extra: dict[str, object] = {"info/index.json": index | ({"noarch": noarch} if noarch else {})}
-        extra["info/paths.json"] = {"paths": paths, "paths_version": 1}
+            entry = {"_path": path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": len(data)}
+            mode = (prefixed or {}).get(path)
+            paths.append(entry | ({"file_mode": mode, "prefix_placeholder": PLACEHOLDER} if mode else {}))
+        paths += [{"_path": path, "path_type": "softlink"} for path in links or {}]
+        extra: dict[str, object] = {
+            "info/about.json": {},
+            "info/index.json": index | ({"noarch": noarch} if noarch else {}),
+            "info/paths.json": {"paths": paths, "paths_version": 1},
+        }
         if noarch == "python":
-            extra["info/link.json"] = {"noarch": {"type": "python"}, "package_metadata_version": 1}
-        contents |= {path: json.dumps(value).encode() for path, value in extra.items()}
-        target = self.folder / subdir / f"{name}-{version}-0.tar.bz2"
+            link = {"type": "python"} | ({"entry_points": list(entry_points)} if entry_points else {})
+            extra["info/link.json"] = {"noarch": link, "package_metadata_version": 1}
+        infos = [_member(path, json.dumps(value).encode(), made_at) for path, value in extra.items()]
+        members = [_member(path, data, made_at) for path, data in contents.items()]
+        members += [(_link(path, to, tarfile.LNKTYPE, made_at), b"") for path, to in (hard_links or {}).items()]
+        members += [(_link(path, to, tarfile.SYMTYPE, made_at), b"") for path, to in (links or {}).items()]
+        return self.add_archive(f"{name}-{version}-0.{ending}", infos, members, str(index["subdir"]))
+
+    def add_archive(
+        self,
+        name: str,
+        infos: Sequence[tuple[tarfile.TarInfo, bytes]],
+        members: Sequence[tuple[tarfile.TarInfo, bytes]],
+        subdir: str = "noarch",
+    ) -> Path:
+        """Add the package `name` of members that may be wrong, and return its file."""
+        target = self.folder / subdir / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(target, "w:bz2", compresslevel=1) as archive:
-            for path, data in contents.items():
-                member = tarfile.TarInfo(path)
-                member.size = len(data)
-                member.mode = 0o755 if path.startswith("bin/") else 0o644
-                archive.addfile(member, io.BytesIO(data))
-            for path, to in (links or {}).items():
-                member = tarfile.TarInfo(path)
-                member.type = tarfile.SYMTYPE
-                member.linkname = os.fspath(to)
-                archive.addfile(member)
+        write_package(target, infos, members)
+        return target
+
+
+def write_package(
+    target: Path, infos: Sequence[tuple[tarfile.TarInfo, bytes]], members: Sequence[tuple[tarfile.TarInfo, bytes]]
+) -> None:
+    """Write a package of the format that the name of `target` has."""
+    if target.suffix != ".conda":
+        target.write_bytes(bz2.compress(_tar([*infos, *members]), 1))
+        return
+    stem = target.name.removesuffix(".conda")
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"conda_pkg_format_version": 2}))
+        for part, content in (("pkg", members), ("info", infos)):
+            archive.writestr(f"{part}-{stem}.tar.zst", zstandard.compress(_tar(content)))
+
+
+def _tar(members: Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for member, data in members:
+            archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def _member(path: str, data: bytes, made_at: int) -> tuple[tarfile.TarInfo, bytes]:
+    member = tarfile.TarInfo(path)
+    member.size = len(data)
+    member.mode = 0o755 if path.startswith("bin/") else 0o644
+    member.mtime = made_at
+    return member, data
+
+
+def _link(path: str, to: str | os.PathLike[str], kind: bytes, made_at: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(path)
+    member.type = kind
+    member.mtime = made_at
+    member.linkname = os.fspath(to)
+    return member
