@@ -111,6 +111,10 @@ _REAL: Final[Mapping[str, tuple[Callable[[], bool], str]]] = {
     "git": (_command("git"), "install git"),
     "make": (_command("make"), "install make"),
     "uv": (lambda: _uv() is not None, "install uv (`pip install uv`)"),
+    "index": (
+        _index_answers,
+        "uv must be able to get packages: check the network or uv's index settings",
+    ),
     "jupyterlab": (
         _index_answers,
         "uv must be able to get packages: check the network or uv's index settings",

@@ -8,10 +8,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import tomllib
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import uv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder_layers.model import MADE_AT
@@ -199,7 +202,7 @@ def _packages(draw: st.DrawFn) -> list[_Wheel]:
 
 
 @pytest.mark.real("uv")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(packages=_packages())
 def test_any_packages_are_as_uv_installs_them(tmp_path: Path, packages: list[_Wheel]) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as name:
@@ -209,5 +212,42 @@ def test_any_packages_are_as_uv_installs_them(tmp_path: Path, packages: list[_Wh
             for name, content, modes, entry_points in packages
         ]
         expected = environment_of_uv(folder / "env", wheels, folder / "cache")
+        installed = environment_in_layer(folder / "env", wheels, folder / "layer")
+    assert comparable(installed) == comparable(expected)
+
+
+@pytest.fixture(scope="module")
+def real_wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Wheels from the index: with headers, data, scripts of both kinds, compiled parts, and what older tools made."""
+    names = ["cowsay", "docutils<0.21", "greenlet", "ipykernel", "nbgitpuller", "pip", "pyzmq", "six"]
+    folder = tmp_path_factory.mktemp("wheels")
+    command = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--no-deps", "--no-build", "--format", "pylock.toml"]
+    command += ["--python", sys.executable, "-"]
+    lock = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True).stdout
+    for package in tomllib.loads(lock)["packages"]:
+        url = package["wheels"][0]["url"]
+        with urllib.request.urlopen(url, timeout=60) as response:
+            (folder / url.rpartition("/")[2]).write_bytes(response.read())
+    wheels = sorted(folder.iterdir())
+    assert len(wheels) == len(names)
+    return wheels
+
+
+@pytest.mark.real("uv", "index")
+@pytest.mark.slow
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=4)
+@given(data=st.data(), packages=_packages())
+def test_real_packages_are_as_uv_installs_them(
+    tmp_path: Path, real_wheels: list[Path], data: st.DataObject, packages: list[_Wheel]
+) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(real_wheels), min_size=2, unique=True))
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        folder = Path(name)
+        made = [
+            make_wheel(folder, name, content, modes=modes, entry_points=scripts)
+            for name, content, modes, scripts in packages
+        ]
+        wheels = data.draw(st.permutations([*chosen, *made]))
+        expected = environment_of_uv(folder / "env", wheels, tmp_path / "cache")
         installed = environment_in_layer(folder / "env", wheels, folder / "layer")
     assert comparable(installed) == comparable(expected)
