@@ -111,17 +111,16 @@ def write_conda(file: Path, package: Package, place: Place, writer: LayerWriter)
         with CondaArchive(file) as archive:
             return _Installation(archive, package, place, writer).run()
     except _BAD as error:
-        name = f"{package.name} {package.version}"
-        raise BuildError(f"The conda package {name} cannot be installed: it {_reason(error)}.", "bad-package") from None
+        reason = f"has {error}" if isinstance(error, EntryError) else str(error)
+        raise BuildError(
+            f"{package.name} {package.version}: its conda package cannot be installed: it {excerpt(reason, 300)}. "
+            "Ask for another version of it, and tell its authors."
+        ) from None
 
 
 def write_conda_prefix(place: Place, writer: LayerWriter) -> None:
     """Write what makes a folder of packages an environment in the eyes of conda, mamba and pixi."""
     writer.file(f"{place.prefix}/{_META}/history", b"")
-
-
-def _reason(error: Exception) -> str:
-    return f"has {error}" if isinstance(error, EntryError) else str(error)
 
 
 @define

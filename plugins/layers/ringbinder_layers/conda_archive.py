@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -116,7 +117,10 @@ class CondaArchive:
             yield from _read_tar(decompressor.stream_reader(content, read_across_frames=True), self._limit)
 
 
-_ZIP_ERRORS: Final = (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError, NotImplementedError)
+# What zipfile raises for what no tool has written.
+_ZIP_ERRORS: Final = (
+    zipfile.BadZipFile, struct.error, ValueError, EOFError, RuntimeError, NotImplementedError, LookupError,
+)  # fmt: skip
 
 
 class _Bounded(io.BufferedIOBase):
@@ -132,6 +136,8 @@ class _Bounded(io.BufferedIOBase):
         return data
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
+        if offset < 0 and whence == 0:
+            raise zipfile.BadZipFile("it names a place before its beginning")
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -160,6 +166,8 @@ class _Unpacked:
             try:
                 piece = self._source.read(size)
             except (OSError, EOFError, ValueError, zstandard.ZstdError, zipfile.BadZipFile) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # without one it is bz2's
+                    raise
                 raise ArchiveError(f"is damaged: {error}") from None
             if not piece:
                 break
