@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from realparts.package_index import PackageIndex
 from realparts.parts import RealRegistry
 from ringbinder import Clock
 from ringbinder.plugins.context import Context
@@ -18,6 +19,7 @@ from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.oci import OciRegistry
 
 from .gate import Gate
+from .locking import frozen_index
 from .places import Process, process_of
 
 Start = Callable[..., Process]
@@ -62,6 +64,14 @@ async def start(tmp_path: Path, gate: Gate, request: pytest.FixtureRequest) -> A
     numbers = itertools.count()
     async with AsyncExitStack() as processes:
         yield start
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    """The package index that the operator has chosen."""
+    with frozen_index().serving() as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        yield index
 
 
 @pytest.fixture

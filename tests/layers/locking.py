@@ -25,16 +25,31 @@ from ringbinder_recipe.uv import Uv
 
 TARGET: Final = Target(("3.12.11", "3.11.9"), "linux/amd64", (2, 36))
 DAY: Final = 86_400.0
+BASE: Final = {
+    "ipykernel": "7.0", "traitlets": "5.0", "pip": "26.0", "ipywidgets": "8.1", "nbformat": "5.10", "nbconvert": "7.16",
+}  # fmt: skip
+"""What an environment has that nothing is asked for."""
 
 
-def index_of_base(index: PackageIndex) -> None:
-    """Adds what every environment has or may have."""
+def frozen_index() -> PackageIndex:
+    """What every environment has or may have, and some packages more."""
+    index = PackageIndex()
     index.add("ipykernel", "7.0", requires=["traitlets"])
     index.add("traitlets", "5.0")
     index.add("pip", "26.0")
     index.add("ipywidgets", "8.1")
     index.add("nbformat", "5.10")
-    index.add("nbconvert", "7.16", requires=["nbformat"])
+    index.add("nbconvert", "7.16", requires=["nbformat>=5"])
+    index.add("alpha", "1.0", requires=["beta"])
+    index.add("beta", "1.0")
+    index.add("beta", "2.0")
+    index.add("gamma", "1.0")
+    index.add("delta", "1.0")
+    index.add("marked", "1.0", requires=["gamma ; python_full_version < '3.12'"])
+    index.add("newer", "1.0", python=">=3.13")
+    index.add_sdist("onlysource", "1.0")
+    index.add("needs_source", "1.0", requires=["onlysource"])
+    return index
 
 
 @define(eq=False)
@@ -49,8 +64,12 @@ class Locking:
     log: RecordingLog = field(factory=RecordingLog)
 
     @property
+    def uv(self) -> Uv:
+        return Uv(self.context.paths.cache / "uv", self.context.paths.state / "python")
+
+    @property
     def locks(self) -> Locks:
-        uv = Uv(self.context.paths.cache / "uv", self.context.paths.state / "python")
+        uv = self.uv
         known = sources(uv.env(self.context.paths.state), **self.options)
         store = LockStore(self.context, self.records)
         return Locks(self.context, uv, known, self.target, store, self.relock_after, timeout=60.0)

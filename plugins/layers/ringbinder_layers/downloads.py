@@ -92,9 +92,9 @@ class Downloads:
             )
         client = self.context.http if named else self._guarded
         url, headers = self.sources.request(address)
-        request = client.build_request(
-            "GET", url, headers=headers, timeout=self.stall_seconds, extensions={MAX_BYTES: limit + 1}
-        )
+        # Beyond `limit` by what is read ahead: `_write` counts what arrives.
+        extensions = {MAX_BYTES: limit + 2 * _PIECE}
+        request = client.build_request("GET", url, headers=headers, timeout=self.stall_seconds, extensions=extensions)
         response = await client.send(request, stream=True)
         try:
             yield response

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from attrs import asdict, define, evolve, field
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from ringbinder import BuildError, Context, Declined, Log, UserError, process
 from ringbinder.files import temporary_folder, write_state
-from ringbinder.untrusted import MalformedError, UntrustedTree
+from ringbinder.untrusted import MalformedError, UntrustedTree, excerpt
 from ringbinder_recipe.base_environment import ALWAYS, missing
 from ringbinder_recipe.causes import telling_line
 from ringbinder_recipe.conda import (
@@ -43,6 +45,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "tensorflow-base": "tensorflow",
 }  # fmt: skip
 """Names in the package index of conda packages that are known by another one."""
+_FOLDER: Final = re.compile(r"[./~]|file:", re.IGNORECASE)
 _REQUIRE_HASHES: Final = "--require-hashes"
 _ADVICE: Final = "The 'docker' builder (repo2docker) builds it as is."
 
@@ -160,17 +163,21 @@ class _Locking:
             platform=locks.target.conda_platform,
             virtual_packages=virtual_packages(locks.target.conda_platform, locks.target.libc),
         )
+        for channel in job.channels:
+            if _FOLDER.match(channel):
+                return Declined(f"the channel {excerpt(channel)}, which is a folder", _ADVICE)
         file = self.folder / "job.json"
         write_state(file, job.to_json().encode(), sync=False)
-        await self._run_solver(job.command(file))
+        failure = await self._run_solver(job.command(file))
         try:
             return Solution.from_json(UntrustedTree(self.folder).read("solution.json", SOLUTION_BYTES))
         except RefusedError as error:
             return Declined(str(error), _ADVICE)
-        except MalformedError as error:
-            raise BuildError(f"What {request.source} resolves to {error}.") from None
+        except (MalformedError, FileNotFoundError):
+            raise BuildError(f"The packages of {request.source} were not found{failure}") from None
 
-    async def _run_solver(self, command: Sequence[str]) -> None:
+    async def _run_solver(self, command: Sequence[str]) -> str:
+        """Run the program; return why it has failed, as the end of a sentence."""
         env = process.minimal_env() | {"HOME": str(self.folder), "TMPDIR": str(self.folder)}
         try:
             done = await process.run(command, cwd=self.folder, env=env, timeout=self.locks.timeout)
@@ -182,8 +189,7 @@ class _Locking:
         lines = [*done.output.splitlines(), *done.errors.splitlines()]
         for line in lines:
             self.log.line(f"{line}\n", "building")
-        if done.returncode:
-            raise BuildError(f"The packages of {self.request.source} were not found: {telling_line(lines)}")
+        return f": {telling_line(lines)}" if lines else "."
 
     async def _wheels(self, solver: WheelSolver) -> list[Package] | Declined:
         """Return the wheels that are installed, beside conda's packages if there are any."""
@@ -197,7 +203,7 @@ class _Locking:
             wheels = await self._solve(packages)
         if isinstance(wheels, Declined):
             return wheels
-        if any(packages.conda.get(wheel.name, wheel.version) != wheel.version for wheel in wheels):
+        if any(not _is_version(packages.conda.get(wheel.name), wheel.version) for wheel in wheels):
             return Declined("packages of pip that replace conda's", _ADVICE)
         packages.add(wheels)
         if isinstance(
@@ -213,8 +219,8 @@ class _Locking:
         indexes = index_lines(request, self.locks.sources)
         if isinstance(indexes, Declined):
             return indexes
-        lines = [line for line in request.requirements if line != _REQUIRE_HASHES]
-        hashed = len(lines) < len(request.requirements)
+        hashed = _REQUIRE_HASHES in request.requirements
+        lines = [line for line in request.requirements if line != _REQUIRE_HASHES and not _is_met(line, packages.conda)]
         if not request.complete and not hashed:
             lines += [name for name in ALWAYS if name not in packages.conda]
         if not lines:
@@ -338,6 +344,26 @@ def _python_name(package: CondaPackage) -> str:
     if record.get("noarch") != "python" and not depends & {"python", "python_abi"}:
         return ""
     return canonicalize_name(_OTHER_NAMES.get(package.name, package.name))
+
+
+def _is_met(line: str, versions: Mapping[str, str]) -> bool:
+    """Whether one of the packages with these `versions` is what the `line` asks for."""
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return False
+    version = versions.get(canonicalize_name(requirement.name))
+    if version is None or requirement.url or requirement.extras:
+        return False
+    return requirement.specifier.contains(version, prereleases=True)
+
+
+def _is_version(version: str | None, wanted: str) -> bool:
+    """Whether `version` is the one that is `wanted`, or none."""
+    try:
+        return version is None or Version(version) == Version(wanted)
+    except InvalidVersion:
+        return False
 
 
 def _pins(versions: Mapping[str, str]) -> list[str]:

@@ -19,11 +19,11 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from ringbinder import BuildError, Declined, Log, UserError, process
 from ringbinder.untrusted import MAX_LOCK_VALUES, MalformedError, excerpt, parse_toml
 from ringbinder_recipe.causes import telling_line
-from ringbinder_recipe.request import EnvironmentRequest
+from ringbinder_recipe.request import EnvironmentRequest, address_of
 from ringbinder_recipe.uv import Uv
 
 from .model import Package
-from .sources import Sources, origin
+from .sources import Sources
 
 _LOCK_BYTES: Final = 32 * 2**20
 _OLDEST_GLIBC: Final = {"x86_64": 5, "aarch64": 17}
@@ -205,7 +205,7 @@ class WheelSolver:
     ) -> Package | Declined:
         """Return the wheel at `address`, which the repository names itself if it is `foreign`."""
         parts = urlsplit(address.partition("#")[0])
-        if parts.query or not origin(address) or (foreign and not self.sources.allows(address)):
+        if not address_of(address) or (foreign and not self.sources.allows(address)):
             return Declined(f"{name} of {parts.hostname or 'a folder'}, where this server takes no packages from")
         try:
             file_name, file_version, _, tags = parse_wheel_filename(parts.path.rpartition("/")[2])
@@ -225,7 +225,14 @@ class WheelSolver:
 
 
 def index_lines(request: EnvironmentRequest, sources: Sources) -> list[str] | Declined:
-    """Return lines of a requirements file for the indexes that `request` names, if the operator allows them."""
+    """Return lines of a requirements file for the indexes that `request` names.
+
+    `Declined` for an index, or for the address of a wheel, that is not the operator's.
+    """
+    for line in (*request.requirements, *request.constraints, *request.overrides):
+        if (address := address_of(line)) and not sources.allows(address):
+            host = urlsplit(address).hostname
+            return Declined(f"the package at {excerpt(host or address)}, where this server takes no packages from")
     lines: list[str] = []
     for option, address in (
         *((("--index-url", request.index),) if request.index else ()),

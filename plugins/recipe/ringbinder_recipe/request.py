@@ -25,7 +25,11 @@ from .recipe import Recipe
 from .requirements import ARCHIVES, Requirements
 
 _SETTINGS: Final = ("--only-binary", "--require-hashes", "--no-index")
-_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\[\]]*\])?\s*@\s*)?(https?://[^\s#]+)")
+_ADDRESS: Final = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\[\]]*\])?\s*@\s*)?"
+    r"(https?://[A-Za-z0-9.-]+(?::[0-9]+)?/[^\s#?@\\]*)(?=[\s#]|$)"
+)
+"""Nothing in it that two parsers of addresses could take for two hosts, and no password."""
 _NAMED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\[\]]*\])?\s*(?:[<>=!~;(]|$)")
 
 
@@ -150,12 +154,18 @@ def _with(request: EnvironmentRequest, requirements: Requirements) -> Environmen
     )  # fmt: skip
 
 
+def address_of(line: str) -> str:
+    """Return the address of a file that the `line` of a requirements file names, or nothing."""
+    match = _ADDRESS.match(line)
+    return match[1] if match else ""
+
+
 def _beyond(line: str) -> str:
     """Why the `line` needs more than a wheel of an index or an address; empty: it does not."""
     text = line.partition(" --hash=")[0].strip()
     if text.startswith(_SETTINGS) or (_NAMED.match(text) and not text.lower().endswith(ARCHIVES)):
         return ""
-    if address := _ADDRESS.match(text):
-        return "" if address[1].lower().endswith(".whl") else f"{excerpt(text)}, which is no wheel"
+    if address := address_of(text):
+        return "" if address.lower().endswith(".whl") else f"{excerpt(text)}, which is no wheel"
     # Its value is the place of the repository on this machine.
     return "--find-links" if text.startswith("--find-links") else excerpt(text)

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
@@ -75,6 +76,8 @@ class PackageIndex:
     stalled: threading.Event = field(factory=threading.Event)
     """A download of a file in `stalls` waits in its middle for this."""
     stalls: set[str] = field(factory=set)
+    channels: Path | None = None
+    """Folder whose folders are conda channels, below ``/conda``."""
     down: bool = False
     """Each request is answered with 503."""
     root: str = ""
@@ -166,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
                     return self._send_file(known)
                 if (known := index.files[name].get(file.removesuffix(".metadata"))) and known.metadata:
                     return self._send(200, known.metadata)
+            case ["conda", *path] if index.channels and (place := index.channels.joinpath(*path)).is_file():
+                return self._send(200, place.read_bytes())
         return self._send(404, b"")
 
     do_HEAD = do_GET
