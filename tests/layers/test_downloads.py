@@ -74,7 +74,7 @@ async def test_download_ends_at_the_limit(index: PackageIndex, context: Context,
     for known in (wanted, evolve(wanted, size=None)):
         with pytest.raises(BuildError, match="more than the 100 bytes") as caught:
             await fetched(context, of(index), known, tmp_path, limit=100)
-        assert caught.value.code == "too-large"
+        assert caught.value.code == "build-limit"
 
 
 async def test_download_that_stalls_is_tried_again(index: PackageIndex, context: Context, tmp_path: Path) -> None:

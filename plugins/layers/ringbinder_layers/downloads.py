@@ -140,5 +140,5 @@ def _name(package: Package) -> str:
 
 def _too_large(package: Package, limit: int) -> BuildError:
     return BuildError(
-        f"The file of {_name(package)} has more than the {limit} bytes that a build may take.", "too-large"
+        f"The file of {_name(package)} has more than the {limit} bytes that a build may take.", "build-limit"
     )
