@@ -132,7 +132,7 @@ def comparable(environment: Mapping[str, Entry]) -> dict[str, Any]:
             for key in (*_OF_ITS_CACHE, "indexed_timestamp"):
                 record.pop(key, None)
             found[path] = record
-        elif entry.mode == 0o775:  # a command, written when it was installed
+        elif entry.made_at is not None and b"sys.exit(" in entry.content:  # a command, written when it was installed
             found[path] = (entry.kind, entry.mode, entry.content)
         else:
             found[path] = entry

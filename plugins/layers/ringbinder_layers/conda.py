@@ -303,9 +303,8 @@ class _Installation:
             self.writer.folder(self._place_of(entry))
             entry.kind, entry.installed_sha256 = "directory", "0" * 64
         elif member.kind == "link":
-            if entry.placeholder:
-                raise _BadPackageError(f"has a link in the place of {excerpt(entry.path)}, which it lists as a file")
-            entry.kind = entry.kind or "softlink"
+            # Some are listed with a prefix, that of the file they lead to: that one is changed, and the link stays.
+            entry.kind = "softlink"
             self._write_link(entry, member.target)
         elif entry.kind in ("hardlink", ""):
             entry.kind = "hardlink"
@@ -326,7 +325,7 @@ class _Installation:
 
     def _write_file(self, entry: _Entry, member: Member, content: Readable) -> None:
         target = self._place_of(entry)
-        mode = 0o755 if member.mode & 0o111 else 0o644  # as py-rattler, which keeps no other rights
+        mode = member.mode | (0o111 if member.mode & 0o111 else 0)  # as py-rattler: for all or for none
         size = member.size
         if not entry.placeholder:
             digest = before = self.writer.file(target, content, size, mode, _made_at(member))

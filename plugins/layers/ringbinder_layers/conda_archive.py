@@ -46,6 +46,7 @@ class Member:
     size: int
     mode: int
     made_at: int
+    """In whole seconds, as Python writes it into bytecode: without their fractions."""
     target: str
     """Of a link as it stands there; of a hard link the path of the file."""
     content: Readable

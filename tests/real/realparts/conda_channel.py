@@ -186,7 +186,7 @@ def _tar(members: Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 def _member(path: str, data: bytes, made_at: int) -> tuple[tarfile.TarInfo, bytes]:
     member = tarfile.TarInfo(path)
     member.size = len(data)
-    member.mode = 0o755 if path.startswith("bin/") else 0o644
+    member.mode = 0o775 if path.startswith("bin/") else 0o664
     member.mtime = made_at
     return member, data
 
