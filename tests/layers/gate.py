@@ -35,6 +35,8 @@ class Gate:
     """No request is answered, its connection is closed."""
     before: Callable[[web.Request], Awaitable[None] | None] = lambda request: None
     """Called with each request; may close the gate."""
+    refuses: Callable[[web.Request], bool] = lambda request: False
+    """Whether a request is answered with 403 instead of being passed on."""
     after: Callable[[web.Request], None] = lambda request: None
     """Called when a request has its answer."""
     passed: list[Passed] = field(factory=list)
@@ -80,6 +82,8 @@ class Gate:
             request.transport.close()
             return web.Response()
         body = await request.read()
+        if self.refuses(request):
+            return web.Response(status=403)
         self.passed.append(Passed(request.method, request.path, len(body)))
         query = "" if "mount" in request.query and not self.mounts else request.query_string
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_THE_CONNECTION}

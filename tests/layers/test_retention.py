@@ -72,6 +72,15 @@ async def test_use_is_written_down_now_and_then(
     assert gate.count("PUT", f"{process.path(process.layers)}/manifests/") - before == writes
 
 
+async def test_tags_that_cannot_be_written_again_fail_no_build(start: Start, clock: FakeClock, gate: Gate) -> None:
+    await start(clock).build("image", USED)
+    clock.now += KEEP_SECONDS / 2
+    process = start(clock)
+    gate.refuses = lambda request: request.method == "PUT" and key(USED) in request.path
+    await process.build("second", USED)
+    assert process.made == []
+
+
 async def test_record_renewed_by_another_process_stays(start: Start, clock: FakeClock) -> None:
     process, other = start(clock), start(clock)
     await process.build("image", USED)

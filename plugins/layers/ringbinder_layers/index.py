@@ -77,7 +77,7 @@ class LayerIndex:
 
     def __attrs_post_init__(self) -> None:
         context = self.context
-        self.records = Records(context.registry, self.name, self.keep, context.clock)
+        self.records = Records(context.registry, self.name, self.keep, context.clock, context.log)
         self._known = context.cache(_REMEMBERED)
         self._placed = context.cache(_REMEMBERED)
         self._requests = asyncio.Semaphore(PARALLEL_REQUESTS)

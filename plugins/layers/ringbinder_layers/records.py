@@ -14,7 +14,17 @@ from math import inf
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
-from ringbinder import Clock, Descriptor, ImageRegistry, Manifest, MissingBlob, digest_of
+from ringbinder import (
+    Clock,
+    ConfigError,
+    Descriptor,
+    ImageRegistry,
+    Logger,
+    Manifest,
+    MissingBlob,
+    TransientError,
+    digest_of,
+)
 from ringbinder.untrusted import MalformedError, check_shape, parse_json
 
 from .image import CONFIG_TYPE, MANIFEST_TYPE
@@ -65,6 +75,7 @@ class Records:
     name: str
     keep: float = field(converter=_or_for_ever)
     clock: Clock
+    log: Logger
 
     @property
     def today(self) -> date:
@@ -99,12 +110,16 @@ class Records:
         return record
 
     async def renew(self, record: Record) -> None:
-        """Notes that the record was used, if that was written down too long ago."""
-        if (self.today - record.used).total_seconds() > self.keep * _RENEWED_AFTER:
-            try:
-                await self.write(record)
-            except MissingBlob:  # who uses it finds that out, and makes it again
-                return
+        """Writes a use of the record down, if the last one that was is too long ago.
+
+        That is no reason to fail: some registries can be set to let no tag be written again.
+        """
+        if (self.today - record.used).total_seconds() <= self.keep * _RENEWED_AFTER:
+            return
+        try:
+            await self.write(record)
+        except (ConfigError, MissingBlob, TransientError) as error:
+            self.log.warning("use of a layer not written down", tag=record.tag, reason=str(error))
 
     def expires(self, record: Record) -> float:
         """Unix seconds from which on it is not kept."""
