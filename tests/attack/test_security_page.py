@@ -112,6 +112,8 @@ SHOWN_BY: dict[str, str] = {
         attack/test_fuzz_answers.py::test_compressed_body_is_not_unpacked
         attack/test_fuzz_answers.py::test_registry_that_drips_is_left""",
     "E29": "providers/test_github_api.py::test_operators_credentials_open_what_the_api_hides",
+    "E47": """layers/test_private_layers.py::test_private_layers_are_in_the_images_repository_alone
+        layers/test_upload.py::test_wrong_record_is_refused_and_made_again""",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives

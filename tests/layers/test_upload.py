@@ -269,11 +269,22 @@ class TestOutage:
     async def test_next_try_makes_only_what_is_not_known(self, start: Start, gate: Gate) -> None:
         process = start()
         records = f"{process.path(process.layers)}/manifests/"
+        begun, done, two_are_done = 0, 0, asyncio.Event()
 
-        def close(request: web.Request) -> None:
-            gate.closed |= gate.count("PUT", records) == 2
+        async def close(request: web.Request) -> None:
+            nonlocal begun
+            begun += request.method == "PUT" and records in request.path
+            if begun == 3:
+                await two_are_done.wait()
+                gate.closed = True
 
-        gate.before = close
+        def count(request: web.Request) -> None:
+            nonlocal done
+            done += request.method == "PUT" and records in request.path
+            if done == 2:
+                two_are_done.set()
+
+        gate.before, gate.after = close, count
         with pytest.raises(TransientError):
             await process.build("image", GROUPS)
         gate.before, gate.closed = (lambda request: None), False
@@ -304,39 +315,37 @@ class TestOutage:
             assert (await after.build("other", GROUPS)).summary.mounted == 3 * SIZE
 
 
-class TestMismatch:
-    """A record that does not fit what it stands for."""
-
-    async def record(self, process: Process, key: str, **changes: Any) -> None:
-        manifest = await process.registry.read_manifest(process.layers, key)
-        assert manifest is not None
-        about = json.loads(manifest.content)
-        about["annotations"] |= changes.pop("annotations", {})
-        about["layers"][0] |= changes
-        await process.registry.put_manifest(
-            process.layers, key, type(manifest)(manifest.media_type, json.dumps(about).encode())
-        )
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"size": SIZE - 1},
-            {"annotations": {"org.ringbinder.tag": "another"}},
-            {"annotations": {"org.ringbinder.used": "yesterday"}},
-            {"annotations": {"org.ringbinder.used": None}},
-        ],
-        ids=["size", "key", "day", "no day"],
+async def change_record(process: Process, key: str, **changes: Any) -> None:
+    manifest = await process.registry.read_manifest(process.layers, key)
+    assert manifest is not None
+    about = json.loads(manifest.content)
+    about["annotations"] |= changes.pop("annotations", {})
+    about["layers"][0] |= changes
+    await process.registry.put_manifest(
+        process.layers, key, type(manifest)(manifest.media_type, json.dumps(about).encode())
     )
-    async def test_wrong_record_is_refused_and_made_again(self, start: Start, changes: dict[str, Any]) -> None:
-        await start().build("first", GROUPS)
-        process = start()
-        await self.record(process, PLACE.key(GROUPS[0]), **changes)
-        await process.build("second", GROUPS)
-        assert process.made == ["numpy"]
-        await assert_whole(process, "second")
-        after = start()
-        await after.build("third", GROUPS)
-        assert after.made == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": SIZE - 1},
+        {"annotations": {"org.ringbinder.tag": "another"}},
+        {"annotations": {"org.ringbinder.used": "yesterday"}},
+        {"annotations": {"org.ringbinder.used": None}},
+    ],
+    ids=["size", "key", "day", "no day"],
+)
+async def test_wrong_record_is_refused_and_made_again(start: Start, changes: dict[str, Any]) -> None:
+    await start().build("first", GROUPS)
+    process = start()
+    await change_record(process, PLACE.key(GROUPS[0]), **changes)
+    await process.build("second", GROUPS)
+    assert process.made == ["numpy"]
+    await assert_whole(process, "second")
+    after = start()
+    await after.build("third", GROUPS)
+    assert after.made == []
 
 
 class TestDamage:
