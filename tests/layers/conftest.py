@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from ringbinder.testing import FakeClock, make_context
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_registries.oci import OciRegistry
 
+from .building import Site
 from .gate import Gate
 from .locking import frozen_index
 from .places import Process, process_of
+from .smallbase import publish
 
 Start = Callable[..., Process]
 
@@ -31,17 +33,23 @@ async def server() -> AsyncIterator[OciServer]:
         yield running
 
 
-@pytest.fixture
-async def context(tmp_path: Path, server: OciServer) -> AsyncIterator[Context]:
+@asynccontextmanager
+async def registry_context(folder: Path, server: OciServer) -> AsyncIterator[Context]:
     """What the builder `layers` gets where images are pushed to `server`."""
-    own = make_context(tmp_path, "oci")
+    own = make_context(folder, "oci")
     options = OciRegistry.Config(
-        image_prefix=f"{server.host}/binder-", docker_config_path=tmp_path / "no-config.json", retry_delay=0.01
+        image_prefix=f"{server.host}/binder-", docker_config_path=folder / "no-config.json", retry_delay=0.01
     )
-    made = make_context(tmp_path, "layers", registry=OciRegistry(options, own))
+    made = make_context(folder, "layers", registry=OciRegistry(options, own))
     yield made
     await made.services.close()
     await own.services.close()
+
+
+@pytest.fixture
+async def context(tmp_path: Path, server: OciServer) -> AsyncIterator[Context]:
+    async with registry_context(tmp_path, server) as made:
+        yield made
 
 
 @pytest.fixture
@@ -78,3 +86,10 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
 def clock() -> FakeClock:
     """Of a day in 2026, whose hands move when someone sleeps."""
     return FakeClock(now=1_790_000_000.0, jumps=True)
+
+
+@pytest.fixture
+async def site(context: Context, server: OciServer, index: PackageIndex) -> AsyncIterator[Site]:
+    await publish(context.registry, f"{server.host}/base", "1")
+    async with Site.open(context, f"{server.host}/binder-", base_image=f"{server.host}/base:1") as site:
+        yield site

@@ -48,7 +48,9 @@ def config(
         **more,
     }
     rootfs = {"type": "layers", "diff_ids": [digest_of(tar.getvalue())]}
-    return {"os": os, "architecture": architecture, "config": own, "rootfs": rootfs}, gzip.compress(tar.getvalue())
+    return {"os": os, "architecture": architecture, "config": own, "rootfs": rootfs}, gzip.compress(
+        tar.getvalue(), mtime=0
+    )
 
 
 async def publish(

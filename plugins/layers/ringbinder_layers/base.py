@@ -131,7 +131,9 @@ class _Reader:
     async def manifest(self, reference: str) -> Manifest:
         manifest = await self.registry.read_manifest(self.repository, reference)
         if manifest is None:
-            raise self.wrong("is not in its registry, or may not be read")
+            raise self.wrong(
+                "is not in its registry, or may not be read; make one of images/base, push it, and name it there"
+            )
         return manifest
 
     def document(self, content: bytes, shape: Any) -> dict[str, Any]:

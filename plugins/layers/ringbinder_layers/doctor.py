@@ -13,7 +13,6 @@ from .options import LayersBuilderOptions
 
 NO_BLOBS = "the builder 'layers' pushes layers itself, which the chosen registry does not take"
 CHOOSE = "set Ringbinder.registry to oci, dockerhub or gcr, or choose another builder"
-_MAKE = "make one of images/base, push it, and name it in LayersBuilder.base_image"
 
 
 async def examine(context: Context, options: LayersBuilderOptions, bases: BaseImages) -> Sequence[Finding]:
@@ -23,7 +22,7 @@ async def examine(context: Context, options: LayersBuilderOptions, bases: BaseIm
     try:
         base = await bases.get()
     except ConfigError as error:
-        return [Finding("error", problem, _MAKE) for problem in error.problems]
+        return [Finding("error", *problem.split("; ", 1)) for problem in error.problems]
     except RingbinderError as error:
         return [Finding("error", f"the base image {options.base_image} cannot be read: {error}")]
     return [Finding("ok", _described(options.base_image, base)), _compression(options, base)]

@@ -10,8 +10,8 @@ from ringbinder import ByteSize, Duration, option
 
 from .base import this_platform
 
-DEFAULT_BASE: Final = "ringbinder-base:1"
-"""Made of ``images/base``; the number is that of the labels' format."""
+DEFAULT_BASE: Final = "ghcr.io/ringbinder/ringbinder-base:1"
+"""Made of ``images/base``; the tag is the number of the labels' format."""
 
 _DAY: Final = 86_400.0
 
@@ -25,7 +25,7 @@ class LayersBuilderOptions:
         help="The image that all images are made on, by tag or digest: one that its labels describe as a base. Of the "
         "registry that images are pushed to it is mounted, of another it is copied once.",
     )
-    platform: Literal["linux/amd64", "linux/arm64"] = option(
+    platform: str = option(
         factory=this_platform,
         validator=validators.in_(("linux/amd64", "linux/arm64")),
         help="What images are made for; default: this machine's.",
@@ -56,7 +56,8 @@ class LayersBuilderOptions:
     conda_channels: tuple[str, ...] = option(
         ("conda-forge",),
         also="LocalBuilder.conda_channels",
-        help="Channels for an environment.yml or pixi.toml that names none; repositories may name no others.",
+        help="Channels for an environment.yml or pixi.toml that names none. Repositories may name these, and those "
+        "below `conda_channel_alias`.",
     )
     conda_channel_alias: str = option(
         "https://conda.anaconda.org/",

@@ -1,0 +1,34 @@
+"""The contract of builders, kept by `layers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from realparts.package_index import PackageIndex
+from ringbinder.model import Plan, Target
+from ringbinder.testing import BuilderCase, BuilderContract
+
+from .building import Site
+
+
+class TestLayersBuilder(BuilderContract):
+    @pytest.fixture
+    async def case(self, tmp_path: Path, site: Site, index: PackageIndex) -> BuilderCase:
+        index.stalls.add("delta-1.0-py3-none-any.whl")
+
+        def plan(name: str, **files: str) -> Plan:
+            return site.plan(tmp_path / name, {file.replace("_", "."): text for file, text in files.items()}, name)
+
+        async def target(plan: Plan) -> Target:
+            return Target("oci", plan.image)
+
+        return BuilderCase(
+            builder=site.builder,
+            target=target,
+            good=plan("good", requirements_txt="gamma\n"),
+            broken=plan("broken", requirements_txt="no-such-package-4711\n"),
+            endless=plan("endless", requirements_txt="delta\n"),
+            endless_line="Making a layer of delta",
+            declines=plan("declines", postBuild="#!/bin/sh\n"),
+        )
