@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
-from realparts.conda_channel import CondaChannel
 from ringbinder_layers.conda import write_conda, write_conda_prefix
 from ringbinder_layers.model import Package, Place
-from ringbinder_recipe.conda import Solution, SolverJob, virtual_packages, without_credentials
+from ringbinder_recipe.conda import Solution, without_credentials
 
 from .layerfiles import entries, files, writer
 
@@ -32,27 +31,6 @@ class Entry:
     mode: int
     content: bytes
     made_at: int | None = None
-
-
-def solve(channel: CondaChannel, specs: Sequence[str], folder: Path, **wanted: Any) -> Solution:
-    """Return what the program finds in `channel`."""
-    folder.mkdir(exist_ok=True)
-    facts: dict[str, Any] = {
-        "alias": "https://conda.example/",
-        "root": folder,
-        "option": "LayersBuilder.conda_channels",
-        "channels": [channel.url],
-        "only": [channel.url],
-        "folders": [channel.folder],
-        "platform": channel.platform,
-        "virtual_packages": virtual_packages(channel.platform, (2, 36)),
-    }
-    job = SolverJob(output=folder / "solution", cache=folder / "cache", specs=specs, **(facts | wanted))
-    (folder / "job").write_text(job.to_json())
-    done = subprocess.run(job.command(folder / "job"), capture_output=True, text=True, check=False)
-    if not job.output.exists():
-        raise AssertionError(done.stdout + done.stderr)
-    return Solution.from_json(job.output.read_bytes())
 
 
 def packages(solution: Solution) -> list[Package]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realparts.conda_channel import PLACEHOLDER, CondaChannel
+from realparts.conda_channel import PLACEHOLDER, CondaChannel, solve
 from ringbinder_layers.conda import write_conda
 from ringbinder_layers.prefix import BinaryFile, TextFile
 
-from .condaenv import PREFIX, as_installed, as_layers, comparable, file_of, packages, place_of, solve
+from .condaenv import PREFIX, as_installed, as_layers, comparable, file_of, packages, place_of
 from .condafiles import file, link, old_package
 from .layerfiles import entries, writer
 

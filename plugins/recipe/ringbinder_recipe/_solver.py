@@ -27,6 +27,7 @@ from rattler import (
     MatchSpec,
     PackageName,
     PackageRecord,
+    PypiLockedPackage,
     RepoDataRecord,
     Subdir,
     Version,
@@ -149,14 +150,17 @@ def locked(job: dict[str, Any], config: ChannelConfig) -> tuple[list[RepoDataRec
         require_allowed(job, record.url, allowed, record.name.normalized)
     pypi = []
     for package in environment.pypi_packages_for_platform(platform) or []:
-        digest = package.hashes.sha256 if package.hashes else None
-        pypi.append({
-            "name": package.name,
-            "version": package.version,
-            "location": package.location,
-            "sha256": digest.hex() if digest else "",
-        })  # fmt: skip
+        facts = {"name": package.name, "version": package.version, "location": package.location}
+        pypi.append(facts | {"sha256": _sha256(package)})
     return records, pypi
+
+
+def _sha256(package: PypiLockedPackage) -> str:
+    try:
+        digest = package.hashes.sha256 if package.hashes else None
+    except AttributeError:  # py-rattler 0.28 has no hashes and does not say so
+        digest = None
+    return digest.hex() if digest else ""
 
 
 def described(record: RepoDataRecord) -> dict[str, Any]:
@@ -173,7 +177,7 @@ def described(record: RepoDataRecord) -> dict[str, Any]:
 
 
 async def main(job: dict[str, Any]) -> dict[str, Any]:
-    config = ChannelConfig(job["alias"], job["root"])
+    config = ChannelConfig(f"{job['alias'].rstrip('/')}/", job["root"])  # else its last part would be left out
     pypi: list[dict[str, Any]] = []
     if job["lock"]:
         records, pypi = locked(job, config)

@@ -7,17 +7,20 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import zstandard
 from attrs import define, field
 from rattler import Subdir
 from rattler.index import index_fs
+from ringbinder_recipe.conda import Solution, SolverJob, virtual_packages
 
 PLACEHOLDER = "/opt/placeholder" + "_placehold" * 20
 """Folder that packages of `CondaChannel.add` were made in, as those of conda-build say."""
@@ -159,6 +162,27 @@ class CondaChannel:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_package(target, infos, members)
         return target
+
+
+def solve(channel: CondaChannel, specs: Sequence[str], folder: Path, **wanted: Any) -> Solution:
+    """Return what the program finds in `channel`."""
+    folder.mkdir(exist_ok=True)
+    facts: dict[str, Any] = {
+        "alias": "https://conda.example/",
+        "root": folder,
+        "option": "LayersBuilder.conda_channels",
+        "channels": [channel.url],
+        "only": [channel.url],
+        "folders": [channel.folder],
+        "platform": channel.platform,
+        "virtual_packages": virtual_packages(channel.platform, (2, 36)),
+    }
+    job = SolverJob(output=folder / "solution", cache=folder / "cache", specs=specs, **(facts | wanted))
+    (folder / "job").write_text(job.to_json())
+    done = subprocess.run(job.command(folder / "job"), capture_output=True, text=True, check=False)
+    if not job.output.exists():
+        raise AssertionError(done.stdout + done.stderr)
+    return Solution.from_json(job.output.read_bytes())
 
 
 def write_package(
