@@ -51,6 +51,7 @@ MEANINGS: Final = {
     "hub-not-configured": "An option that the launcher `jupyterhub` cannot do without is not set.",
     "image-gone": "`sessions keep`: a patch needs the image, which is no longer there.",
     "image-in-use": "The image was not removed: something runs on it.",
+    "image-unknown": "`images rebase`: the registry has no such image.",
     "internal-error": "A bug, Ringbinder's or a plugin's; `error_id` finds it in the log.",
     "launch-failed": "JupyterHub did not start the server, after as many attempts as it is given.",
     "link-not-understood": "The link has no form that is known.",

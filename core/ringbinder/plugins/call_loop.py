@@ -31,6 +31,7 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "admit": None, "authenticate": 30, "log_in": 30, "log_out": 30, "emit": 60, "diagnose": 10, "stop": 60,
     "servers": 60, "images": 60, "delete": 120, "health": 10, "doctor": 60, "allowance": 5, "work": 60, "keep_work": 60,
     "export_work": 600, "discard_work": 120, "prune_images": None,
+    "rebase": None,
     "find_blob": 60, "put_blob": None, "read_blob": 60, "read_manifest": 120, "put_manifest": 120, "list_tags": 300,
     "delete_manifest": 300, "delete_blob": 120, "delete_repository": 120,
 }  # fmt: skip

@@ -174,6 +174,9 @@ class HookCaller(CallLoop):
     def prune_images(self, chosen: str, *, dry_run: bool) -> Call[PruneResult | None]:
         return self._first("prune_images", chosen, dry_run=dry_run)
 
+    def rebase(self, chosen: str, *, image: Image) -> Call[Image | Declined | None]:
+        return self._first("rebase", chosen, image=image)
+
     def health(self, on_error: Callable[[str, Exception], Health]) -> Call[Answers[Health]]:
         """The line of a plugin that fails is what `on_error` makes of its name and exception."""
         return self._every("health", on_error=on_error)

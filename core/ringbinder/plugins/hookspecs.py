@@ -323,6 +323,14 @@ class Hooks:
         None if it keeps none. `dry_run`: only says what it would remove.
         """
 
+    @hookspec(firstresult=True)
+    async def rebase(self, image: Image) -> Image | Declined | None:
+        """The builder: publishes the image again, the same but for its base, which is the one that it takes now.
+
+        None if it has not made `image`, which is returned as is if it is on that base. `Declined` if it does not fit
+        there; the advice is what to do. Raises `UserError` (``image-unknown``) if it is not there.
+        """
+
     @hookspec
     async def health(self) -> Health | None:
         """Everybody: one line of `/health`."""

@@ -181,6 +181,14 @@ class Store:
         row = self._use(read, "the time of the last build cannot be read", image=image)
         return row[0] if row else None
 
+    def built_images(self) -> list[str]:
+        """Full names of the images that were built successfully, as far as they are remembered, the newest first."""
+
+        def read(db: sqlite3.Connection) -> list[Any]:
+            return db.execute("SELECT image FROM durations ORDER BY seq DESC").fetchall()
+
+        return [image for (image,) in self._use(read, "the names of built images cannot be read") or []]
+
     def keep_launches(self, launcher: str, seconds: Iterable[float]) -> None:
         """Remembers how long launches took, the oldest first; the last fifty of each launcher are kept."""
 

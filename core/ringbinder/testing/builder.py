@@ -45,6 +45,8 @@ class BuilderCase:
 
     declines: Plan | None = None
     """Is for another builder; None for a builder that takes every repository."""
+    new_base: Callable[[], Awaitable[None]] | None = None
+    """Gives the builder a newer base, on which its images fit; None for a builder without the hook `rebase`."""
 
     async def build(self, plan: Plan, log: RecordingLog) -> Image:
         target = await self.target(plan)
@@ -101,6 +103,19 @@ class BuilderContract:
         assert declined.reason.strip(), "Rule: the answer has the reason."
         assert target.folder is None or not target.folder.exists(), "Rule: a build that declines leaves no image."
         assert not await left_over(before), "Rule: a build that declines leaves no process."
+
+    async def test_rebased_image_is_another_of_the_same_name(self, case: BuilderCase) -> None:
+        """An image on an old base is replaced by one on the new base, and no other."""
+        if case.new_base is None:
+            pytest.skip("the case has no other base")
+        image = await case.build(case.good, RecordingLog())
+        assert await case.builder.rebase(image=image) == image, "Rule: an image on the base of today stays."
+        await case.new_base()
+        rebased = await case.builder.rebase(image=image)
+        assert isinstance(rebased, Image), f"Rule: what fits on the new base is put there; it gave {rebased!r}."
+        assert rebased.name == image.name, "Rule: the image keeps its name."
+        assert rebased.digest != image.digest, "Rule: with another base it is another image."
+        assert (await case.builder.rebase(image=rebased)) == rebased, "Rule: a rebased image is on the base of today."
 
     async def test_cancelled_it_ends_everything(self, case: BuilderCase) -> None:
         """The last client may leave in the middle of a build: nothing that it started may run on."""

@@ -53,8 +53,8 @@ _REMEMBERED_SECONDS: Final = 300.0
 _DESCRIPTOR: Final = {"mediaType": str, "digest": str, "size": int}
 _PLATFORM: Final = {"architecture": str, "os": str}
 _INDEX_SHAPE: Final = {"manifests": [{"digest": str, "platform?": _PLATFORM}]}
-_MANIFEST_SHAPE: Final = {"config": _DESCRIPTOR, "layers": [_DESCRIPTOR]}
-_CONFIG_SHAPE: Final = {
+MANIFEST_SHAPE: Final = {"config": _DESCRIPTOR, "layers": [_DESCRIPTOR]}
+CONFIG_SHAPE: Final = {
     **_PLATFORM,
     "rootfs": {"diff_ids": [str]},
     "config": {"Labels?": {str: str}, "Env?": [str], "User?": str},
@@ -99,7 +99,7 @@ async def read(registry: ImageRegistry, name: str, platform: str) -> Base:
         reference = Reference.parse(name)
     except ValueError as error:
         raise ConfigError([f"{_OPTION}: {name!r} is no name of an image: {error}"]) from None
-    image = _Reader(registry, name, reference.name)
+    image = ImageReader(registry, name, reference.name)
     try:
         manifest = await image.manifest(reference.digest or reference.tag or "latest")
         if manifest.media_type in _INDEXES:
@@ -107,26 +107,33 @@ async def read(registry: ImageRegistry, name: str, platform: str) -> Base:
             manifest = await image.manifest(image.chosen(index["manifests"], platform))
         if manifest.media_type not in _MANIFESTS:
             raise image.wrong(f"is no image, but {manifest.media_type or 'something without a type'}")
-        content = image.document(manifest.content, _MANIFEST_SHAPE)
+        content = image.document(manifest.content, MANIFEST_SHAPE)
         config_blob = await registry.read_small_blob(image.repository, image.descriptor(content["config"]))
     except (DigestMismatch, MissingBlob) as error:
         raise image.wrong(f"cannot be read: {error}") from None
-    config = image.document(config_blob, _CONFIG_SHAPE)
+    config = image.document(config_blob, CONFIG_SHAPE)
     if (own := f"{config['os']}/{config['architecture']}") != platform:
         raise image.wrong(f"is for {own}, and images are made for {platform} (LayersBuilder.platform)")
-    return image.described(manifest.descriptor.digest, content["layers"], config, platform)
+    if MADE_FROM in (config["config"].get("Labels") or {}):
+        raise image.wrong("was made by this builder and has an environment already; name the base that it is on")
+    layers = image.layers(content["layers"], config["rootfs"]["diff_ids"])
+    if len(layers) > _MOST_LAYERS:
+        raise image.wrong(f"has {len(layers)} layers; at most {_MOST_LAYERS} leave room for those of packages")
+    return image.described(manifest.descriptor.digest, layers, config, platform)
 
 
 @frozen
-class _Reader:
-    """Reads one base image; `name` is as the option has it, for messages."""
+class ImageReader:
+    """Reads one image, a base or one on it; `name` is as the option has it, for messages."""
 
     registry: ImageRegistry
     name: str
     repository: str
+    where: str = f"{_OPTION}: "
+    """What is wrong with the image is a problem of."""
 
     def wrong(self, what: str) -> ConfigError:
-        return ConfigError([f"{_OPTION}: the image {self.name} {what}"])
+        return ConfigError([f"{self.where}the image {self.name} {what}"])
 
     async def manifest(self, reference: str) -> Manifest:
         manifest = await self.registry.read_manifest(self.repository, reference)
@@ -163,8 +170,8 @@ class _Reader:
         return str(platforms[platform])
 
     def layers(self, descriptors: Sequence[Mapping[str, Any]], diff_ids: Sequence[str]) -> tuple[Layer, ...]:
-        if len(descriptors) != len(diff_ids) or len(descriptors) > _MOST_LAYERS:
-            raise self.wrong(f"has {len(descriptors)} layers and {len(diff_ids)} diff ids; at most {_MOST_LAYERS} fit")
+        if len(descriptors) != len(diff_ids):
+            raise self.wrong(f"has {len(descriptors)} layers and {len(diff_ids)} diff ids")
         layers: list[Layer] = []
         for content, diff_id in zip(descriptors, diff_ids, strict=True):
             blob = self.descriptor(content)
@@ -187,20 +194,16 @@ class _Reader:
             "(see the page on base images)"
         )
 
-    def described(
-        self, digest: str, layers: Sequence[Mapping[str, Any]], config: dict[str, Any], platform: str
-    ) -> Base:
-        """The base as its labels describe it."""
+    def described(self, digest: str, layers: tuple[Layer, ...], config: dict[str, Any], platform: str) -> Base:
+        """The base as its labels describe it, which an image on it has taken over."""
         labels = config["config"].get("Labels") or {}
-        if MADE_FROM in labels:
-            raise self.wrong("was made by this builder and has an environment already; name the base that it is on")
         self.label(labels, "format", _is_format, _FORMAT)
         uid, gid = self.label(labels, "user", _user, "1000:1000")
         pythons = self.label(labels, "pythons", _pythons, "3.12.11=/usr/bin/python3.12 3.11=/usr/bin/python3.11")
         return Base(
             repository=self.repository,
             digest=digest,
-            layers=self.layers(layers, config["rootfs"]["diff_ids"]),
+            layers=layers,
             config=config,
             platform=platform,
             pythons={minor: path for minor, (_, path) in pythons.items()},

@@ -1,15 +1,20 @@
-"""`ringbinder images`: what registry and builder keep, and making pruned."""
+"""`ringbinder images`: what registry and builder keep, pruning it, and putting images on a newer base."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from typing import Literal
 
+from attrs import asdict, frozen
 from ringbinder.app import Ringbinder
-from ringbinder.errors import UserError
-from ringbinder.model import Image, PruneResult
+from ringbinder.errors import TransientError, UserError
+from ringbinder.model import Declined, Image, PruneResult
+from ringbinder.plugins.caller import HookCaller
 
-from ..terminal import echo, echo_json
+from ..terminal import echo, echo_json, echo_text
+from .destination import Destination
 from .exitcodes import ExitCode
 from .invocation import Invocation
 from .paths import readable_size
@@ -76,6 +81,75 @@ async def prune_by_builder(invocation: Invocation, *, dry_run: bool, as_json: bo
     _print_removed(images, dry_run=dry_run)
     echo(f"{summary[:1].upper()}{summary[1:]}.", err=True)
     return ExitCode.OK
+
+
+async def rebase_images(invocation: Invocation, image: Destination | None, *, as_json: bool) -> int:
+    """Has the builder put `image`, or all that are known, on the base that it takes now."""
+    async with invocation.app(to=image) as app:
+        hooks = app.plugins.hooks
+        builders = [key for name in app.plugins.builders if hooks.implements(key := f"builder:{name}", "rebase")]
+        if not builders:
+            message = "no builder of this configuration can put an image on another base; `layers` can"
+            echo(f"ringbinder: {message}", err=True)
+            return ExitCode.USAGE
+        results: list[_Rebased] = []
+        for name in [image.image] if image else await _known(app):
+            result = await _rebase(hooks, builders, name, str(image or name), required=image is not None)
+            if result is not None:
+                results.append(result)
+                if not as_json:
+                    echo_text(str(result))
+    if as_json:
+        echo_json({"images": [asdict(result) for result in results]})
+    elif not results:
+        echo("There are no images of a builder that can put them on another base.", err=True)
+    failed = {result.state for result in results}
+    return ExitCode.TRY_AGAIN if "try again" in failed else ExitCode.BUILD if "does not fit" in failed else ExitCode.OK
+
+
+@frozen
+class _Rebased:
+    """What became of one image; `why` is for one that has stayed on its base."""
+
+    name: str
+    state: Literal["rebased", "unchanged", "does not fit", "try again"]
+    digest: str = ""
+    why: str = ""
+
+    def __str__(self) -> str:
+        end = f"@{self.digest}" if self.digest else f": {self.why}" if self.why else ""
+        return f"{self.state:<12}  {self.name}{end}"
+
+
+async def _rebase(
+    hooks: HookCaller, builders: Sequence[str], name: str, shown: str, *, required: bool
+) -> _Rebased | None:
+    """Asks each builder; None if no one has made the image, or it is no longer there, and it is not `required`."""
+    before = Image(name, "oci")
+    for builder in builders:
+        try:
+            after = await hooks.rebase(builder, image=before)
+        except TransientError as error:
+            return _Rebased(shown, "try again", why=str(error))
+        except UserError:
+            if required:
+                raise
+            return None
+        if isinstance(after, Declined):
+            return _Rebased(shown, "does not fit", why=f"{after.reason}. {after.advice}".strip())
+        if after is not None:
+            return _Rebased(shown, "unchanged") if after == before else _Rebased(shown, "rebased", after.digest)
+    if required:
+        raise UserError("image-unknown", f"{shown} was made by no builder that can put it on another base.")
+    return None
+
+
+async def _known(app: Ringbinder) -> list[str]:
+    """Names of the images that registry and builders list, and of those that were built here."""
+    prefix = app.config.binderhub.image_prefix
+    built = await asyncio.to_thread(app.services.store.built_images)
+    names = [image.name for image in await _images(app)] + [name for name in built if name.startswith(prefix)]
+    return list(dict.fromkeys(names))
 
 
 def _keepers(app: Ringbinder) -> list[str]:

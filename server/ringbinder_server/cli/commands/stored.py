@@ -26,7 +26,7 @@ def _size(_: click.Context, parameter: click.Parameter, value: str | None) -> in
 
 @click.group("images")
 def images() -> None:
-    """See and remove the images that are kept."""
+    """See and remove the images that are kept, or put them on a newer base."""
 
 
 @images.command("list")
@@ -69,6 +69,34 @@ def prune_images(setup: Setup, max_size: int | None, dry_run: bool, as_json: boo
         if max_size is None:
             return await prune_by_builder(invocation, dry_run=dry_run, as_json=as_json)
         return await prune_images(invocation, max_size, dry_run=dry_run, as_json=as_json)
+
+    run(setup, work)
+
+
+@images.command("rebase")
+@click.argument("name", default="")
+@click.option("--all", "everything", is_flag=True, help="All that were built here, or that the registry lists.")
+@json_output
+@configured
+def rebase_images(setup: Setup, name: str, everything: bool, as_json: bool) -> None:
+    """Put images of builder `layers` on the base image that is configured now, without a build.
+
+    NAME is REGISTRY/NAME[:TAG] or oci:FOLDER[:TAG], as with `build --to`, and needs no configuration either. An image
+    keeps its name and its layers of packages and content; base layers that its registry has are not sent. One that
+    does not fit on the new base stays as it is, and you are told why (exit code 4).
+    """
+    if bool(name) == everything:
+        raise click.UsageError("Name one image, or use --all.")
+
+    async def work(invocation: Invocation) -> int:
+        from ..destination import Destination
+        from ..images import rebase_images
+
+        try:
+            image = Destination.parse(name) if name else None
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="NAME") from None
+        return await rebase_images(invocation, image, as_json=as_json)
 
     run(setup, work)
 
