@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from attrs import define, frozen
 from ringbinder import BuildError, Context, Declined, Image, Log, Manifest, Plan, UserError
@@ -32,7 +32,9 @@ from .lock_store import LockStore
 from .locking import Locks
 from .model import Base, Compression, Layer, Lock, Package, Place
 from .options import LayersBuilderOptions
-from .sources import Sources
+from .records import layers_repository
+from .retention import Retention
+from .sources import Sources, sources
 from .tar import EntryError, LayerWriter
 from .upload import ImageUpload, UploadSummary, in_parallel
 from .venv import write_kernelspec, write_venv
@@ -62,6 +64,22 @@ class Workshop:
     downloads: Downloads
     folder: Path
     """For temporary folders."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, context: Context, options: LayersBuilderOptions, bases: BaseImages, folder: Path
+    ) -> AsyncIterator[Self]:
+        """Holds open what builds need, and removes unused layers meanwhile."""
+        index = LayerIndex(context, layers_repository(options.image_prefix), options.keep)
+        uv = Uv(context.paths.cache / "layers-uv", context.paths.state / "python")
+        env, channels = uv.env(context.paths.state), options.conda_channels
+        allowed = await asyncio.to_thread(sources, env, options.indexes, channels, options.conda_channel_alias)
+        store = LockStore(context, index.records, options.keep)
+        downloads = Downloads(context, allowed)
+        async with downloads.lifespan():
+            Retention(index).start()
+            yield cls(context, options, bases, index, uv, allowed, store, downloads, folder)
 
     def locks(self, target: Target) -> Locks:
         """What finds the packages of environments for `target`."""

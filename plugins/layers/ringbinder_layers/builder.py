@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Sequence
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from ringbinder import (
     Builder,
@@ -27,19 +27,14 @@ from ringbinder import (
 from ringbinder.files import remove_abandoned, temporary_folder
 from ringbinder.image_reference import Reference
 from ringbinder_recipe.causes import UNREACHABLE, UNSOLVABLE, diagnose
-from ringbinder_recipe.uv import Uv
 
 from . import doctor
-from .assembly import Assembly, Workshop
 from .base import BaseImages
-from .downloads import Downloads
 from .image import repository_labels
-from .index import LayerIndex
-from .lock_store import LockStore
 from .options import LayersBuilderOptions
-from .records import layers_repository
-from .retention import Retention
-from .sources import sources
+
+if TYPE_CHECKING:
+    from .assembly import Workshop
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -63,28 +58,18 @@ class LayersBuilder(Builder[LayersBuilderOptions]):
 
     async def lifespan(self) -> AsyncIterator[None]:
         """Raises ConfigError for a registry that takes no layers; the base image is read when one is needed."""
+        from .assembly import Workshop
+
         if not self.context.registry.takes_blobs:
             raise ConfigError([f"Ringbinder.registry: {doctor.NO_BLOBS}; {doctor.CHOOSE}"])
+
         await asyncio.to_thread(remove_abandoned, self._folder)
-        workshop = await asyncio.to_thread(self._set_up)
-        async with workshop.downloads.lifespan():
-            Retention(workshop.index).start()
-            self._workshop = workshop
+        async with Workshop.open(self.context, self.config, self._bases, self._folder) as self._workshop:
             yield
 
-    def _set_up(self) -> Workshop:
-        config, context = self.config, self.context
-        index = LayerIndex(context, layers_repository(config.image_prefix), config.keep)
-        uv = Uv(context.paths.cache / "layers-uv", context.paths.state / "python")
-        allowed = sources(
-            uv.env(context.paths.state), config.indexes, config.conda_channels, config.conda_channel_alias
-        )
-        store = LockStore(context, index.records, config.keep)
-        return Workshop(
-            context, config, self._bases, index, uv, allowed, store, Downloads(context, allowed), self._folder
-        )
-
     async def build(self, plan: Plan, target: Target, log: Log) -> Image | Declined:
+        from .assembly import Assembly
+
         labels = {**repository_labels(plan.repo), **self.image_labels}
         if self._workshop is None:
             raise PluginError(self.context.name, "it builds only between its start and its end", "build")
