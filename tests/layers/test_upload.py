@@ -297,6 +297,22 @@ class TestOutage:
         assert after.made == missing
         await assert_whole(after, "image")
 
+    async def test_registry_that_stalls_ends_the_build(self, start: Start, gate: Gate) -> None:
+        process = start(request_timeout=0.5, retries=0)
+        go_on = asyncio.Event()
+
+        async def stall(request: web.Request) -> None:
+            if process.path(process.image("image")) in request.path:
+                await go_on.wait()
+
+        gate.before = stall
+        with pytest.raises(TransientError, match="needs more than"):
+            await process.build("image", GROUPS)
+        go_on.set()
+        gate.before = lambda request: None
+        await start().build("image", GROUPS)
+        assert len(await process.registry.list_tags(process.layers)) == 3
+
     async def test_token_that_expires_during_a_push_is_renewed(self, start: Start, token_registry: Any) -> None:
         guarded = token_registry("strict")
         async with Gate.open(guarded.registry.url) as way:

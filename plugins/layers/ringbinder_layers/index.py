@@ -28,8 +28,8 @@ from .records import Record, Records
 PARALLEL_REQUESTS: Final = 8
 """Layers that are asked for, mounted or uploaded at the same time, by all builds of this process."""
 
-_MAKERS: Final = (os.cpu_count() or 1) + 2
-"""Layers that are made at the same time: what each waits for is its download, a processor or the disk."""
+_MAKERS: Final = 2 * (os.cpu_count() or 1) + 4
+"""Layers that are made at the same time: each waits for its download, for a processor or for the disk."""
 
 _REMEMBERED: Final = 100_000
 _DAY_SECONDS: Final = 86_400.0
