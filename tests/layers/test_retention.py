@@ -120,6 +120,27 @@ async def test_records_are_read_once(start: Start, clock: FakeClock, gate: Gate)
     assert gate.count("GET", "/manifests/") == reads
 
 
+async def test_records_are_read_in_several_runs(
+    start: Start, clock: FakeClock, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringbinder_layers.retention._MOST_READS", 2)
+    process = start(clock)
+    await process.build("image", group([package(name) for name in ("a", "b", "c")]))
+    retention = Retention(process.index)
+    reads = gate.count("GET", "/manifests/")
+    for expected in (2, 3, 3):
+        await retention.prune()
+        assert gate.count("GET", "/manifests/") - reads == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"), [("account/binder-layers", 50), ("docker.io/a/layers", 50), ("ghcr.io/a/layers", 20_000)]
+)
+async def test_few_records_of_docker_hub_are_read(start: Start, name: str, reads: int) -> None:
+    index = LayerIndex(start().context, name, KEEP_SECONDS)
+    assert Retention(index)._most_reads == reads
+
+
 async def test_locks_are_removed_and_other_tags_stay(start: Start, clock: FakeClock) -> None:
     process = start(clock)
     record = await process.index.records.write(Record("lock-abc", annotations={"of": "a lock"}), b"a lock")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import random
 from typing import Final
 
 from attrs import define, field
 from ringbinder import ConfigError, DigestMismatch
+from ringbinder.image_reference import Reference, is_docker_hub
 from ringbinder.untrusted import MalformedError
 
 from .index import LayerIndex
@@ -14,6 +15,16 @@ from .index import LayerIndex
 _EVERY_SECONDS: Final = 86_400.0
 _FIRST_SECONDS: Final = 600.0
 """After the start: what builds wait for comes first, and commands end before."""
+
+
+_MOST_READS: Final = 20_000
+"""Records that are read in one run. The others have their turn on another day."""
+
+_MOST_READS_OF_DOCKER_HUB: Final = 50
+"""Docker Hub counts each as a pull, of which an account may have 200 within six hours.
+
+Source: https://docs.docker.com/docker-hub/usage/pulls/
+"""
 
 
 @define(eq=False)
@@ -48,16 +59,20 @@ class Retention:
         registry, now = index.context.registry, index.context.clock.time()
         tags = await registry.list_tags(index.name)
         self._expires = {tag: self._expires[tag] for tag in tags if tag in self._expires}
+        due = [tag for tag in tags if self._expires.get(tag, 0.0) <= now]
         removed = 0
-        for tag in tags:
-            if self._expires.get(tag, 0.0) <= now and await self._remove_expired(tag, now):
-                removed += 1
-            await asyncio.sleep(0)
+        for tag in random.sample(due, min(len(due), self._most_reads)):
+            removed += await self._remove_expired(tag, now)
         if removed:
             index.context.log.info("removed layers that no image uses", repository=index.name, removed=removed)
         if tags and removed == len(tags) and not await registry.list_tags(index.name):
             await registry.delete_repository(index.name)
         return removed
+
+    @property
+    def _most_reads(self) -> int:
+        domain = Reference.parse(self.index.name).domain
+        return _MOST_READS_OF_DOCKER_HUB if not domain or is_docker_hub(domain) else _MOST_READS
 
     async def _remove_expired(self, tag: str, now: float) -> bool:
         index = self.index
