@@ -198,9 +198,9 @@ class Store:
                     "INSERT INTO launches (launcher, seconds) VALUES (?, ?)", [(launcher, s) for s in seconds]
                 )
                 db.execute(
-                    "DELETE FROM launches WHERE launcher = ?1 AND seq NOT IN"
-                    " (SELECT seq FROM launches WHERE launcher = ?1 ORDER BY seq DESC LIMIT ?2)",
-                    (launcher, _MAX_LAUNCHES),
+                    "DELETE FROM launches WHERE launcher = ? AND seq NOT IN"
+                    " (SELECT seq FROM launches WHERE launcher = ? ORDER BY seq DESC LIMIT ?)",
+                    (launcher, launcher, _MAX_LAUNCHES),
                 )
 
         self._use(write, "the times of launches are not kept", launcher=launcher)
