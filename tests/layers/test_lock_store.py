@@ -26,7 +26,7 @@ Start = Callable[[], Locking]
 @pytest.fixture
 async def start(tmp_path: Path, context: Context, server: OciServer, clock: FakeClock) -> AsyncIterator[Start]:
     """Starts processes of one registry."""
-    records = Records(context.registry, f"{server.host}/{REPOSITORY}", 90 * DAY, clock)
+    records = Records(context.registry, f"{server.host}/{REPOSITORY}", 90 * DAY, clock, context.log)
     contexts: list[Context] = []
 
     def start() -> Locking:
