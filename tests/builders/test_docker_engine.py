@@ -182,8 +182,9 @@ async def test_room_is_made_and_what_is_used_stays(
     context: Context, docker_engine: RealEngine, base_image: str
 ) -> None:
     tag = "cleaner"
-    for name in ("used", "old", "other"):
-        labels = [] if name == "other" else ["--change", 'LABEL repo2docker.version="1"']
+    labels_of = {"used": "repo2docker.version", "old": "repo2docker.version", "pulled": "org.ringbinder.builder"}
+    for name in ("used", "old", "pulled", "other"):
+        labels = ["--change", f'LABEL {labels_of[name]}="1"'] if name in labels_of else []
         _docker(docker_engine, "import", *labels, "--message", name, "-", f"{tag}/{name}:1", given=_tar(name))
     _docker(docker_engine, "create", "--name", "user", "--network", "none", f"{tag}/used:1", "true")
     options = {"docker_host": docker_engine.address, "threshold_type": "absolute", "threshold_low": 0.0}
@@ -194,7 +195,7 @@ async def test_room_is_made_and_what_is_used_stays(
         assert (await young.prune_images(dry_run=False)).removed == (), "an image may be on its way to the registry"
         full = make(context, threshold_high=1.0, min_age=0.0, **options)
         would = [image.name for image in (await full.prune_images(dry_run=True)).removed]
-        assert f"{tag}/old:1" in would
+        assert {f"{tag}/old:1", f"{tag}/pulled:1"} <= set(would)
         assert {f"{tag}/used:1", f"{tag}/other:1", base_image}.isdisjoint(would)
         used = {image.name: image.in_use for image in await full.images()}
         assert used[f"{tag}/used:1"]
@@ -204,9 +205,9 @@ async def test_room_is_made_and_what_is_used_stays(
             await full.delete(image)
         assert caught.value.code == "image-in-use"
         room = await full.prune_images(dry_run=False)
-        assert f"{tag}/old:1" in [image.name for image in room.removed]
+        assert {f"{tag}/old:1", f"{tag}/pulled:1"} <= {image.name for image in room.removed}
         assert {f"{tag}/used:1", f"{tag}/other:1"} <= docker_engine.tags()
-        assert f"{tag}/old:1" not in docker_engine.tags()
+        assert {f"{tag}/old:1", f"{tag}/pulled:1"}.isdisjoint(docker_engine.tags())
     finally:
         _docker(docker_engine, "rm", "user")
         _docker(docker_engine, "rmi", f"{tag}/used:1", f"{tag}/other:1")

@@ -25,6 +25,8 @@ from ringbinder.testing.gitserver import GitServer
 
 SCRIPT: Final = Path(__file__).parents[2] / "examples" / "one-host" / "one-host"
 LONG: Final = 280.0
+BUILT: Final = "built-"
+"""How the names of repositories begin that repo2docker builds, though their images could be assembled."""
 _IDLE: Final = "45"
 _TELLING: Final = {"registry": "registry.yml", "hub": "jupyterhub_config.py", "ringbinder": "config.yaml"}
 """A word of each part's command line."""
@@ -181,17 +183,21 @@ async def answers(ready: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def one_host(
-    folder: Path, engine: RealEngine, built_with: Repo2Docker, elsewhere: str, forge: Forge
+    folder: Path, engine: RealEngine, built_with: Repo2Docker, layers_base: str, elsewhere: str, forge: Forge
 ) -> Iterator[OneHost]:
     """`one-host install` and `one-host run`, literally; what differs from the page is printed.
 
-    Pages of the origin `elsewhere` may use it, and GitHub and GitLab are `forge`.
+    Images are assembled on `layers_base`, and what that builder declines is built with repo2docker, as on the page; so
+    are the repositories whose name begins with `BUILT`. Pages of the origin `elsewhere` may use it, and GitHub and
+    GitLab are `forge`.
     """
     ports = _free_ports(5)
     here = [f"127.0.0.1:{port}" for port in ports]
     (folder / "tests.yaml").write_text(
         f"LocalRepo2dockerBuild: {{repo2docker_config: {built_with.config}}}\n"
-        "Ringbinder: {session_grace: 2s, sinks: [jsonlines]}\n"
+        "Ringbinder: {session_grace: 2s, sinks: [jsonlines], builder: [layers, docker]}\n"
+        f"LayersBuilder: {{base_image: {layers_base}}}\n"
+        f"GitRepoProvider: {{spec_config: [{{pattern: '.*{BUILT}', config: {{builder: docker}}}}]}}\n"
         "Launcher: {resume_time: 5s, watch_interval: 2s}\n"
         + "".join(f"{section}: {json.dumps(options)}\n" for section, options in forge.settings.items())
     )

@@ -14,7 +14,7 @@ from realparts.browser import chromium
 from realparts.notebooks import notebook, run_first_cell
 from ringbinder.testing.gitserver import GitServer
 
-from .stack import OneHost, answers, dockerfile, link, until
+from .stack import BUILT, OneHost, answers, dockerfile, link, until
 
 pytestmark = [
     pytest.mark.real("dockerd", "docker-registry", "debootstrap", "npm", "git", "jupyterlab"),
@@ -41,22 +41,53 @@ async def click(browser: Browser, binder: OneHost, link: str, answer: str) -> No
     await page.close()
 
 
+_SIX = {"requirements.txt": "six==1.17.0\n", "first.ipynb": notebook("import six\nprint(six.__version__)")}
+_DOCKERFILE = {"Dockerfile": dockerfile(), "first.ipynb": notebook("print(6*7)")}
+
+
 @pytest.mark.real("chromium")
-@pytest.mark.parametrize("kind", ["Dockerfile", "requirements.txt"])
+@pytest.mark.parametrize(
+    ("name", "files", "answer"),
+    [("dockerfile", _DOCKERFILE, "42"), (f"{BUILT}requirements", _SIX, "1.17.0"), ("assembled", _SIX, "1.17.0")],
+)
 async def test_click_runs_a_cell_and_second_launch_builds_nothing(
-    binder: OneHost, git_server: GitServer, kind: str
+    binder: OneHost, git_server: GitServer, name: str, files: dict[str, str], answer: str
 ) -> None:
-    files = {"Dockerfile": dockerfile()} if kind == "Dockerfile" else {"requirements.txt": "six==1.17.0\n"}
-    source = "print(6*7)" if kind == "Dockerfile" else "import six\nprint(six.__version__)"
-    name = kind.partition(".")[0].lower()
-    git_server.repository(name).commit(files | {"first.ipynb": notebook(source)})
+    git_server.repository(name).commit(files)
     async with chromium() as browser:
-        answer = "42" if kind == "Dockerfile" else "1.17.0"
         await click(browser, binder, link(git_server, name), answer)
     reported = await binder.launch(link(git_server, name))
     assert reported[-1]["phase"] == "ready", reported[-1]
     assert not {"building", "pushing", "fetching"} & {event["phase"] for event in reported}
     assert await answers(reported[-1])
+
+
+async def test_changed_text_makes_no_layer_of_packages(binder: OneHost, git_server: GitServer) -> None:
+    repository = git_server.repository("text")
+    repository.commit(_SIX)
+    first = await binder.launch(link(git_server, "text"))
+    assert first[-1]["phase"] == "ready", first[-1]
+    repository.commit({"README.md": "changed\n"})
+    again = await binder.launch(link(git_server, "text"))
+    assert again[-1]["phase"] == "ready", again[-1]
+    assert again[-1]["image"] != first[-1]["image"]
+    log = "".join(event["message"] for event in again if event["phase"] == "building")
+    (known, groups) = re.findall(r"(\d+) of (\d+) layers are known", log)[0]
+    assert known == groups
+    assert "Making a layer" not in log
+
+
+async def test_declined_repository_is_built_with_repo2docker(binder: OneHost, git_server: GitServer) -> None:
+    made = "#!/bin/bash\nset -e\necho of-postBuild >made.txt\n"
+    git_server.repository("post-build").commit({**_SIX, "postBuild": made, "made.txt": ""})
+    reported = await binder.launch(link(git_server, "post-build"))
+    assert reported[-1]["phase"] == "ready", reported[-1]
+    log = "".join(event["message"] for event in reported if event["phase"] == "building")
+    assert "postBuild: built with " in log, log
+    assert "layers are known" not in log
+    headers = {"Authorization": f"token {reported[-1]['token']}"}
+    async with aiohttp.ClientSession(headers=headers) as http, http.get(f"{reported[-1]['url']}files/made.txt") as page:
+        assert await page.text() == "of-postBuild\n"
 
 
 def test_install_shows_its_commands_and_how_to_undo_them(binder: OneHost) -> None:

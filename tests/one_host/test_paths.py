@@ -14,9 +14,12 @@ pytestmark = [
 ]
 
 
-async def test_every_path_of_a_link_opens_its_page(binder: OneHost, git_server: GitServer) -> None:
-    git_server.repository("paths").commit({"Dockerfile": dockerfile(), **FILES})
-    ready = (await binder.launch(link(git_server, "paths")))[-1]
+@pytest.mark.parametrize("builder", ["docker", "layers"])
+async def test_every_path_of_a_link_opens_its_page(binder: OneHost, git_server: GitServer, builder: str) -> None:
+    own = {"Dockerfile": dockerfile()} if builder == "docker" else {"requirements.txt": "six==1.17.0\n"}
+    name = f"paths-{builder}"
+    git_server.repository(name).commit({**own, **FILES})
+    ready = (await binder.launch(link(git_server, name)))[-1]
     assert ready["phase"] == "ready", ready
     for path, page in PAGES.items():
         assert page in await shown(ready["url"], ready["token"], path), path

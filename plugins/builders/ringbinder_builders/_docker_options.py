@@ -30,7 +30,7 @@ class ImageCleanerOptions:
     all_images: bool = option(
         False,
         help="Remove any image that nothing uses, as the chart's cleaner does; default: only those that "
-        "repo2docker has made, and what has no name.",
+        "repo2docker or a builder of Ringbinder's has made, and what has no name.",
     )
 
     def __attrs_post_init__(self) -> None:

@@ -15,8 +15,8 @@ from ringbinder import Clock, Image, PruneResult, TransientError, UserError
 from ._docker_engine import BuiltImage, DockerEngine
 from ._docker_options import ImageCleanerOptions
 
-_MADE_BY = "repo2docker.version"
-"""A label of every image that repo2docker has made."""
+_MADE_BY = frozenset({"repo2docker.version", "org.ringbinder.builder"})
+"""Labels of images: of all that repo2docker has made, and of those that other builders here have."""
 
 
 @frozen
@@ -66,7 +66,7 @@ class ImageCleaner:
         images = await self.engine.images()
         if self.options.all_images:
             return images
-        return [image for image in images if not image.names or _MADE_BY in image.labels]
+        return [image for image in images if not image.names or not _MADE_BY.isdisjoint(image.labels)]
 
     async def _taken(self) -> float:
         """Per cent of the engine's disk, or bytes."""

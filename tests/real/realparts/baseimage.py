@@ -8,6 +8,7 @@ make Python environments with uv instead of conda's.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def variables() -> dict[str, str]:
 def debian(cache: Path) -> Path:
     """Debian's file system alone, with git, as a tar file in `cache`; made there if it is not, in about a minute."""
     with file_locked(cache / "debian.lock"):
-        return _tar(cache / f"debian-{_fingerprint()}.tar", _make_debian)
+        return _tar(cache / f"debian-{debian_fingerprint()}.tar", _make_debian)
 
 
 def archive(cache: Path) -> Path:
@@ -87,11 +88,19 @@ def load(engine: RealEngine, file: Path, name: str = NAME) -> None:
     _run("docker", "--host", engine.address, "import", *changes, str(file), name)
 
 
+def debian_fingerprint() -> str:
+    """Changes with what `debian` depends on."""
+    return _hexdigest(_DEBIAN, _debian_release(), inspect.getsource(_make_debian))
+
+
 def _fingerprint() -> str:
-    digest = hashlib.sha256(Path(__file__).read_bytes() + repr(variables()).encode())
-    for file in sorted(STAND_INS.iterdir()):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return _hexdigest(
+        Path(__file__).read_text(), variables(), *(file.read_text() for file in sorted(STAND_INS.iterdir()))
+    )
+
+
+def _hexdigest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _make_debian(root: Path) -> None:

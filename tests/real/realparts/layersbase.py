@@ -7,6 +7,7 @@ registries of later tests, which takes seconds.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 import tempfile
@@ -97,10 +98,9 @@ def _file(blob: dict[str, Any]) -> str:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(repr((_arguments(), baseimage.variables())).encode())
-    for file in (
-        Path(__file__), Path(baseimage.__file__), _ROOT / "locks" / "uv.txt",
-        *sorted(path for path in _SOURCES.iterdir() if path.is_file()),
-    ):  # fmt: skip
-        digest.update(file.read_bytes())
+    debian = baseimage.debian_fingerprint(), baseimage.variables()
+    digest = hashlib.sha256(repr((_arguments(), inspect.getsource(_make), debian)).encode())
+    for file in (_ROOT / "locks" / "uv.txt", *sorted(_SOURCES.iterdir())):
+        if file.is_file() and file.suffix != ".md":
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
