@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Program
 
 Sets = Callable[..., list[str]]
-ARGUMENTS = {"launch": ["fake/a/b/c"], "build": ["fake/a/b/c"], "resolve": ["fake/a/b/c"], "show": ["fake"]}
+LINK = ["fake/a/b/c"]
+ARGUMENTS = {"launch": LINK, "build": LINK, "resolve": LINK, "show": ["fake"], "rebase": ["--all"]}
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

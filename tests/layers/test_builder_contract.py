@@ -8,13 +8,15 @@ import pytest
 from realparts.package_index import PackageIndex
 from ringbinder.model import Plan, Target
 from ringbinder.testing import BuilderCase, BuilderContract
+from ringbinder.testing.ociregistry import OciServer
 
 from .building import Site
+from .smallbase import config, publish
 
 
 class TestLayersBuilder(BuilderContract):
     @pytest.fixture
-    async def case(self, tmp_path: Path, site: Site, index: PackageIndex) -> BuilderCase:
+    async def case(self, tmp_path: Path, site: Site, index: PackageIndex, server: OciServer) -> BuilderCase:
         index.stalls.add("delta-1.0-py3-none-any.whl")
 
         def plan(name: str, **files: str) -> Plan:
@@ -22,6 +24,9 @@ class TestLayersBuilder(BuilderContract):
 
         async def target(plan: Plan) -> Target:
             return Target("oci", plan.image)
+
+        async def new_base() -> None:
+            await publish(site.context.registry, f"{server.host}/base", "1", config(Env=["NEW=1"]))
 
         return BuilderCase(
             builder=site.builder,
@@ -31,4 +36,5 @@ class TestLayersBuilder(BuilderContract):
             endless=plan("endless", requirements_txt="delta\n"),
             endless_line="Making a layer of delta",
             declines=plan("declines", postBuild="#!/bin/sh\n"),
+            new_base=new_base,
         )

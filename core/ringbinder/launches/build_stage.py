@@ -48,7 +48,7 @@ class BuildStage:
     async def explain(self, run: Run, error: Exception) -> Event:
         """The `failed` event of a build."""
         log = {"log": self.log_address.format(id=run.id)} if self.log_address else {}
-        return await self.explainer.event("build", error, run.plan, run.tail(), **log)
+        return await self.explainer.event("build", error, run.plan, run.tail(), local=run.request.local, **log)
 
     async def keep(self, run: Run) -> None:
         """Emits the end of a build and keeps its log."""

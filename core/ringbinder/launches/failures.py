@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import define
 
 from ..causes import log_excerpt
-from ..errors import CredentialsError, PluginError, Refused, TransientError, UserError
+from ..errors import ConfigError, CredentialsError, PluginError, Refused, TransientError, UserError
 from ..model import Failure, Plan, Stage
 from ..plugins.caller import HookCaller
 from ..protocol import Event, failed
@@ -43,9 +43,16 @@ class Explainer:
     metrics: Metrics
 
     async def event(
-        self, stage: Stage, error: Exception, plan: Plan | None = None, tail: Sequence[str] = (), **data: Any
+        self,
+        stage: Stage,
+        error: Exception,
+        plan: Plan | None = None,
+        tail: Sequence[str] = (),
+        *,
+        local: bool = False,
+        **data: Any,
     ) -> Event:
-        """The terminal event for `error`. Never raises.
+        """The terminal event for `error`. Never raises. `local`: who reads it has written the configuration.
 
         Keys beside `message`: `code`, and where they are known `status_code`, `retry_after` (seconds),
         `cause`, `line`, `advice`, `error_id`. `data` holds further ones.
@@ -68,6 +75,9 @@ class Explainer:
                 self.log.warning("something outside failed", stage=stage, error=redact(str(error)))
                 message = f"{str(error).rstrip('.')}. Please try again {again}."
                 return failed(message, **{"code": "try-again", "status_code": 503, **data})
+            case ConfigError() if local:
+                code = "operator-credentials" if isinstance(error, CredentialsError) else "configuration-wrong"
+                return failed(redact("\n".join(error.problems)), **{"code": code, **data})
             case CredentialsError():
                 self.log.error("the operator's credentials are refused", stage=stage, error=redact(str(error)))
                 return failed(_CREDENTIALS, **{"code": "operator-credentials", "status_code": 500, **data})

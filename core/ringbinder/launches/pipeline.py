@@ -89,7 +89,7 @@ class Pipeline:
         except Exception as error:
             if isinstance(error, Refused):
                 self.reporter.refused(request, stage, error, plan.repo if plan else None)
-            notify(session.cancel_event or await self.explainer.event(stage, error, plan))
+            notify(session.cancel_event or await self.explainer.event(stage, error, plan, local=request.local))
         finally:
             if not done:
                 seconds, cancelled = time.monotonic() - started, session.cancel_event is not None

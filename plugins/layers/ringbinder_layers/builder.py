@@ -71,9 +71,7 @@ class LayersBuilder(Builder[LayersBuilderOptions]):
         from .assembly import Assembly
 
         labels = {**repository_labels(plan.repo), **self.image_labels}
-        if self._workshop is None:
-            raise PluginError(self.context.name, "it builds only between its start and its end", "build")
-        assembly = Assembly(self._workshop, plan, Reference.parse(target.reference), labels, log)
+        assembly = Assembly(self._running("build"), plan, Reference.parse(target.reference), labels, log)
         limit = self.config.build_timeout
         timer = asyncio.timeout(limit or None)
         try:
@@ -89,6 +87,16 @@ class LayersBuilder(Builder[LayersBuilderOptions]):
                 raise
             message = "There is no room left on the disk of the server, where layers are made; tell its operator."
             raise UserError("disk-full", message) from error
+
+    async def rebase(self, image: Image) -> Image | Declined | None:
+        from .rebase import rebase
+
+        return await rebase(self._running("rebase").index, self.config.base_image, image)
+
+    def _running(self, hook: str) -> Workshop:
+        if self._workshop is None:
+            raise PluginError(self.context.name, "it works only between its start and its end", hook)
+        return self._workshop
 
     async def diagnose(self, failure: Failure) -> Diagnosis | None:
         if failure.stage != "build" or not isinstance(failure.error, BuildError):

@@ -17,7 +17,7 @@ from .commands.init import init
 from .commands.own_machine import consents, sessions
 from .commands.plugins import plugins
 from .commands.stored import images, paths
-from .configured import Setup, configured, json_output, yes
+from .configured import Setup, configured, destination, json_output, yes
 from .exitcodes import MEANINGS
 from .run import run
 
@@ -91,21 +91,12 @@ def launch(link: str, setup: Setup, as_json: bool, no_browser: bool, yes: bool) 
     run(setup, work)
 
 
-def _destination(_: click.Context, parameter: click.Parameter, value: str | None) -> Destination | None:
-    from .destination import Destination
-
-    try:
-        return None if value is None else Destination.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=parameter) from None
-
-
 @main.command()
 @click.argument("link")
 @click.option(
     "--to",
     metavar="IMAGE",
-    callback=_destination,
+    callback=destination,
     help="Where the image goes: REGISTRY/NAME[:TAG], or oci:FOLDER[:TAG] for a folder of this machine.",
 )
 @yes

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from .destination import Destination
 
 
 class Setup(NamedTuple):
@@ -54,3 +57,13 @@ json_output = click.option(
     help="Write JSON to stdout, and nothing else; an error is an object with phase, message and code.",
 )
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask whether code of LINK may run on this computer.")
+
+
+def destination(_: click.Context, parameter: click.Parameter, value: str | None) -> Destination | None:
+    """What an argument that names an image means; None if it is not given."""
+    from .destination import Destination
+
+    try:
+        return None if value is None else Destination.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None

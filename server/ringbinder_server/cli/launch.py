@@ -30,7 +30,13 @@ from .invocation import Invocation
 
 _LOOK_EVERY = 1.0
 _STOPPED = "Stopped by an interrupt."
-_CODES = {"internal-error": ExitCode.INTERNAL, "refused": ExitCode.TRY_AGAIN, "try-again": ExitCode.TRY_AGAIN}
+_CODES = {
+    "internal-error": ExitCode.INTERNAL,
+    "refused": ExitCode.TRY_AGAIN,
+    "try-again": ExitCode.TRY_AGAIN,
+    "configuration-wrong": ExitCode.CONFIG,
+    "operator-credentials": ExitCode.CONFIG,
+}
 
 
 async def launch_link(invocation: Invocation, link: str, *, as_json: bool, browser: bool, yes: bool) -> int:

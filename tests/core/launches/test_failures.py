@@ -8,6 +8,7 @@ import pytest
 import structlog
 from ringbinder import (
     BuildError,
+    ConfigError,
     CredentialsError,
     Diagnosis,
     Failure,
@@ -154,6 +155,17 @@ async def test_refused_credentials_are_not_the_persons_fault() -> None:
     assert (data["code"], data["status_code"]) == ("operator-credentials", 500)
     (line,) = [line for line in logs if line["log_level"] == "error"]
     assert line["error"] == "DockerRegistry.password: the registry r.example refuses us"
+
+
+async def test_wrong_configuration_is_shown_to_its_author() -> None:
+    error = ConfigError(["A.b: wrong", "C.d: wrong, too"])
+    with capture_logs() as logs:
+        event = await explainer().event("build", error, local=True)
+    assert event.message == "A.b: wrong\nC.d: wrong, too\n"
+    assert event.data["code"] == "configuration-wrong"
+    assert not logs
+    refused = await explainer().event("push", CredentialsError("A.b", "it refuses us"), local=True)
+    assert (refused.message, refused.data["code"]) == ("A.b: it refuses us\n", "operator-credentials")
 
 
 async def test_diagnose_is_given_the_tail_and_shows_no_secret() -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..configured import Setup, configured, json_output
+from ..configured import Setup, configured, destination, json_output
 from ..run import run
 
 if TYPE_CHECKING:
+    from ..destination import Destination
     from ..invocation import Invocation
 
 
@@ -74,28 +75,23 @@ def prune_images(setup: Setup, max_size: int | None, dry_run: bool, as_json: boo
 
 
 @images.command("rebase")
-@click.argument("name", default="")
+@click.argument("image", required=False, metavar="NAME", callback=destination)
 @click.option("--all", "everything", is_flag=True, help="All that were built here, or that the registry lists.")
 @json_output
 @configured
-def rebase_images(setup: Setup, name: str, everything: bool, as_json: bool) -> None:
+def rebase_images(setup: Setup, image: Destination | None, everything: bool, as_json: bool) -> None:
     """Put images of builder `layers` on the base image that is configured now, without a build.
 
     NAME is REGISTRY/NAME[:TAG] or oci:FOLDER[:TAG], as with `build --to`, and needs no configuration either. An image
     keeps its name and its layers of packages and content; base layers that its registry has are not sent. One that
     does not fit on the new base stays as it is, and you are told why (exit code 4).
     """
-    if bool(name) == everything:
+    if bool(image) == everything:
         raise click.UsageError("Name one image, or use --all.")
 
     async def work(invocation: Invocation) -> int:
-        from ..destination import Destination
         from ..images import rebase_images
 
-        try:
-            image = Destination.parse(name) if name else None
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="NAME") from None
         return await rebase_images(invocation, image, as_json=as_json)
 
     run(setup, work)
