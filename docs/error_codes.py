@@ -33,7 +33,7 @@ MEANINGS: Final = {
     "cancelled": "The client left, or the last watcher did.",
     "command-not-found": "A script of the repository calls a program that is not installed.",
     "conda-unsolvable": "No set of conda packages fits what the repository asks for.",
-    "configuration-wrong": "Of the command line: Ringbinder cannot do this with its configuration; the message says why.",
+    "configuration-wrong": "Of the command line: it cannot be done with this configuration; the message says why.",
     "conflicting-requirements": "The repository's requirements exclude each other.",
     "consent-unknown": "`consent forget`: this repository was not allowed.",
     "disk-full": "The disk that builds write to is full.",
