@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
@@ -55,6 +56,14 @@ def test_layer_is_the_same_at_any_time_and_place(tmp_path: Path, compression: Co
         os.umask(mask)
     assert first == second
     assert (tmp_path / "first").read_bytes() == (tmp_path / "other folder/second").read_bytes()
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_layers_that_threads_write_at_once_are_the_same(tmp_path: Path, compression: Compression) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        layers = list(threads.map(lambda name: sample(tmp_path / name, compression), "abcd"))
+    assert len(set(layers)) == 1
+    assert layers[0] == sample(tmp_path / "e", compression)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -184,7 +184,7 @@ class LayerWriter:
 
     def _is_new(self, path: str, kind: _Kind) -> bool:
         if (known := self._kinds.get(path)) not in (None, kind):
-            raise EntryError(path, "is a folder and a file at once")
+            raise EntryError(path, "is a folder and a file at once, in one package or in two of a layer")
         self._kinds[path] = kind
         return known is None
 

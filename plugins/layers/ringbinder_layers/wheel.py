@@ -57,7 +57,7 @@ _OWN_FILES: Final = re.compile(r"pyvenv\.cfg|bin/python(w|3(\.\d+)?)?")
 # What zipfile and installer raise for files that no tool has written. Not OSError, which the disk raises.
 _DAMAGE: Final = (
     zipfile.BadZipFile, zlib.error, struct.error, csv.Error, configparser.Error, InvalidRecordEntry, InstallerError,
-    EOFError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError, AttributeError, TypeError,
+    EOFError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError, AttributeError,
 )  # fmt: skip
 
 
