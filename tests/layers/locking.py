@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import Factory, define, field
 from realparts.package_index import PackageIndex
 from ringbinder import Context, Declined
 from ringbinder.testing import RecordingLog
@@ -61,18 +61,16 @@ class Locking:
     target: Target = TARGET
     relock_after: float = 7 * DAY
     options: Mapping[str, Any] = field(factory=dict)
+    uv: Uv = Factory(
+        lambda self: Uv(self.context.paths.cache / "uv", self.context.paths.state / "python"), takes_self=True
+    )
     log: RecordingLog = field(factory=RecordingLog)
 
     @property
-    def uv(self) -> Uv:
-        return Uv(self.context.paths.cache / "uv", self.context.paths.state / "python")
-
-    @property
     def locks(self) -> Locks:
-        uv = self.uv
-        known = sources(uv.env(self.context.paths.state), **self.options)
+        known = sources(self.uv.env(self.context.paths.state), **self.options)
         store = LockStore(self.context, self.records)
-        return Locks(self.context, uv, known, self.target, store, self.relock_after, timeout=60.0)
+        return Locks(self.context, self.uv, known, self.target, store, self.relock_after, timeout=60.0)
 
     async def lock(self, folder: Path, *, private: bool = False) -> Lock | Declined:
         asked = await asyncio.to_thread(read, folder, self.target)
