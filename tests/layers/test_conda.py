@@ -90,6 +90,22 @@ async def test_environment_of_layers_is_the_installed_one(tmp_path: Path, ending
     assert made["etc/tool.cfg"].content == f"a={prefix}\nb={prefix}/y:{prefix}".encode()
 
 
+async def test_file_of_two_packages_is_the_installed_one(tmp_path: Path) -> None:
+    """py-rattler keeps the other files as well, below `__clobbers__`, which nobody reads."""
+    for number, depends in enumerate([{}, {"a": "b"}, {"b": "a"}, {"b": "c"}]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        channel = CondaChannel(folder / "channel")
+        for name in "abc":
+            needed = [depends[name]] if name in depends else []
+            channel.add(name, "1", {"same": name, f"own/{name}": name}, depends=needed)
+        await channel.index()
+        solution = solve(channel, ["c", "b", "a"], folder / "solving")
+        made, installed = as_layers(solution, folder / "layers"), as_installed(solution, folder / "installed")
+        assert made["same"] == installed["same"]
+        assert {path.partition("/")[0] for path in installed.keys() - made.keys()} == {"__clobbers__"}
+
+
 NAMES = st.sampled_from(["bin/a", "lib/b.so", "etc/c/d", "etc/c-d", "share/\N{GREEK SMALL LETTER ALPHA}", "x y"])
 PIECES = st.lists(
     st.sampled_from([PLACEHOLDER.encode(), b"\0", b"\n", b"#!", b"/bin/python", b" ", b"/opt", b"x" * 99])

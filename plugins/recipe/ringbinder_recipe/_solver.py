@@ -185,7 +185,8 @@ async def main(job: dict[str, Any]) -> dict[str, Any]:
         records = await solved(job, config)
     # In the order in which they are installed: what a package depends on comes before it.
     by_name = {record.name.normalized: record for record in records}
-    names = [record.name.normalized for record in PackageRecord.sort_topologically(list(records))]
+    ordered = PackageRecord.sort_topologically([by_name[name] for name in sorted(by_name)])
+    names = [record.name.normalized for record in ordered]
     for name in sorted(names):
         print(f" + {name} {by_name[name].version} {by_name[name].build}", flush=True)  # noqa: T201
     return {"packages": [described(by_name[name]) for name in names], "pypi": pypi}
