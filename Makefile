@@ -98,6 +98,7 @@ lint: $(VENV)/.ready-dev
 	$(bin)/python docs/locks.py check
 	$(bin)/python docs/words.py
 	$(bin)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(bin)/check-jsonschema --builtin-schema vendor.github-actions examples/action/action.yml
 	$(bin)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
 	$(bin)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 

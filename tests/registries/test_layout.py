@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from ringbinder import ConfigError, Context, Descriptor, DigestMismatch, Image, MissingBlob, Plan, Target
+from ringbinder import ConfigError, Context, Descriptor, DigestMismatch, Image, Manifest, MissingBlob, Plan, Target
 from ringbinder.errors import PluginError
 from ringbinder.model import digest_of
 from ringbinder.testing import RecordingLog, RegistryCase, RegistryContract, folder_plan, image_registry, make_context
@@ -99,6 +99,14 @@ async def test_layout_is_valid_and_named_by_tags(registry: OciLayoutRegistry, tm
     assert (image.name, image.digest) == ("team/tools:1.0", manifest.descriptor.digest)
     assert image.size == len(b"{}") + len(b"a layer")
     assert await registry.delete(Image("team/tools:1.0", "oci"))
+    assert await registry.images() == []
+
+
+async def test_record_of_a_layer_is_no_image(registry: OciLayoutRegistry) -> None:
+    blobs = image_registry(registry)
+    manifest = await assemble(registry, "layers", "0" * 64, b"a layer")
+    about = {**json.loads(manifest.content), "annotations": {"org.ringbinder.tag": "0" * 64}}
+    await blobs.put_manifest("layers", "0" * 64, Manifest(manifest.media_type, json.dumps(about).encode()))
     assert await registry.images() == []
 
 

@@ -37,6 +37,8 @@ _IMAGES: Final = frozenset(
     {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
 )
 """What the configuration of an image is, and not of another artifact."""
+_RECORD: Final = "org.ringbinder.tag"
+"""Annotation of what looks like an image and is not: the builder `layers` keeps a single layer so."""
 _BLOBS: Final = "blobs/sha256"
 _DRAFT: Final = ".draft-"
 _MARK: Final = "oci-layout"
@@ -371,6 +373,8 @@ def _named(content: bytes) -> list[Mapping[str, Any]]:
 def _is_image(content: bytes) -> bool:
     """Whether a manifest is an image's, or a list of images, and not another artifact's."""
     manifest = parse_json(content, values=MAX_LOCK_VALUES)
+    if _RECORD in (manifest.get("annotations") or {}):
+        return False
     return "manifests" in manifest or manifest.get("config", {}).get("mediaType") in _IMAGES
 
 

@@ -84,7 +84,7 @@ def rebase_images(setup: Setup, image: Destination | None, everything: bool, as_
 
     NAME is REGISTRY/NAME[:TAG] or oci:FOLDER[:TAG], as with `build --to`, and needs no configuration either. An image
     keeps its name and its layers of packages and content; base layers that its registry has are not sent. One that
-    does not fit on the new base stays as it is, and you are told why (exit code 4).
+    does not fit on the new base stays there, with the reason and what to do (exit code 4).
     """
     if bool(image) == everything:
         raise click.UsageError("Name one image, or use --all.")
