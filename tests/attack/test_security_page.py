@@ -114,6 +114,18 @@ SHOWN_BY: dict[str, str] = {
     "E29": "providers/test_github_api.py::test_operators_credentials_open_what_the_api_hides",
     "E47": """layers/test_private_layers.py::test_private_layers_are_in_the_images_repository_alone
         layers/test_upload.py::test_wrong_record_is_refused_and_made_again""",
+    "E48": """layers/test_wheel_hostile.py::test_wheel_with_a_name_that_leads_elsewhere_is_refused
+        layers/test_wheel_hostile.py::test_link_or_device_in_a_wheel_is_refused
+        layers/test_wheel_hostile.py::test_hostile_entry_point_is_refused
+        layers/test_wheel_hostile.py::test_bomb_by_its_declared_size_is_refused_at_once
+        layers/test_wheel_hostile.py::test_bomb_of_one_content_under_many_names_is_refused
+        layers/test_wheel_hostile.py::test_damage_anywhere_is_refused_or_harmless
+        layers/test_wheel_hostile.py::test_memory_does_not_grow_with_the_wheel
+        layers/test_conda_hostile.py::test_path_that_leaves_the_prefix_is_refused
+        layers/test_conda_hostile.py::test_device_is_refused
+        layers/test_conda_hostile.py::test_name_that_removes_a_file_below_is_refused
+        layers/test_conda_hostile.py::test_file_in_the_place_of_the_record_is_refused
+        layers/test_conda_hostile.py::test_bomb_is_refused""",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives

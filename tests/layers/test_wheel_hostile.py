@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder import BuildError
 from ringbinder_layers import wheel as wheel_module
+from ringbinder_layers.wheel import write_wheel
 
-from .layerfiles import files
-from .wheels import MINOR, dist_info, make_wheel, record, write, write_zip
+from .layerfiles import files, writer
+from .wheels import MINOR, dist_info, make_wheel, package_of, place, record, write, write_zip
 
 NAME = "foo-1.0-py3-none-any.whl"
 LINK = stat.S_IFLNK | 0o777
@@ -283,6 +284,15 @@ def test_endless_first_line_of_a_script_is_refused(tmp_path: Path) -> None:
 
 def test_message_has_no_control_characters(tmp_path: Path) -> None:
     refused(with_files(tmp_path, [("../\x1b[2J\n" + "x" * 10_000, b"")]))
+
+
+def test_full_disk_is_not_the_fault_of_the_wheel(tmp_path: Path) -> None:
+    def check() -> None:
+        raise OSError(28, "No space left on device")
+
+    wheel = make_wheel(tmp_path, "foo", {"foo.py": b""})
+    with writer(tmp_path / "layer", check=check) as layer, pytest.raises(OSError, match="No space left"):
+        write_wheel(wheel, package_of(wheel), place(), layer)
 
 
 _SAMPLE = {"foo/a.py": b"x" * 300, "foo-1.0.data/scripts/run": b"#!python\n1\n", "foo-1.0.data/data/d": b"\0" * 50}

@@ -131,13 +131,27 @@ def environment_in_layer(prefix: Path, wheels: Sequence[Path], target: Path) -> 
 
 def environment_of_uv(prefix: Path, wheels: Sequence[Path], cache: Path) -> dict[str, Entry]:
     """Install the wheels with uv, one after the other, and return the environment's files."""
-    options = ["--quiet", "--offline", "--no-config", "--cache-dir", str(cache)]
-    command = [uv.find_uv_bin(), *options]
-    subprocess.run([*command, "venv", "--clear", "--python", os.path.realpath(sys.executable), str(prefix)], check=True)
+    make_venv(prefix)
     for wheel in wheels:
-        install = [*command, "pip", "install", "--no-deps", "--no-index", "--python", str(prefix), str(wheel)]
-        done = subprocess.run(install, capture_output=True, text=True, umask=0o022)
-        assert done.returncode == 0, done.stderr
+        install_with_uv(prefix, "--offline", "--no-deps", "--no-index", "--cache-dir", str(cache), str(wheel))
+    return environment_on_disk(prefix)
+
+
+def make_venv(prefix: Path) -> None:
+    """Make an environment for the interpreter of the tests, with uv."""
+    command = [uv.find_uv_bin(), "venv", "--quiet", "--offline", "--no-config", "--clear"]
+    subprocess.run([*command, "--python", os.path.realpath(sys.executable), str(prefix)], check=True)
+
+
+def install_with_uv(prefix: Path, *arguments: str) -> None:
+    """Install what the arguments say into the environment at `prefix`."""
+    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--python", str(prefix), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, umask=0o022)
+    assert done.returncode == 0, done.stderr
+
+
+def environment_on_disk(prefix: Path) -> dict[str, Entry]:
+    """Return the files of an environment that is installed."""
     files: dict[str, Entry] = {}
     for folder, _, names in os.walk(prefix):
         for path in (Path(folder, name) for name in [*names, *_links(folder)]):
