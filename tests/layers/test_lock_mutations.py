@@ -100,7 +100,9 @@ REPOSITORIES: Final[Mapping[str, Repository]] = {
     ),
     "package": Repository.of({"setup.py": "alpha\n", "requirements.txt": "gamma\n"}),
     "editable": Repository.of({"requirements.txt": "-e .\nalpha\n", "setup.cfg": "alpha\n"}),
-    "folder": Repository.of({"requirements.txt": "./alpha\n", "alpha/pyproject.toml": PROJECT}),
+    "folder": Repository.of(
+        {"requirements.txt": "./alpha\n", "alpha/pyproject.toml": PROJECT}, "requirements.txt"
+    ),
     "source": Repository.of({"requirements.txt": "needs_source\nalpha\n"}, "requirements.txt"),
     "address": Repository.of({"requirements.txt": "alpha @ https://other.example/alpha-1.0-py3-none-any.whl\n"}),
     "marker": Repository.of({"requirements.txt": "gamma ; python_version >= '3.12'\n"}, "requirements.txt"),
