@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CACHED = {"FakeRegistry.cached": "true"}
 WISH = {"provider": "fake", "spec": "owner/name/main"}
+CLOSE = {"Connection": "close"}
+"""The server ends a connection that is kept when a test turns its timers."""
 
 
 async def post(live: Live, body: Any = WISH, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -25,7 +27,7 @@ async def post(live: Live, body: Any = WISH, **headers: str) -> tuple[int, dict[
 
 
 async def get(live: Live, path: str) -> Any:
-    response = await live.client.get(live.address + path.removeprefix("/"))
+    response = await live.client.get(live.address + path.removeprefix("/"), headers=CLOSE)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -60,7 +62,7 @@ async def test_a_launch_is_started_watched_asked_for_and_stopped(serve: Serve) -
 async def test_a_launch_that_is_only_asked_for_lives(serve: Serve, turn_timers: Callable[[float], None]) -> None:
     async with serve({**CACHED, "Ringbinder.session_grace": "60"}, gate=True) as live:
         live.gate.shut()
-        _, launch = await post(live)
+        _, launch = await post(live, **CLOSE)
         await live.gate.began.wait()
         for _ in range(4):
             turn_timers(30)
