@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -74,3 +75,13 @@ def test_base_left_nothing_of_its_making(docker: Docker, base: str) -> None:
     assert "uv" not in printed
     assert "requirements.txt" not in printed
     assert not [line for line in printed if line.startswith(("/srv", "/opt"))]
+
+
+@pytest.mark.parametrize("shell", ["sh -c", "bash -lc"], ids=["command", "terminal"])
+def test_base_activates_conda_packages(docker: Docker, base: str, tmp_path: Path, shell: str) -> None:
+    script = tmp_path / "etc" / "conda" / "activate.d" / "gdal.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text("export GDAL_DATA=$CONDA_PREFIX/share/gdal\n")
+    tmp_path.chmod(0o755)
+    options = ("--rm", f"--volume={tmp_path}:/env:ro", "--env=CONDA_PREFIX=/env")
+    assert docker("run", *options, base, *shell.split(), 'echo "$GDAL_DATA"') == "/env/share/gdal\n"

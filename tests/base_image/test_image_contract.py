@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from attrs import evolve
 from realparts.fixtures import Repo2Docker
 from realparts.notebooks import notebook
 from realparts.parts import RealEngine, RealRegistry
-from ringbinder import GitSource, Image, Plan, Repo, Target
+from ringbinder import GitSource, Image, Log, Plan, Repo, Target
 from ringbinder.testing import RecordingLog, make_context
 from ringbinder.testing.gitserver import GitServer
 from ringbinder_builders._docker_options import DockerBuilderOptions
 from ringbinder_builders.docker import DockerBuilder
 from ringbinder_layers.builder import LayersBuilder
 from ringbinder_layers.options import LayersBuilderOptions
+from ringbinder_providers.git import GitProvider
 from ringbinder_registries.oci import OciRegistry
 
 from .contract import (
@@ -112,7 +114,8 @@ def _with_docker(engine: RealEngine, installed: Repo2Docker) -> Build:
         )  # fmt: skip
         context = make_context(folder, "docker")
         try:
-            await DockerBuilder(options, context).build(plan, Target("oci", plan.image), RecordingLog())
+            builder = DockerBuilder(options, evolve(context, version="1"))
+            await builder.build(plan, Target("oci", plan.image), RecordingLog())
         finally:
             await context.services.close()
 
@@ -124,14 +127,23 @@ def _with_layers(prefix: str, base: str) -> Build:
         own = make_context(folder, "oci")
         options = OciRegistry.Config(image_prefix=prefix, docker_config_path=folder / "none.json")
         context = make_context(folder, "layers", registry=OciRegistry(options, own))
+        provider = GitProvider(GitProvider.Config(), make_context(folder, "git"))
+
+        async def fetch(repo: Repo, into: Path, log: Log) -> None:
+            assert await provider.fetch(repo, into, log)
+
+        application = evolve(context.application, fetch=fetch)
         try:
-            builder = LayersBuilder(LayersBuilderOptions(image_prefix=prefix, base_image=base), context)
+            builder = LayersBuilder(
+                LayersBuilderOptions(image_prefix=prefix, base_image=base),
+                evolve(context, version="1", application=application),
+            )
             async with asynccontextmanager(builder.lifespan)():
                 image = await builder.build(plan, Target("oci", plan.image), RecordingLog())
             assert isinstance(image, Image), image
         finally:
-            await context.services.close()
-            await own.services.close()
+            for each in (context, own, provider.context):
+                await each.services.close()
 
     return build
 
