@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from attrs import evolve
@@ -13,7 +12,9 @@ from realparts.package_index import PackageIndex
 from ringbinder import Context, Declined
 from ringbinder.testing import FakeClock, make_context
 from ringbinder.testing.ociregistry import OciServer
+from ringbinder_layers.locking import interpreter
 from ringbinder_layers.records import Record, Records
+from ringbinder_layers.wheels import Target
 
 from .locking import DAY, TARGET, Locking, named, read, write
 
@@ -59,26 +60,42 @@ async def test_lock_of_an_equal_request_is_known(
     assert "Known: 7 wheels for Python 3.12" in other.log.text
 
 
-async def test_lock_is_of_one_target_and_its_settings(
-    index: PackageIndex, start: Start, monkeypatch: pytest.MonkeyPatch
+async def test_lock_is_of_one_interpreter_and_its_settings(
+    index: PackageIndex, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Another base with the same interpreter has the same locks."""
     one = start()
-    asked = read(Path(__file__).parent)
+    asked = read(write(tmp_path / "r", {}))
     assert not isinstance(asked, Declined)
-    keys = {one.locks.key(asked)}
-    keys |= {
-        evolve_target(one, **change).locks.key(asked)
-        for change in ({"libc": (2, 31)}, {"platform": "linux/arm64"}, {"pythons": ("3.11.9",)})
-    }
+    targets = [
+        TARGET,
+        evolve(TARGET, pythons=("3.12.11", "3.14.0")),
+        evolve(TARGET, libc=(2, 31)),
+        evolve(TARGET, platform="linux/arm64"),
+        evolve(TARGET, pythons=("3.11.9",)),
+    ]
+
+    def key(target: Target) -> str:
+        one.target = target
+        return one.locks.key(asked, interpreter(asked, target))
+
+    first, second, *others = map(key, targets)
+    assert first == second
     one.options = {"channels": ("other",)}
-    keys.add(one.locks.key(asked))
+    others.append(key(TARGET))
     monkeypatch.setenv("UV_EXCLUDE_NEWER", "2020-01-02")
-    keys.add(one.locks.key(asked))
-    assert len(keys) == 6
+    others.append(key(TARGET))
+    assert len({first, *others}) == 6
 
 
-def evolve_target(one: Locking, **change: Any) -> Locking:
-    return Locking(one.context, one.records, evolve(TARGET, **change))
+async def test_lock_without_the_base_is_not_kept(index: PackageIndex, start: Start, tmp_path: Path) -> None:
+    """What repo2docker adds was left out since the index did not answer, not since it does not fit."""
+    one = start()
+    repo = write(tmp_path / "r", {"requirements.txt": "gamma"})
+    index.broken = {"ipywidgets"}
+    assert "ipywidgets" not in named(await one.lock(repo))
+    index.broken = set()
+    assert "ipywidgets" in named(await one.lock(repo))
 
 
 async def test_open_versions_are_found_again_after_a_while(
@@ -159,7 +176,7 @@ async def test_record_of_another_lock_is_not_taken(index: PackageIndex, start: S
     asked = read(repo)
     assert not isinstance(asked, Declined)
     for wrong in (content, b"no lock", b"{}", b'{"key": 1}'):
-        await one.records.write(Record(f"lock-{one.locks.key(asked)}"), wrong)
+        await one.records.write(Record(f"lock-{one.locks.key(asked, '3.12.11')}"), wrong)
         assert "delta" in named(await start().lock(repo))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import asdict, define, evolve, field
+from attrs import define, evolve, field
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -35,8 +36,9 @@ from ringbinder_recipe.uv import Uv
 from .lock_store import LockStore
 from .model import FORMAT, Lock, Package
 from .sources import Sources
-from .wheels import Target, WheelSolver, Wishes, index_lines
+from .wheels import Target, UnsolvableError, WheelSolver, Wishes, index_lines
 
+_BASE_SECONDS: Final = 60.0
 _SERVER: Final = ("jupyterlab", "jupyterhub")
 """What an environment with a Jupyter Server of its own needs to be run by a hub, where it fits."""
 _OTHER_NAMES: Final[Mapping[str, str]] = {
@@ -71,22 +73,43 @@ class Locks:
         """
         for note in request.notes:
             log.line(f"{note}\n", "building")
-        key = self.key(request)
+        python = "" if request.conda else interpreter(request, self.target)
+        key = self.key(request, python)
         known = await self.store.find(key)
         if known and (request.pinned or self.context.clock.time() - known.made < self.relock_after):
             log.line(f"Known: {_summary(known.lock)}\n", "building")
             return known.lock
         async with temporary_folder(self.context.paths.state / "tmp") as folder:
-            lock = await _Locking(self, request, folder, log).run()
+            locking = _Locking(self, request, python, folder, log)
+            lock = await locking.run()
         if isinstance(lock, Lock):
             log.line(f"Resolved: {_summary(lock)}\n", "building")
-            await self.store.add(key, lock, private=private or not all(package.shared for package in lock.packages))
+            if locking.is_certain:
+                private = private or not all(package.shared for package in lock.packages)
+                await self.store.add(key, lock, private=private)
         return lock
 
-    def key(self, request: EnvironmentRequest) -> str:
-        """Return what decides the lock: 64 hexadecimal digits."""
-        facts = [FORMAT, request.digest, asdict(self.target), self.sources.digest]
+    def key(self, request: EnvironmentRequest, python: str) -> str:
+        """Return what decides the lock for the base's interpreter `python`: 64 hexadecimal digits."""
+        facts = [FORMAT, request.digest, python, self.target.platform, self.target.libc, self.sources.digest]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def interpreter(request: EnvironmentRequest, target: Target) -> str:
+    """Return the version of the base's interpreter for `request`; empty: it has none, and conda's channels have one.
+
+    Raises `UserError` (``bad-file``) if there can be none.
+    """
+    version, specifier = request.python, SpecifierSet(request.requires_python)
+    if version and len(Version(version).release) == 3 and version not in specifier:
+        raise UserError(
+            "bad-file",
+            f"runtime.txt asks for Python {version}, pyproject.toml for {specifier}: they exclude each other.",
+        )
+    for there in target.pythons:
+        if f"{there}.".startswith(f"{version}.") if version else there in specifier:
+            return there
+    return ""
 
 
 @define(eq=False)
@@ -95,13 +118,17 @@ class _Locking:
 
     locks: Locks
     request: EnvironmentRequest
+    python: str
+    """Version of the base's interpreter; empty: conda brings one."""
     folder: Path
     log: Log
+    is_certain: bool = field(default=True, init=False)
+    """Nothing was left out only since an index did not answer."""
     _conda: Solution | None = field(default=None, init=False)
 
     async def run(self) -> Lock | Declined:
         request = self.request
-        python = "" if request.conda else self._interpreter()
+        python = self.python
         if not python:
             solution = await self._solve_conda()
             if isinstance(solution, Declined):
@@ -124,21 +151,6 @@ class _Locking:
             return conda
         minor = self._conda.python if self._conda else ".".join(python.split(".")[:2])
         return Lock((*conda, *sorted(wheels, key=lambda package: package.name)), minor, self._conda is not None)
-
-    def _interpreter(self) -> str:
-        """The version of the base's interpreter that fits; empty: it has none, and conda's channels have one."""
-        version, specifier = self.request.python, SpecifierSet(self.request.requires_python)
-        if version and len(Version(version).release) == 3 and version not in specifier:
-            raise UserError(
-                "bad-file",
-                f"runtime.txt asks for Python {version}, pyproject.toml for {specifier}: they exclude each other.",
-            )
-        for there in self.locks.target.pythons:
-            if version and f"{there}.".startswith(f"{version}."):
-                return there
-            if not version and there in specifier:
-                return there
-        return ""
 
     async def _solve_conda(self) -> Solution | Declined:
         request, locks = self.request, self.locks
@@ -236,9 +248,13 @@ class _Locking:
         if "jupyter-server" in packages.there:
             wanted += [name for name in _SERVER if name not in packages.there]
         left = set(wanted)
-        for specs in (wanted, *([spec] for spec in wanted)):
-            if left.issuperset(specs) and specs and await packages.attempt(specs):
-                left -= set(specs)
+        try:
+            async with asyncio.timeout(_BASE_SECONDS):
+                for specs in (wanted, *([spec] for spec in wanted)):
+                    if specs and left.issuperset(specs) and await packages.attempt(specs):
+                        left -= set(specs)
+        except (BuildError, TimeoutError):
+            self.is_certain = False
         if added := [spec for spec in wanted if spec not in left]:
             self.log.line(f"Added, as repo2docker does: {', '.join(added)}\n", "building")
         if left:
@@ -306,7 +322,7 @@ class _Packages:
         try:
             pinned = evolve(wishes, constraints=[*wishes.constraints, *_pins(self.conda)])
             wheels = await self.solver.solve(pinned, require_hashes=require_hashes, quiet=True)
-        except BuildError:
+        except UnsolvableError:
             # Without conda's packages there would be a way, or the error is the requirements' own.
             await self.solver.solve(wishes, require_hashes=require_hashes)
             return Declined("packages of pip that replace conda's", _ADVICE)
@@ -323,10 +339,10 @@ class _Packages:
         return None
 
     async def attempt(self, specs: Sequence[str]) -> bool:
-        """Add `specs` if they fit beside what is there."""
+        """Add `specs` if they fit beside what is there. Raises `BuildError` if that cannot be found out."""
         try:
             wheels = await self.solver.solve(Wishes([*self.indexes, *specs], _pins(self.there)), quiet=True)
-        except BuildError:
+        except UnsolvableError:
             return False
         if isinstance(wheels, Declined):
             return False

@@ -31,6 +31,7 @@ _OLD_NAMES: Final = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 _UV_GLIBC: Final = (17, 28, *range(31, 41))
 """Minor versions of glibc that uv has a platform for."""
 _NEEDS_BUILD: Final = re.compile(r"Wheels are required for `(?P<name>[^`]+)` because building from source is disabled")
+_UNSOLVABLE: Final = "No solution found when resolving dependencies"
 _HASH: Final = re.compile(r" --hash=(sha(?:256|384|512):[0-9a-f]+)")
 
 
@@ -92,6 +93,10 @@ class Target:
             "python_version": ".".join(python.split(".")[:2]),
             "sys_platform": "linux",
         }
+
+
+class UnsolvableError(BuildError):
+    """There are no wheels that fit, as opposed to: they could not be looked up."""
 
 
 @frozen
@@ -169,7 +174,8 @@ class WheelSolver:
             for line in lines:
                 self.log.line(f"{line}\n", "building")
         reason = telling_line(lines)
-        raise BuildError(f"{step} failed (exit code {done.returncode}){f': {reason}' if reason else ''}")
+        kind = UnsolvableError if _UNSOLVABLE in done.errors else BuildError
+        raise kind(f"{step} failed (exit code {done.returncode}){f': {reason}' if reason else ''}")
 
     def _packages(self, output: str, *, foreign: bool = False) -> list[Package] | Declined:
         """Return what the lock `output` names for this environment; `foreign`: its addresses are the repository's."""

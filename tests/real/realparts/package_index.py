@@ -78,6 +78,8 @@ class PackageIndex:
     stalls: set[str] = field(factory=set)
     channels: Path | None = None
     """Folder whose folders are conda channels, below ``/conda``."""
+    broken: set[str] = field(factory=set)
+    """Projects for which each request is answered with 400."""
     down: bool = False
     """Each request is answered with 503."""
     root: str = ""
@@ -162,6 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         if index.login and login != f"Basic {base64.b64encode(index.login.encode()).decode()}":
             return self._send(401, b"", {"WWW-Authenticate": "Basic"})
         match self.path.strip("/").split("/"):
+            case ["simple", name] if name in index.broken:
+                return self._send(400, b"")
             case ["simple", name] if name in index.files:
                 return self._send(200, json.dumps(index.project(name)).encode(), {"Content-Type": _JSON})
             case ["files", name, file] if name in index.files:
