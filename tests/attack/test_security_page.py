@@ -125,7 +125,17 @@ SHOWN_BY: dict[str, str] = {
         layers/test_conda_hostile.py::test_device_is_refused
         layers/test_conda_hostile.py::test_name_that_removes_a_file_below_is_refused
         layers/test_conda_hostile.py::test_file_in_the_place_of_the_record_is_refused
-        layers/test_conda_hostile.py::test_bomb_is_refused""",
+        layers/test_conda_hostile.py::test_bomb_is_refused
+        layers/test_conda_hostile.py::test_hard_link_out_of_the_package_is_refused
+        layers/test_conda_hostile.py::test_list_that_lies_is_refused
+        layers/test_conda_hostile.py::test_damage_anywhere_is_refused_or_harmless
+        layers/test_conda_hostile.py::test_memory_does_not_grow_with_the_package
+        layers/test_conda.py::test_link_script_is_not_run_and_is_remarked_on""",
+    "E49": """recipe/test_conda_solver.py::test_spec_that_leads_elsewhere_is_refused
+        recipe/test_conda_solver.py::test_channel_that_is_not_named_is_refused
+        recipe/test_conda_solver.py::test_package_that_a_lock_has_from_elsewhere_is_refused
+        layers/test_builder_conda.py::test_channel_of_another_host_is_declined
+        layers/test_builder_conda.py::test_forged_record_is_in_no_other_environment""",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives

@@ -131,7 +131,7 @@ async def test_files_of_any_package_are_the_installed_ones(
 
 @given(pieces=PIECES, sizes=st.lists(st.integers(1, 300), min_size=1))
 @pytest.mark.parametrize("kind", [TextFile, BinaryFile])
-def test_prefix_is_replaced_whatever_the_pieces_are(
+def test_prefix_is_replaced_in_pieces_of_any_size(
     kind: type[TextFile | BinaryFile], pieces: list[bytes], sizes: list[int]
 ) -> None:
     content = b"".join(pieces)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import os
+import re
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -14,6 +19,8 @@ from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ringbinder import BuildError
 from ringbinder_layers.conda import write_conda
 from ringbinder_layers.model import Package, Place
@@ -293,3 +300,72 @@ def test_full_disk_is_not_the_packages_fault(target: Path) -> None:
 
     with pytest.raises(OSError, match="No space left"), writer(target.with_name("layer"), check=check) as made:
         write_conda(target, given, PLACE, made)
+
+
+def test_message_has_no_control_characters(target: Path) -> None:
+    path = "../\x1b[31m\N{RIGHT-TO-LEFT OVERRIDE}\n"
+    assert refused(target, [file(path)], {path: b""}).isprintable()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8),
+    part=st.sampled_from(["info", "pkg", "file"]),
+)
+def test_damage_anywhere_is_refused_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], part: str
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    target = folder / "evil-1.0-0.conda"
+    links: dict[str, Any] = {"lib/l": {"path_type": "softlink"}, "lib/h": b"abc"}
+    members = [file("lib/a", b"abc"), link("lib/l", "a"), link("lib/h", "lib/a", tarfile.LNKTYPE)]
+    parts = {"info": tar(index("evil"), paths({"lib/a": b"abc"} | links)), "pkg": tar(*members)}
+    if part in parts:
+        parts[part] = damaged(parts[part], changes)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(f"{name}-evil-1.0-0.tar.zst", zstandard.compress(content))
+    if part == "file":
+        target.write_bytes(damaged(target.read_bytes(), changes))
+    with contextlib.suppress(BuildError):
+        assert not [path for path in written(named(target), target) if path.startswith("/")]
+
+
+_MEASURE = """
+import sys
+from pathlib import Path
+from tests.layers.layerfiles import writer
+from ringbinder_layers.conda import write_conda
+from ringbinder_layers.model import Package, Place
+target = Path(sys.argv[1])
+package = Package("conda", "evil", "1.0", "", "", facts={"name": "evil", "version": "1.0", "build": "0"})
+with writer(target.with_name("layer")) as made:
+    write_conda(target, package, Place("/srv/env", "3.11", "/srv/env/bin/python", "zstd"), made)
+    made.finish()
+print(Path("/proc/self/status").read_text())
+"""
+
+
+def test_memory_does_not_grow_with_the_package(target: Path) -> None:
+    """Of 128 MB unpacked, with prefixes in text and binary files."""
+    contents = {"big.so": b"/opt/placeholder\0" + bytes(96 << 20), "big.txt": b"/opt/placeholder" + b"\n" * (32 << 20)}
+    listed: dict[str, Any] = {
+        path: {
+            "prefix_placeholder": "/opt/placeholder", "file_mode": "text" if path.endswith("txt") else "binary",
+            "sha256": hashlib.sha256(content).hexdigest(), "size_in_bytes": len(content),
+        }
+        for path, content in contents.items()
+    }  # fmt: skip
+    package(target, [index("evil"), paths(listed)], [file(path, content) for path, content in contents.items()])
+    command = [sys.executable, "-c", _MEASURE, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", done.stdout, re.MULTILINE)
+    assert peak
+    assert int(peak[1]) < 110_000
+
+
+def damaged(content: bytes, changes: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(content)
+    for place, value in changes:
+        changed[place % min(len(changed), 4096)] = value
+    return bytes(changed)
