@@ -3,7 +3,9 @@
     python benchmarks/embedded/run.py [--rounds 5] [--json FILE]
 
 warm   `ringbinder launch` of an image that exists, beside `jupyter lab` by hand
-own    the same, beside `jupyter lab` by hand from the environment that Ringbinder made for it, which leaves out a
+text   `ringbinder launch` of a commit that changes only a text, beside a warm one by Ringbinder: what a new image takes
+       whose environment another one has made
+own    a warm launch, beside `jupyter lab` by hand from the environment that Ringbinder made for it, which leaves out a
        package that is slow to import: what Ringbinder itself takes
 cold   the image absent and uv's cache empty (JupyterLab's own environment present), beside the same two `uv`
        commands and `jupyter lab` by hand, with an empty cache too
@@ -56,12 +58,19 @@ class Bench:
         # pip compiles what it installs, uv and an editable install when it is first imported.
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
 
-    def ringbinder(self) -> float:
+    def change_text(self, number: int) -> Path:
+        """A folder with the repository, whose text no launch before had."""
+        repo = self.state.parent / "changed"
+        shutil.copytree(REPO, repo, dirs_exist_ok=True)
+        (repo / "README.md").write_text(f"Round {number}\n")
+        return repo
+
+    def ringbinder(self, repo: Path = REPO) -> float:
         """Seconds until `ready`; the launch is ended after it."""
         command = [
             str(Path(sys.executable).with_name("ringbinder")),
             "launch",
-            str(REPO),
+            str(repo),
             "--json",
             "--no-browser",
         ]
@@ -82,7 +91,8 @@ class Bench:
             process.wait(60)
 
     def forget_image(self) -> None:
-        shutil.rmtree(self.state / "images", ignore_errors=True)
+        for folder in ("images", "environments"):
+            shutil.rmtree(self.state / folder, ignore_errors=True)
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def prepare_hand(self) -> None:
@@ -161,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures of every round here")
     arguments = parser.parse_args()
-    figures: dict[str, list[tuple[float, float]]] = {"warm": [], "own": [], "cold": []}
+    figures: dict[str, list[tuple[float, float]]] = {"warm": [], "own": [], "text": [], "cold": []}
     with bench() as parts:
         parts.prepare_hand()
         first = parts.ringbinder()
@@ -169,6 +179,9 @@ def main() -> None:
             ours = parts.ringbinder()
             figures["warm"].append((ours, parts.lab_by_hand()))
             figures["own"].append((ours, parts.lab_by_hand(parts.own_lab())))
+        for number in range(arguments.rounds):
+            changed = parts.change_text(number)
+            figures["text"].append((parts.ringbinder(changed), parts.ringbinder(changed)))
         for _ in range(arguments.rounds):
             parts.forget_image()
             ours = parts.ringbinder()
@@ -177,7 +190,8 @@ def main() -> None:
     for name, rounds in figures.items():
         ours, floor = (statistics.median(column) for column in zip(*rounds, strict=True))
         ratio = statistics.median(a / b for a, b in rounds)
-        print(f"{name}: {ours:.2f} s, by hand {floor:.2f} s; median of {len(rounds)} ratios {ratio:.2f}")
+        beside = "warm" if name == "text" else "by hand"
+        print(f"{name}: {ours:.2f} s, {beside} {floor:.2f} s; median of {len(rounds)} ratios {ratio:.2f}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"first": first, **figures}, indent=2))
 

@@ -34,6 +34,7 @@ _MARKER: Final = "image.json"
 _DRAFT: Final = "image.json.new"
 _TRASH: Final = ".trash-"
 _INTERPRETER: Final = "interpreter.json"
+_ENVIRONMENT: Final = "environment.json"
 _MAX_LINKS: Final = 40
 _BOX: Final = "box"
 _PARTS: Final = ("repo", "home", "env")
@@ -62,8 +63,24 @@ class FolderImage:
 
     @property
     def env(self) -> UntrustedTree:
-        """Its environment: a virtual environment, or one of conda."""
-        return self.box.subtree("env")
+        """Its environment, which other images may share: a virtual environment, or one of conda."""
+        return (self.environment or self).box.subtree("env")
+
+    @property
+    def environment(self) -> FolderImage | None:
+        """Where the environment is that it shares with other images; None: it has its own."""
+        try:
+            folder = (read_state(self.folder / _ENVIRONMENT) or {}).get("folder")
+        except ValueError:
+            return None
+        return FolderImage(Path(folder)) if isinstance(folder, str) else None
+
+    def use_environment(self, environment: FolderImage) -> None:
+        """Lets it share the environment of `environment`, whose lock is held, in place of one of its own.
+
+        Call it before the image is finished. No code of the repository may run with this environment until then.
+        """
+        write_state(self.folder / _ENVIRONMENT, json.dumps({"folder": str(environment.folder)}).encode(), sync=False)
 
     @property
     def python(self) -> Path:
@@ -97,7 +114,9 @@ class FolderImage:
 
     def exists(self) -> bool:
         """Whether it was published, also if its interpreter is gone for now, as on a disk that is not mounted."""
-        return _read_marker(self.folder / _MARKER) is not None and self.box.root.is_dir()
+        environment = self.environment
+        there = environment is None or environment.box.root.is_dir()
+        return there and _read_marker(self.folder / _MARKER) is not None and self.box.root.is_dir()
 
     def finished(self) -> dict[str, Any] | None:
         """Facts of the marker, if the image was made to its end and is not published yet."""
@@ -120,14 +139,18 @@ class FolderImage:
         write_state(self.folder / _INTERPRETER, json.dumps({"programs": programs}).encode(), sync=False)
 
     def interpreter(self) -> list[Path]:
-        """The programs behind `python` outside of this image, as `note_interpreter` found them."""
+        """The programs behind `python` outside of its environment, as `note_interpreter` found them."""
         try:
-            programs = (read_state(self.folder / _INTERPRETER) or {}).get("programs", [])
+            owner = self.environment or self
+            programs = (read_state(owner.folder / _INTERPRETER) or {}).get("programs", [])
             return [Path(program) for program in programs]
         except (ValueError, TypeError):
             return []
 
     def _has_python(self) -> bool:
+        environment = self.environment
+        if environment is not None and _read_marker(environment.folder / _MARKER) is None:
+            return False
         try:
             there = self.env.kind("bin/python") in ("file", "link")
             return there and all(program.exists() for program in self.interpreter())
@@ -228,7 +251,8 @@ class FolderImage:
     async def locked(self, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> AsyncIterator[None]:
         """Holds the lock, which dies with its holder: exclusive to make or remove the image, shared to use it.
 
-        `on_wait` is called at every attempt that fails, and may raise; None: raises BlockingIOError then.
+        Who uses an image uses its environment too, which nothing removes then. `on_wait` is called at every attempt
+        that fails, and may raise; None: raises BlockingIOError then.
         """
         # There is no waiting for a file lock that can be cancelled.
         while (file := self._take_lock(shared)) is None:
@@ -237,9 +261,13 @@ class FolderImage:
             on_wait()
             await asyncio.sleep(_LOCK_POLL_SECONDS)
         try:
-            if shared:
-                os.pwrite(file, _USED, 0)
-            yield
+            async with contextlib.AsyncExitStack() as environment:
+                if shared:
+                    os.pwrite(file, _USED, 0)
+                    if (used := self.environment) is not None:
+                        # A process that checks whether any image uses it has it for a moment.
+                        await environment.enter_async_context(used.locked(shared=True, on_wait=on_wait or _wait))
+                yield
         finally:
             if not shared and not self.folder.exists():
                 self._lock_file.unlink(missing_ok=True)
@@ -262,6 +290,10 @@ class FolderImage:
             if not taken:
                 os.close(file)
         return file if taken else None
+
+
+def _wait() -> None:
+    """Does nothing: one attempt more."""
 
 
 def remove_cleared(root: Path) -> None:
@@ -350,7 +382,8 @@ async def _made(image: FolderImage, plan: Plan, fill: Fill) -> Declined | None:
 def _seal(image: FolderImage, facts: Mapping[str, Any]) -> None:
     try:
         image.scratch.remove_tree()
-        replaced = next((name for name in _PARTS if not image.box.is_folder(name)), "")
+        parts = _PARTS if image.environment is None else _PARTS[:-1]
+        replaced = next((name for name in parts if not image.box.is_folder(name)), "")
     except UntrustedError:
         replaced = _BOX
     if replaced:

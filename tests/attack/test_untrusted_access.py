@@ -34,7 +34,7 @@ TREES: Final = frozenset(
 OWN_FOLDER: Final = "the folder above the box, which the sandbox does not show"
 ALLOWED: Final = {
     "_server_config": {"_refusal": "runs in the notebook's server, and opens nothing"},
-    "environment": {"Environment._own_file": OWN_FOLDER},
+    "installer": {"Installer.own_file": OWN_FOLDER},
     "folder_image": {
         "FolderImage._has_python": "programs that were recorded before strangers' code ran",
         "FolderImage._take_lock": OWN_FOLDER,
@@ -63,6 +63,7 @@ ALLOWED: Final = {
     "launcher": {"LocalLauncher.keep_work": OWN_FOLDER},
     "overlay": {"Overlay.make": OWN_FOLDER},
     "relay": {"Relay._open": "relative to a handle, and no link"},
+    "requested": {"_version": "the operator's own settings of uv"},
     "sandbox": {"Sandbox.wrapper": "the operator's configuration files"},
     "sessions": {
         "Session.copy": "makes the box, before anything is in it",
@@ -72,6 +73,13 @@ ALLOWED: Final = {
         "_checked": OWN_FOLDER,
         "_unknown": OWN_FOLDER,
         "all_sessions": OWN_FOLDER,
+    },
+    "shared": {
+        "EnvironmentStore.remove_damaged": OWN_FOLDER,
+        "EnvironmentStore.remove_unused": OWN_FOLDER,
+        "EnvironmentStore.share": OWN_FOLDER,
+        "EnvironmentStore.sweep": OWN_FOLDER,
+        "_folders": OWN_FOLDER,
     },
     "store": {
         "Store.sweep": OWN_FOLDER,

@@ -317,6 +317,16 @@ class UntrustedTree:
                 with contextlib.suppress(OSError, UntrustedError), self._parent(inner) as (parent, name):
                     change_mode(name, _readable, parent)
 
+    def make_read_only(self, path: str = ".", limit: int = MAX_ENTRIES) -> None:
+        """Take the permission to write from the folder at `path` and all below it. Bounded as `walk` is.
+
+        A file with several names keeps it: elsewhere it may be one that is written.
+        """
+        for inner, facts in ((path, self.stat(path)), *self.walk(path, limit)):
+            if stat.S_ISDIR(facts.st_mode) or (stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1):
+                with contextlib.suppress(OSError, UntrustedError), self._parent(inner) as (parent, name):
+                    change_mode(name, _unwritable, parent)
+
     def size(self, path: str = ".", limit: int = MAX_ENTRIES) -> int:
         """Return the bytes on disk of all below `path`; a file with several names there counts once.
 
@@ -426,6 +436,10 @@ def _unlock(parent: int | None, name: str | Path) -> None:
 
 def _readable(mode: int) -> int:
     return stat.S_IMODE(mode) | (stat.S_IRUSR if stat.S_ISREG(mode) else 0)
+
+
+def _unwritable(mode: int) -> int:
+    return stat.S_IMODE(mode) & ~0o222
 
 
 def _remove(parent: int | None, name: str | Path) -> None:

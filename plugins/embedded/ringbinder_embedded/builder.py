@@ -35,10 +35,13 @@ from ringbinder_recipe import recipe, scripts
 from ringbinder_recipe.recipe import Recipe
 from ringbinder_recipe.uv import Uv
 
-from . import causes
-from .environment import CondaSettings, Environment
+from . import causes, requested
+from .environment import Environment
+from .installer import CondaSettings
 from .limits import LimitedBuild
+from .requested import RequestedEnvironment
 from .sandbox import SANDBOXED, Mode, Sandbox, interpreters, was_sandboxed
+from .shared import environments
 
 _ATTRIBUTES_BYTES: Final = 1024**2
 _LEAST_BYTES: Final = 256 * 1024
@@ -85,6 +88,11 @@ class LocalBuilderOptions:
     pass_environment: tuple[str, ...] = option(
         (), help="Names of environment variables that builds may see, besides UV_*, which only uv sees."
     )
+    relock_after: Duration = option(
+        7 * 86400.0,
+        help="How old an environment may be that a build uses which another build has made, where no lock file "
+        "decides all versions: an older one stays for the images that have it. 0: each build makes its own.",
+    )
 
 
 class LocalBuilder(Builder[LocalBuilderOptions]):
@@ -97,6 +105,7 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
     def __init__(self, config: LocalBuilderOptions, context: Context) -> None:
         super().__init__(config, context)
         self._sandbox = Sandbox(config.sandbox, context.paths, "LocalBuilder.sandbox")
+        self._environments = environments(context.paths.state)
         self._uv = Uv.of(
             context.paths, config.uv_cache, config.pass_environment, apart=self._sandbox.mode == "required"
         )
@@ -139,18 +148,19 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             nice=self.config.build_nice,
         )  # fmt: skip
 
-        async def work() -> str | Declined:
+        async def work() -> tuple[str, int] | Declined:
             await self.context.fetch(plan.repo, entry.repo.place, log)
             if await asyncio.to_thread(_uses_lfs, entry.repo):
                 log.line(_LFS_NOTICE, "fetching")
             return await self._install(entry, build, log)
 
-        start = await build.within(work())
-        if isinstance(start, Declined):
-            return start
+        made = await build.within(work())
+        if isinstance(made, Declined):
+            return made
+        start, shared = made
         await asyncio.to_thread(entry.scratch.remove_tree)
         size = await asyncio.to_thread(build.size)
-        build.check_size(size)
+        build.check_size(size + shared)
         return {"start": start, "size": size, SANDBOXED: build.sandbox is not None}
 
     async def _sandbox_for(
@@ -165,7 +175,9 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
             "write, but the network.\n",
             "building",
         )
+        return self._wrapper(entry)
 
+    def _wrapper(self, entry: FolderImage) -> Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]]:
         def wrapper(cwd: Path, env: Mapping[str, str], readable: Sequence[Path]) -> list[str]:
             readable = [*interpreters(entry), Path(self._uv.command()[0]), *readable]
             if config := env.get("XDG_CONFIG_HOME"):
@@ -174,8 +186,11 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
         return wrapper
 
-    async def _install(self, entry: FolderImage, build: LimitedBuild, log: Log) -> str | Declined:
-        """Makes the environment; returns the path of the repository's start script, or nothing."""
+    async def _install(self, entry: FolderImage, build: LimitedBuild, log: Log) -> tuple[str, int] | Declined:
+        """Makes the environment; returns the path of the repository's start script, or nothing.
+
+        Beside it the bytes of an environment that others use too.
+        """
         plan = await asyncio.to_thread(recipe.read, entry.repo)
         if declined := _for_another_builder(plan):
             return declined
@@ -184,10 +199,40 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         conda = CondaSettings(
             self.config.conda_channels, self.config.conda_channel_alias, self.context.paths.cache / "conda"
         )
-        await Environment(entry, plan, build, self._uv, conda).make()
+        if (shared := await self._share(entry, plan, build, conda, log)) is not None:
+            return plan.start, shared
+        await Environment(entry, build, self._uv, conda, plan).make()
         if plan.post_build:
             await self._run_post_build(entry, plan.post_build, build)
-        return plan.start
+        return plan.start, 0
+
+    async def _share(
+        self, entry: FolderImage, plan: Recipe, build: LimitedBuild, conda: CondaSettings, log: Log
+    ) -> int | None:
+        """Lets the image use an environment that others may use too; returns its bytes. None: it needs its own."""
+        passed = frozenset(self._uv.passed)
+        request = await asyncio.to_thread(requested.read, entry.repo, plan, passed, conda.channels)
+        if request is None:
+            return None
+        own_sandbox, now = build.sandbox, self.context.clock.time()
+
+        def environment(of: FolderImage) -> RequestedEnvironment:
+            return RequestedEnvironment(of, build, self._uv, conda, request, plan.pipfile)
+
+        async def make(of: FolderImage) -> None:
+            build.environment = of.box
+            build.sandbox = self._wrapper(of) if own_sandbox else None
+            try:
+                await environment(of).make()
+            finally:
+                build.environment, build.sandbox = None, own_sandbox
+
+        oldest = 0.0 if request.pinned else now - self.config.relock_after
+        try:
+            return await self._environments.share(entry, environment(entry).key(), oldest, now, make, log)
+        except BuildError as error:
+            log.line(f"The environment is made for this image alone: {error.message}\n", "building")
+            return None
 
     async def _run_post_build(self, entry: FolderImage, script: str, build: LimitedBuild) -> None:
         env = scripts.environment(

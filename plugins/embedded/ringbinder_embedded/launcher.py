@@ -42,6 +42,7 @@ from .installed import has_server
 from .jupyter import SharedServer
 from .sandbox import Mode, Sandbox, interpreters, was_sandboxed
 from .sessions import Session, all_sessions, image_of, summary
+from .shared import environments, settle
 from .store import images
 from .watch import Ending, Watch
 
@@ -95,6 +96,8 @@ class _Running:
     holds: AsyncExitStack
     """The shared lock on its image, and its place among `max_servers`."""
     ended: asyncio.Task[None] = field(init=False)
+    settling: asyncio.Task[None] | None = field(default=None, init=False)
+    """Completes the environment that its image shares."""
 
 
 class LocalLauncher(Launcher[LocalLauncherOptions]):
@@ -268,6 +271,9 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
             group, holds.pop_all(),
         )  # fmt: skip
         self._running[session_id] = running
+        if (environment := entry.environment) is not None and not environment.is_settled():
+            settling = settle(environment, self._sandbox)
+            running.settling = self.context.tasks.start(settling, f"compile the environment of {image.name}")
         self.context.tasks.start(asyncio.to_thread(session.sync), f"bring the record of {session_id} to the disk")
         running.ended = self.context.tasks.start(self._tend(running), f"notebook {session_id}")
         return running
@@ -294,7 +300,7 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 "The notebook runs in a sandbox (bubblewrap): no home folder, only its own files to write, "
                 f"{network}.\n"
             )
-            readable = [path for entry in seen for path in (entry.box.root, *interpreters(entry))]
+            readable = [path for entry in seen for path in (entry.box.root, entry.env.root, *interpreters(entry))]
             readable += session.readable
             command = self._sandbox.wrapper(session.box.root, readable, session.work.place, env) + command
         return (group.wrapper() if group else []) + command
@@ -341,8 +347,21 @@ class LocalLauncher(Launcher[LocalLauncherOptions]):
                 self.context.servers.stopped(server.id, ending.reason, seconds, ending.why)
                 del self._running[server.id]
                 await running.holds.aclose()
+            await self._release(running)
             kept = {"kept": str(running.session.work.place), "changed": len(changed)} if changed else {}
             self.context.log.info("notebook ended", id=server.id, reason=ending.reason, **kept)
+
+    async def _release(self, running: _Running) -> None:
+        """Ends the use of a shared environment, and removes it if it was damaged, unless other notebooks run in it."""
+        if (environment := running.image.environment) is None:
+            return
+        if running.settling is not None:
+            running.settling.cancel()
+            await asyncio.wait({running.settling})
+        if damage := await environments(self.context.paths.state).remove_damaged(environment):
+            self.context.log.warning(
+                "shared environment damaged, its images are built again", folder=str(environment.folder), damage=damage
+            )
 
     async def _end_orphans(self) -> None:
         """Ends the sessions of a Ringbinder that was killed, whose processes went with it and folders not."""

@@ -37,6 +37,8 @@ class LimitedBuild:
     sandbox: Callable[[Path, Mapping[str, str], Sequence[Path]], list[str]] | None = None
     """Gives, for a working folder, an environment and what is to be readable, what comes before a command that runs
     the repository's code."""
+    environment: UntrustedTree | None = field(default=None, init=False)
+    """What is made beside `folder` at the moment, and counts as well."""
     _step: str = field(default="it began", init=False)
     _output: int = field(default=0, init=False)
     _passed: asyncio.Future[str] = field(factory=lambda: asyncio.get_running_loop().create_future(), init=False)
@@ -84,6 +86,7 @@ class LimitedBuild:
         tail: deque[str] = deque(maxlen=_TAIL)
 
         places = [f"{self.folder.place / 'repo'}/", f"{self.folder.place.parent}/"]
+        places += [f"{self.environment.place.parent}/"] if self.environment else []
 
         def on_line(line: str) -> None:
             self._output += max(len(line) + 1, LINE_COST)
@@ -138,7 +141,7 @@ class LimitedBuild:
     def size(self) -> int:
         """Return the bytes on disk. Raises `BuildError` (``build-limit``) if they cannot be counted. Blocks."""
         try:
-            return self.folder.size()
+            return self.folder.size() + (self.environment.size() if self.environment else 0)
         except UntrustedError as error:
             raise BuildError(f"What the build has made cannot be measured: {error}.", "build-limit") from None
 

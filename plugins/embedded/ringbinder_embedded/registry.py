@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from ringbinder import Context, Image, ImageKind, Log, Plan, PluginError, Registry, Target, UserError, option
 from ringbinder.folder_image import FolderImage
 
 from .sandbox import Mode, Sandbox, was_sandboxed
+from .shared import environments
 from .store import images
 
 
@@ -35,6 +36,7 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
     def __init__(self, config: LocalRegistryOptions, context: Context) -> None:
         super().__init__(config, context)
         self._store = images(context.paths.state)
+        self._environments = environments(context.paths.state)
         self._sandbox = Sandbox(config.sandbox, context.paths, "LocalRegistry.sandbox")
 
     async def check(self, plan: Plan, fresh: bool) -> Image | None:
@@ -64,9 +66,13 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
         return None if facts is None else _named(entry, image.name, facts)
 
     async def images(self) -> Sequence[Image]:
+        """All of them. An environment that several share counts in the size of the one that was used last."""
+
         def look() -> list[Image]:
-            whole = self._store.whole()
-            return [_image(entry, facts["name"], facts) for entry, facts in whole if "name" in facts]
+            found = [(entry, facts) for entry, facts in self._store.whole() if "name" in facts]
+            images = [(entry.environment, _image(entry, facts["name"], facts)) for entry, facts in found]
+            last = {environment: image.name for environment, image in sorted(images, key=lambda of: _last_use(of[1]))}
+            return [_with_environment(image, of) if last[of] == image.name else image for of, image in images]
 
         return await asyncio.to_thread(look)
 
@@ -75,21 +81,41 @@ class LocalRegistry(Registry[LocalRegistryOptions]):
         entry = self._store.entry(image.name)
         try:
             async with entry.locked():
-                return await asyncio.to_thread(entry.clear)
+                environment = entry.environment
+                gone = await asyncio.to_thread(entry.clear)
+            if environment is not None:
+                await self._environments.remove_unused(environment)
         except BlockingIOError:
             raise UserError(
                 "image-in-use", f"{image.name} is in use by a running notebook or a build; stop that first."
             ) from None
+        return gone
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self.context.tasks.start(self._store.sweep(), "remove what killed builds have left")
+        self.context.tasks.start(self._sweep(), "remove what killed builds have left")
         yield
+
+    async def _sweep(self) -> None:
+        await self._store.sweep()
+        await self._environments.sweep()
 
 
 def _named(entry: FolderImage, name: str, facts: dict[str, object]) -> Image | None:
     # The name is compared, so that a folder that was copied by hand is not taken for another image.
-    return _image(entry, name, facts) if facts.get("name") == name else None
+    if facts.get("name") != name:
+        return None
+    return _with_environment(_image(entry, name, facts), entry.environment)
+
+
+def _with_environment(image: Image, environment: FolderImage | None) -> Image:
+    """`image` with the bytes of the environment that it shares."""
+    size = (environment.read() or {}).get("size") if environment else 0
+    return image if image.size is None or not isinstance(size, int) else evolve(image, size=image.size + size)
+
+
+def _last_use(image: Image) -> tuple[bool, float]:
+    return image.in_use, image.launched_at or image.built_at or 0.0
 
 
 def _image(entry: FolderImage, name: str, facts: dict[str, object]) -> Image:

@@ -112,7 +112,7 @@ def entry_of(image: Image) -> FolderImage:
 
 def place_of(image: Image, part: str) -> Path:
     """Where a part of the image's box is: ``repo``, ``home``, ``env``."""
-    return entry_of(image).box.place / part
+    return entry_of(image).env.place if part == "env" else entry_of(image).box.place / part
 
 
 def in_env(image: Image, code: str) -> str:
