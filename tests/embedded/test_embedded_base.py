@@ -40,7 +40,7 @@ def versions(*packages: str) -> str:
 
 async def test_a_bot_executes_a_notebook_with_a_widget(embedded: Embedded) -> None:
     """As binderbot does it: the notebook goes up, a kernel executes it with nbconvert, and it comes back."""
-    image = await embedded.build(embedded.plan({"README.md": "no file says what is needed\n"}))
+    image = await embedded.build(embedded.plan({"requirements.txt": "iniconfig==1.1.1\n"}))
     assert "Added, as repo2docker does: ipywidgets>=8,<9, nbconvert, nbformat" in embedded.log.text
     launcher = embedded.launcher()
     async with launcher.lifespan():
@@ -91,7 +91,7 @@ async def test_a_base_that_does_not_fit_is_left_out(embedded: Embedded) -> None:
 
 
 async def test_a_base_that_takes_too_long_is_left_out(apart: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringbinder_embedded.environment._BASE_SECONDS", 0.0)
+    monkeypatch.setattr("ringbinder_embedded.installer._BASE_SECONDS", 0.0)
     image = await apart.build(apart.plan({"requirements.txt": "six==1.16.0\n"}))
     assert in_env(image, "import six, importlib.util as u; print(u.find_spec('nbformat'))") == "None"
     assert "Left out: ipywidgets>=8,<9, nbconvert, nbformat" in apart.log.text

@@ -30,6 +30,7 @@ class Builds:
 
     state: Path
     made: int = 0
+    complete: bool = True
     log: RecordingLog = field(factory=RecordingLog)
 
     @property
@@ -39,7 +40,7 @@ class Builds:
     def image(self, name: str) -> FolderImage:
         return images(self.state).entry(name)
 
-    async def make(self, environment: FolderImage) -> None:
+    async def make(self, environment: FolderImage) -> bool:
         self.made += 1
         environment.python.parent.mkdir(parents=True)
         environment.python.symlink_to(sys.executable)
@@ -47,6 +48,7 @@ class Builds:
         (environment.env.place / "lib" / "module.py").write_text("ANSWER = 42\n")
         (environment.scratch.place / "left").touch()
         environment.note_interpreter()
+        return self.complete
 
     async def build(self, name: str, *, key: str = KEY, oldest: float = 0.0, now: float = DAY) -> FolderImage:
         """Returns the environment of the image `name`, which is built and published."""
@@ -71,7 +73,7 @@ def builds(tmp_path: Path) -> Builds:
 
 @contextmanager
 def failing(builds: Builds, error: BaseException) -> Iterator[None]:
-    async def make(environment: FolderImage) -> None:
+    async def make(environment: FolderImage) -> bool:
         environment.env.place.mkdir()
         raise error
 
@@ -109,6 +111,14 @@ async def test_environment_too_old_is_made_again(builds: Builds) -> None:
     assert builds.image("old").read() is not None
 
 
+async def test_what_was_left_out_is_tried_again_the_next_day(builds: Builds) -> None:
+    builds.complete = False
+    first = await builds.build("one", now=DAY)
+    builds.complete = True
+    assert await builds.build("two", now=1.9 * DAY) == first
+    assert await builds.build("three", now=2.1 * DAY) != first
+
+
 async def test_failure_leaves_nothing(builds: Builds) -> None:
     with failing(builds, BuildError("no wheel")), pytest.raises(BuildError, match="no wheel"):
         await builds.build("one")
@@ -117,8 +127,9 @@ async def test_failure_leaves_nothing(builds: Builds) -> None:
 
 
 async def test_environment_without_python_is_refused(builds: Builds) -> None:
-    async def make(environment: FolderImage) -> None:
+    async def make(environment: FolderImage) -> bool:
         (environment.env.place / "bin").mkdir(parents=True)
+        return True
 
     with pytest.raises(BuildError, match="no Python"):
         await builds.store.share(builds.image("one"), KEY, 0, 0, make, builds.log)

@@ -75,7 +75,7 @@ class LocalBuilderOptions:
     sandbox: Mode = option(
         "off",
         help="`auto`: installers and postBuild run in bubblewrap where it is installed and works, without the home "
-        "folder and with the rest of the machine read-only, and packages are fetched again for each image; "
+        "folder and with the rest of the machine read-only, and packages are fetched again for each environment; "
         "`required`: else nothing is built.",
     )
     uv_cache: str = option("", help="Folder of uv's cache; empty: in Ringbinder's cache folder.")
@@ -219,11 +219,11 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         def environment(of: FolderImage) -> RequestedEnvironment:
             return RequestedEnvironment(of, build, self._uv, conda, request, plan.pipfile)
 
-        async def make(of: FolderImage) -> None:
+        async def make(of: FolderImage) -> bool:
             build.environment = of.box
             build.sandbox = self._wrapper(of) if own_sandbox else None
             try:
-                await environment(of).make()
+                return await environment(of).make()
             finally:
                 build.environment, build.sandbox = None, own_sandbox
 

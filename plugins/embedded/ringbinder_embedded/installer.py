@@ -110,14 +110,14 @@ class Installer:
                 f"There are: {there}. ({error.message})",
             ) from error
 
-    async def complete(self) -> None:
-        """Adds what a notebook needs beside the packages of the repository."""
+    async def complete(self) -> bool:
+        """Adds what a notebook needs beside the packages of the repository; returns whether all of it is there."""
         if has_package(self.entry.env, "jupyter_server") and not has_package(self.entry.env, "jupyterlab"):
             # Its server extensions work only in a server of its own.
             await self.install("jupyterlab", "jupyterlab")
-        await self._add_base()
+        return await self._add_base()
 
-    async def _add_base(self) -> None:
+    async def _add_base(self) -> bool:
         """Adds what of repo2docker's base environment fits beside what is installed, which stays at its versions.
 
         Never fails: what does not solve, has no wheel or cannot be fetched is left out.
@@ -125,10 +125,10 @@ class Installer:
         try:
             there = await asyncio.to_thread(versions, self.entry.env)
         except (OSError, UntrustedError):
-            return  # what was installed has taken the place of packages: it is judged at the end
+            return False  # what was installed has taken the place of packages: it is judged at the end
         wanted = missing(there)
         if not wanted:
-            return
+            return True
         left = set(wanted)
         # What an earlier build has fetched is taken as is, which is ten times as fast.
         attempts = [
@@ -158,6 +158,7 @@ class Installer:
                 "repository asks for.\n",
                 "building",
             )
+        return not left
 
     async def solve_conda(self, file: str, root: Path, folders: Sequence[Path] = (), **wanted: Any) -> Solution:
         """Returns the packages for what is `wanted`, as fields of a `SolverJob`; relative channels are of `root`.

@@ -1,6 +1,6 @@
 """How an environment that images share is made: from an `EnvironmentRequest`, of which none runs any code.
 
-uv and the solver get what the request holds, in folders that hold nothing else: so whatever decides the environment is
+uv and the solver get what the request holds, in folders that hold nothing else: so all that decides the environment is
 in the digest of the request.
 """
 
@@ -119,8 +119,11 @@ class RequestedEnvironment(Installer):
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
-    async def make(self) -> None:
-        """Raises `BuildError` if a tool fails, or something is to be built; `UserError`."""
+    async def make(self) -> bool:
+        """Returns whether it has all that notebooks need.
+
+        Raises `BuildError` if a tool fails, or something is to be built; `UserError`.
+        """
         request = self.request
         for note in request.notes:
             self.build.log.line(f"{note}\n", "building")
@@ -137,7 +140,7 @@ class RequestedEnvironment(Installer):
                 await self._install_lines(lines, () if apart else ALWAYS)
             if apart:
                 await self.install("ipykernel", *ALWAYS)
-        await self.complete()
+        return await self.complete()
 
     async def _make_from_uv_lock(self) -> None:
         await self.make_venv(self.request.python, self.request.requires_python)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 from ringbinder import BuildError, Log, process
@@ -25,12 +26,15 @@ from .sandbox import Sandbox, interpreters
 
 _FILES: Final = "files.json"
 _BUILT_AT: Final = "built_at"
+_COMPLETE: Final = "complete"
+_INCOMPLETE_SECONDS: Final = 86400.0
+"""How long one is used in which something was left out, perhaps since it could not be fetched."""
 _NICE: Final = 10
 _BYTECODE: Final = "__pycache__"
 _WAITS: Final = "Another build makes the environment that this one needs, waiting for it...\n"
 
-Make = Callable[[FolderImage], Awaitable[None]]
-"""Makes the `env` of an entry, whose `home` and `scratch` are there."""
+Make = Callable[[FolderImage], Awaitable[bool]]
+"""Makes the `env` of an entry, whose `home` and `scratch` are there; false: something was left out that fits later."""
 
 
 @frozen
@@ -52,10 +56,8 @@ class EnvironmentStore:
             for entry in entries:
                 async with entry.locked(shared=True, on_wait=waits.report):
                     facts = entry.read()
-                    if facts is None:
+                    if facts is None or (entry != made and _age(facts, now) > now - oldest):
                         continue
-                    if entry != made and facts.get(_BUILT_AT, 0) < oldest:
-                        break  # those with a lower number are older
                     if entry == made or not (lack := await asyncio.to_thread(damage, entry)):
                         image.use_environment(entry)
                         if entry != made:
@@ -76,8 +78,8 @@ class EnvironmentStore:
         try:
             for tree in (entry.home, entry.scratch):
                 await asyncio.to_thread(tree.place.mkdir, parents=True)
-            await make(entry)
-            await asyncio.to_thread(_seal, entry, now)
+            complete = await make(entry)
+            await asyncio.to_thread(_seal, entry, now, complete)
         except BaseException:
             await asyncio.shield(asyncio.to_thread(entry.clear))
             raise
@@ -155,7 +157,13 @@ def _protect(environment: FolderImage) -> None:
     environment.settle()
 
 
-def _seal(entry: FolderImage, now: float) -> None:
+def _age(facts: Mapping[str, Any], now: float) -> float:
+    """Seconds since it was made; without end for one that is to be tried again."""
+    age = now - float(facts.get(_BUILT_AT, 0))
+    return age if facts.get(_COMPLETE) or age < _INCOMPLETE_SECONDS else math.inf
+
+
+def _seal(entry: FolderImage, now: float, complete: bool) -> None:
     """Checks what was made, and publishes it."""
     for tree in (entry.home, entry.scratch):
         tree.remove_tree()
@@ -164,7 +172,7 @@ def _seal(entry: FolderImage, now: float) -> None:
     except UntrustedError as error:
         raise BuildError(f"The environment cannot be used: {error}.", "bad-image") from None
     write_state(entry.folder / _FILES, json.dumps(files).encode(), sync=False)
-    entry.finish({"size": size, _BUILT_AT: now})
+    entry.finish({"size": size, _BUILT_AT: now, _COMPLETE: complete})
     if entry.finished() is None:
         raise BuildError("There is no Python in the environment: a package has removed or replaced it.", "bad-image")
     entry.publish()
