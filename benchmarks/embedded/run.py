@@ -88,7 +88,7 @@ class Bench:
             raise SystemExit("the launch ended without `ready`")
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(180)
+            process.wait(60)
 
     def forget_image(self) -> None:
         for folder in ("images", "environments"):
@@ -139,7 +139,7 @@ class Bench:
             return time.perf_counter() - started
         finally:
             process.terminate()
-            process.wait(180)
+            process.wait(60)
 
     def _uv(self, *arguments: str) -> None:
         env = {**self.env, "UV_CACHE_DIR": str(self.hand / "cache")}
