@@ -175,6 +175,14 @@ def test_bomb_is_refused(tmp_path: Path) -> None:
     assert "unpacks to more than" in refusal(given, target)
 
 
+def test_bomb_of_hard_links_is_refused(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringbinder_layers.conda_archive._SPARED_BYTES", 2**20)
+    content = bytes(2**17)
+    links = [f"l{number}" for number in range(200)]
+    members = [file("a", content), *(link(path, "a", tarfile.LNKTYPE) for path in links)]
+    assert "unpacks to more than" in refused(target, members, dict.fromkeys(["a", *links], content))
+
+
 def test_description_without_end_is_refused(target: Path) -> None:
     given = package(target, [index("evil"), file("info/paths.json", b" " * (25 * 1024**2))], [])
     assert "info/paths.json of more than" in refusal(given, target)

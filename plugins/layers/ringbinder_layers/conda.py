@@ -38,6 +38,7 @@ _TEXT_BYTES: Final = 1024**3
 _IN_MEMORY: Final = 8 * 1024**2
 _PIECE: Final = 1 << 20
 _NAMED: Final = 3
+_LINKS_IN_A_ROW: Final = 3
 _MAX_MADE_AT: Final = 2**33 - 1  # what a tar header holds
 _LONGEST_INTERPRETER: Final = 125
 _COMMAND: Final = re.compile(r"[^./\\\0\s][^/\\\0\n\r]*")
@@ -134,6 +135,7 @@ class _Installation:
     _entries: dict[str, _Entry] = field(factory=dict, init=False)
     _commands: list[_Entry] = field(factory=list, init=False)
     _links_out: list[str] = field(factory=list, init=False)
+    _written: int = field(default=0, init=False)
 
     def run(self) -> tuple[str, ...]:
         self._read_descriptions()
@@ -282,10 +284,9 @@ class _Installation:
     def _write_hard_links(self, linked: Mapping[str, str]) -> None:
         """Write each file that is another one of the package, under its own name."""
         paths: dict[str, list[str]] = {}
-        for path in linked:
-            target, steps = linked[path], 0
-            while target in linked and (steps := steps + 1) <= len(linked):
-                target = linked[target]
+        for path, target in linked.items():
+            for _ in range(_LINKS_IN_A_ROW):
+                target = linked.get(target, target)
             paths.setdefault(target, []).append(path)
         for member in self.archive.files():
             if member.kind != "file" or not (names := paths.get(member.path)):
@@ -324,6 +325,7 @@ class _Installation:
             entry.size = len(content)
 
     def _write_file(self, entry: _Entry, member: Member, content: Readable) -> None:
+        self._count(member.size)  # a hard link costs nothing in a package, and in a layer as much as its file
         target = self._place_of(entry)
         mode = member.mode | (0o111 if member.mode & 0o111 else 0)  # as py-rattler: for all or for none
         size = member.size
@@ -340,6 +342,7 @@ class _Installation:
                 with tempfile.SpooledTemporaryFile(_IN_MEMORY) as text:
                     _copy(TextFile(source, entry.placeholder, self.place.prefix), text, _TEXT_BYTES)
                     size = text.tell()
+                    self._count(size)
                     text.seek(0)
                     digest = self.writer.file(target, text, size, mode, made_at)
             before = source.hash.digest()
@@ -349,6 +352,11 @@ class _Installation:
         if entry.size is not None and entry.size != member.size:
             raise _BadPackageError(f"has a file {excerpt(entry.path)} whose size is not the one that it lists")
         entry.size, entry.installed_sha256 = size, digest.hex()
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        if self._written > self.archive.limit:
+            raise _BadPackageError(f"unpacks to more than {self.archive.limit} bytes")
 
     def _write_record(self) -> None:
         """Write the record of the package as conda-meta keeps it."""

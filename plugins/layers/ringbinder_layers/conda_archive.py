@@ -62,7 +62,8 @@ class CondaArchive:
     def __init__(self, file: Path) -> None:
         self._file = file.open("rb")
         self._zip: zipfile.ZipFile | None = None
-        self._limit = min(_MAX_BYTES, _SPARED_BYTES + _MAX_RATIO * file.stat().st_size)
+        self.limit: Final = min(_MAX_BYTES, _SPARED_BYTES + _MAX_RATIO * file.stat().st_size)
+        """Bytes that it may unpack to."""
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +103,7 @@ class CondaArchive:
         archive = self._zipped
         if archive is None:
             self._file.seek(0)
-            yield from _read_tar(bz2.BZ2File(self._file), self._limit)
+            yield from _read_tar(bz2.BZ2File(self._file), self.limit)
             return
         names = [info for info in archive.infolist() if info.filename.startswith(f"{part}-")]
         if len(names) != 1 or not names[0].filename.endswith(".tar.zst"):
@@ -115,7 +116,7 @@ class CondaArchive:
             raise ArchiveError(f"is a damaged .conda: {error}") from None
         with content:
             decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-            yield from _read_tar(decompressor.stream_reader(content, read_across_frames=True), self._limit)
+            yield from _read_tar(decompressor.stream_reader(content, read_across_frames=True), self.limit)
 
 
 # What zipfile raises for what no tool has written.
