@@ -353,6 +353,14 @@ async def test_python_that_the_base_lacks_is_conda_s(conda: Locking, index: Pack
     assert (lock.python, lock.conda) == (VERSION, True)
 
 
+async def test_python_that_is_nowhere_is_named(conda: Locking, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"asks for Python 3\.6\. The base image has 3\.12\.11, 3\.11\.9, and"
+    ) as caught:
+        await conda.lock(write(tmp_path / "r", {"runtime.txt": "python-3.6"}))
+    assert caught.value.code == "python-not-available"
+
+
 async def test_lock_of_pixi_toml_has_its_packages(conda: Locking, index: PackageIndex, tmp_path: Path) -> None:
     text = '[workspace]\nchannels = ["main"]\n[dependencies]\nalpha = "*"\n[pypi-dependencies]\ngamma = "*"\n'
     lock = await conda.lock(write(tmp_path / "r", {"pixi.toml": text}))

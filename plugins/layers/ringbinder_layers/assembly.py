@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from ringbinder import BuildError, Context, Declined, Image, Log, Manifest, Plan, UserError
 from ringbinder.concurrency import Stop, in_thread
 from ringbinder.files import temporary_folder
@@ -276,7 +276,7 @@ def _read(tree: UntrustedTree, target: Target) -> tuple[Recipe, EnvironmentReque
     if reason := found.dockerfile or found.julia or found.nix or r or found.apt or found.post_build:
         return Declined(reason, _ADVICE)
     asked = request.read(tree, found, target.conda_platform)
-    return asked if isinstance(asked, Declined) else (found, asked)
+    return evolve(asked, advice=_ADVICE) if isinstance(asked, Declined) else (found, asked)
 
 
 def _named(packages: Group) -> str:

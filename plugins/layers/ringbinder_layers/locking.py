@@ -186,6 +186,12 @@ class _Locking:
         except RefusedError as error:
             return Declined(str(error), _ADVICE)
         except (MalformedError, FileNotFoundError):
+            if not request.conda:
+                raise UserError(
+                    "python-not-available",
+                    f"The repository asks for Python {request.python or request.requires_python}. The base image has "
+                    f"{', '.join(locks.target.pythons)}, and none that fits was found in the conda channels{failure}",
+                ) from None
             raise BuildError(f"The packages of {request.source} were not found{failure}") from None
 
     async def _run_solver(self, command: Sequence[str]) -> str:

@@ -95,6 +95,17 @@ class Target:
         }
 
 
+_NO_WHEEL: Final = "which has no wheel and would have to be built"
+_NO_WHEEL_ADVICE: Final = (
+    "Ask for a version that has a wheel for this Python, or for the package in environment.yml: conda-forge often has "
+    "it built. The 'docker' builder (repo2docker) builds it as is."
+)
+_ELSEWHERE: Final = "where this server takes no packages from"
+_ELSEWHERE_ADVICE: Final = (
+    "The operator can allow an index with LayersBuilder.indexes. The 'docker' builder (repo2docker) takes it as is."
+)
+
+
 class UnsolvableError(BuildError):
     """There are no wheels that fit, as opposed to: they could not be looked up."""
 
@@ -169,7 +180,7 @@ class WheelSolver:
             return done.output
         lines = done.errors.splitlines()
         if needs_build := _NEEDS_BUILD.search(done.errors):
-            return Declined(f"{excerpt(needs_build['name'])}, which has no wheel and would have to be built")
+            return Declined(f"{excerpt(needs_build['name'])}, {_NO_WHEEL}", _NO_WHEEL_ADVICE)
         if not quiet:
             for line in lines:
                 self.log.line(f"{line}\n", "building")
@@ -212,11 +223,11 @@ class WheelSolver:
         """Return the wheel at `address`, which the repository names itself if it is `foreign`."""
         parts = urlsplit(address.partition("#")[0])
         if not address_of(address) or (foreign and not self.sources.allows(address)):
-            return Declined(f"{name} of {parts.hostname or 'a folder'}, where this server takes no packages from")
+            return Declined(f"{name} of {parts.hostname or 'a folder'}, {_ELSEWHERE}", _ELSEWHERE_ADVICE)
         try:
             file_name, file_version, _, tags = parse_wheel_filename(parts.path.rpartition("/")[2])
         except InvalidWheelFilename:
-            return Declined(f"{name}, which has no wheel and would have to be built")
+            return Declined(f"{name}, {_NO_WHEEL}", _NO_WHEEL_ADVICE)
         if file_name != name or (version and str(file_version) != version):
             raise BuildError(f"The lock is wrong: the file of {name} {version} is one of {file_name} {file_version}.")
         if not tags & set(self.target.tags(self.python)):
@@ -238,14 +249,15 @@ def index_lines(request: EnvironmentRequest, sources: Sources) -> list[str] | De
     for line in (*request.requirements, *request.constraints, *request.overrides):
         if (address := address_of(line)) and not sources.allows(address):
             host = urlsplit(address).hostname
-            return Declined(f"the package at {excerpt(host or address)}, where this server takes no packages from")
+            return Declined(f"the package at {excerpt(host or address)}, {_ELSEWHERE}", _ELSEWHERE_ADVICE)
     lines: list[str] = []
     for option, address in (
         *((("--index-url", request.index),) if request.index else ()),
         *(("--extra-index-url", more) for more in request.more_indexes),
     ):
         if (real := sources.index(address)) is None:
-            return Declined(f"the package index at {excerpt(urlsplit(address).hostname or address)}")
+            host = urlsplit(address).hostname
+            return Declined(f"the package index at {excerpt(host or address)}", _ELSEWHERE_ADVICE)
         if real:
             lines.append(f"{option} {real}")
     return lines
