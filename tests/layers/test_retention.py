@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from realparts.parts import RealRegistry, registry
 from ringbinder import Manifest
 from ringbinder.testing import FakeClock
@@ -168,18 +169,28 @@ async def test_private_layers_are_forgotten(start: Start, clock: FakeClock) -> N
     assert await process.context.store.items() == {}
 
 
+async def test_registry_without_a_right_to_delete_ends_no_job(start: Start, clock: FakeClock, gate: Gate) -> None:
+    process = start(clock)
+    await process.build("image", USED)
+    clock.now += KEEP_SECONDS + 2 * DAY_SECONDS
+    gate.refuses = lambda request: request.method == "DELETE"
+    with structlog.testing.capture_logs() as logs:
+        await Retention(process.index)._run()
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["layers that no image uses are kept"]
+    assert await tags(process) == {key(USED)}
+
+
 async def test_job_runs_daily_and_not_at_once(start: Start, gate: Gate) -> None:
     clock = FakeClock(now=1_790_000_000.0)
-    process = start(clock)
-    await process.build("image", OLD)
+    await start().build("image", OLD)
+    process, other = start(clock), start()
     Retention(process.index).start()
     gate.passed.clear()
     await clock.advance(60)
     assert gate.passed == []
-    clock.now += KEEP_SECONDS + 2 * DAY_SECONDS
-    await clock.advance(DAY_SECONDS)
-    while await tags(process):
-        pass
+    clock.now += KEEP_SECONDS + 3650 * DAY_SECONDS
+    while await tags(other):
+        await clock.advance(60)
     await process.context.tasks.close()
 
 

@@ -16,7 +16,6 @@ _EVERY_SECONDS: Final = 86_400.0
 _FIRST_SECONDS: Final = 600.0
 """After the start: what builds wait for comes first, and commands end before."""
 
-
 _MOST_READS: Final = 20_000
 """Records that are read in one run. The others have their turn on another day."""
 
@@ -49,13 +48,16 @@ class Retention:
         )
 
     async def _run(self) -> None:
-        await self.index.context.clock.sleep(_FIRST_SECONDS)
-        await self.prune()
+        context = self.index.context
+        await context.clock.sleep(_FIRST_SECONDS)
+        try:
+            await self.prune()
+        except ConfigError as error:  # asked again before tomorrow, the registry would answer the same
+            context.log.warning("layers that no image uses are kept", reason=str(error))
 
     async def prune(self) -> int:
         """Removes what has expired, then the repository if nothing is left in it; returns how many records went."""
         index = self.index
-        await index.forget_private()
         registry, now = index.context.registry, index.context.clock.time()
         tags = await registry.list_tags(index.name)
         self._expires = {tag: self._expires[tag] for tag in tags if tag in self._expires}
@@ -67,6 +69,7 @@ class Retention:
             index.context.log.info("removed layers that no image uses", repository=index.name, removed=removed)
         if tags and removed == len(tags) and not await registry.list_tags(index.name):
             await registry.delete_repository(index.name)
+        await index.forget_private()
         return removed
 
     @property
