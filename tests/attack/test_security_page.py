@@ -136,6 +136,15 @@ SHOWN_BY: dict[str, str] = {
         recipe/test_conda_solver.py::test_package_that_a_lock_has_from_elsewhere_is_refused
         layers/test_builder_conda.py::test_channel_of_another_host_is_declined
         layers/test_builder_conda.py::test_forged_record_is_in_no_other_environment""",
+    "E50": """registries/test_layout.py::test_link_in_a_layout_is_not_followed
+        registries/test_layout.py::test_pipe_in_a_layout_stops_no_one
+        registries/test_layout.py::test_index_leads_out_of_no_folder
+        registries/test_layout.py::test_damaged_index_is_named
+        registries/test_layout.py::test_forged_manifest_is_refused
+        registries/test_layout.py::test_forged_blob_is_refused_when_read
+        registries/test_layout.py::test_folder_elsewhere_shares_no_file""",
+    "E51": """cli/test_build_to.py::test_password_of_another_registry_stays_here
+        cli/test_build_to.py::test_password_for_a_prefix_stays_with_its_host""",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives

@@ -5,6 +5,7 @@ What is tested is where images, layers and credentials go; a builder of the test
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from realparts.parts import PASSWORD, RealRegistry
+from ringbinder.config.loading import load
 from ringbinder.testing.ociregistry import OciServer
+from ringbinder_registries.layout import OciLayoutOptions
 from ringbinder_server.cli.destination import Destination
+from ringbinder_server.cli.exitcodes import ExitCode
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Program
@@ -135,75 +139,91 @@ async def test_image_and_layers_are_in_the_registry(ringbinder: Program, env: di
 
 
 async def _aside(ringbinder: Program, *arguments: object, **env: str) -> Any:
-    import asyncio
-
     return await asyncio.to_thread(lambda: ringbinder(*arguments, **env))
 
 
 @pytest.mark.real("docker-registry")
-class TestRealRegistry:
-    def test_credentials_are_those_of_docker_login(
-        self, ringbinder: Program, env: dict[str, str], folder: Path, password_registry: RealRegistry
-    ) -> None:
-        to = f"{password_registry.host}/of-build-to/login"
-        refused = ringbinder("build", folder, "--to", to, **env)
-        assert refused.returncode != 0
-        assert password_registry.host in refused.stderr
-        log_in(ringbinder, password_registry.host)
-        done = ringbinder("build", folder, "--to", to, "-vv", **env)
+def test_credentials_are_those_of_docker_login(
+    ringbinder: Program, env: dict[str, str], folder: Path, password_registry: RealRegistry
+) -> None:
+    to = f"{password_registry.host}/of-build-to/login"
+    refused = ringbinder("build", folder, "--to", to, **env)
+    assert refused.returncode == ExitCode.CONFIG
+    assert password_registry.host in refused.stderr
+    log_in(ringbinder, password_registry.host)
+    done = ringbinder("build", folder, "--to", to, "-vv", **env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{to}:latest@sha256:")
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+@pytest.mark.real("docker-registry")
+def test_configuration_of_that_registry_holds(
+    ringbinder: Program, env: dict[str, str], folder: Path, password_registry: RealRegistry
+) -> None:
+    host = password_registry.host
+    file = ringbinder.folder / "ringbinder.yaml"
+    options = {"username": "builder", "password": PASSWORD}
+    file.write_text(json.dumps({"BinderHub": {"image_prefix": f"{host}/shared-"}, "DockerRegistry": options}))
+    for name in ("first", "second"):
+        done = ringbinder("build", folder, "-c", file, "--to", f"{host}/of-build-to/{name}", **env)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"{to}:latest@sha256:")
-        assert PASSWORD not in done.stdout + done.stderr
+    repositories = password_registry.data / "docker/registry/v2/repositories"
+    assert (repositories / "shared-layers").is_dir()
+    assert not (repositories / "of-build-to" / "first-layers").exists()
 
-    def test_configuration_of_that_registry_holds(
-        self, ringbinder: Program, env: dict[str, str], folder: Path, password_registry: RealRegistry
-    ) -> None:
-        host = password_registry.host
-        file = ringbinder.folder / "ringbinder.yaml"
-        file.write_text(f"""
-BinderHub: {{image_prefix: {host}/of-build-to/shared-}}
-DockerRegistry: {{username: builder, password: {PASSWORD}}}
-""")
-        for name in ("first", "second"):
-            done = ringbinder("build", folder, "-c", file, "--to", f"{host}/of-build-to/{name}", **env)
-            assert done.returncode == 0, done.stderr
-        repositories = password_registry.data / "docker/registry/v2/repositories/of-build-to"
-        assert {"first", "second", "shared-layers"} <= {path.name for path in repositories.iterdir()}
-        assert not (repositories / "first-layers").exists()
 
-    def test_password_of_another_registry_stays_here(
-        self, ringbinder: Program, env: dict[str, str], folder: Path, password_registry: RealRegistry
-    ) -> None:
-        """Not even sent, though it would open the door."""
-        for registry in ("Ringbinder: {registry: oci}", ""):
-            for theirs in (
-                "BinderHub: {image_prefix: registry.example/x-}\nDockerRegistry: {username: builder, password: PW}",
-                "DockerRegistry: {url: 'https://registry.example', username: builder, password: PW}",
-                "registry: {url: 'https://registry.example', username: builder, password: PW}",
-                "registry: {username: builder, password: PW}",
-                "DockerRegistry: {username: builder, password: PW}",
-            ):
-                file = ringbinder.folder / "other.yaml"
-                text = theirs.replace("PW", PASSWORD)
-                if registry:
-                    text += f"\n{'config: {' + registry + '}' if text.startswith('registry') else registry}"
-                file.write_text(text)
-                to = f"{password_registry.host}/of-build-to/other"
-                done = ringbinder("build", folder, "-c", file, "--to", to, **env)
-                assert done.returncode != 0, f"{text}\n{done.stdout}"
-                assert password_registry.host in done.stderr, text
-        log_in(ringbinder, password_registry.host)
-        done = ringbinder("build", folder, "-c", ringbinder.folder / "other.yaml", "--to", to, **env)
-        assert done.returncode == 0, done.stderr
+LOGIN = {"username": "builder", "password": PASSWORD}
 
-    def test_layout_becomes_what_the_registry_has(
-        self, ringbinder: Program, env: dict[str, str], folder: Path, open_registry: RealRegistry
-    ) -> None:
-        pushed = ringbinder("build", folder, "--to", f"{open_registry.host}/of-build-to/twin", **env)
-        kept = ringbinder("build", folder, "--to", "oci:twin", **env)
-        digest = kept.stdout.strip().partition("@")[2]
-        assert pushed.stdout.strip().partition("@")[2] == digest
-        assert digests(ringbinder.folder / "twin") == {"latest": digest}
+
+@pytest.mark.real("docker-registry")
+@pytest.mark.parametrize("registry", [{}, {"Ringbinder": {"registry": "oci"}}], ids=["chosen", "named"])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"BinderHub": {"image_prefix": "registry.example/x-"}, "DockerRegistry": LOGIN},
+        {"DockerRegistry": {"url": "https://registry.example", **LOGIN}},
+        {"DockerRegistry": LOGIN},
+        {"registry": {"url": "https://registry.example", **LOGIN}},
+        {"registry": LOGIN},
+    ],
+    ids=["prefix", "url", "Docker Hub", "chart", "chart for Docker Hub"],
+)
+def test_password_of_another_registry_stays_here(
+    ringbinder: Program, env: dict[str, str], folder: Path, password_registry: RealRegistry,
+    theirs: dict[str, Any], registry: dict[str, Any],
+) -> None:  # fmt: skip
+    """Not even sent, though it would open the door; docker's login does."""
+    file = ringbinder.folder / "other.yaml"
+    file.write_text(json.dumps({**theirs, "config": registry} if "registry" in theirs else {**theirs, **registry}))
+    arguments = ["build", folder, "-c", file, "--to", f"{password_registry.host}/of-build-to/other"]
+    refused = ringbinder(*arguments, **env)
+    assert refused.returncode == ExitCode.CONFIG, refused.stdout
+    assert password_registry.host in refused.stderr
+    log_in(ringbinder, password_registry.host)
+    assert ringbinder(*arguments, **env).returncode == 0
+
+
+def test_password_for_a_prefix_stays_with_its_host(tmp_path: Path) -> None:
+    """A folder has no host, and a password without one would be Docker Hub's."""
+    file = tmp_path / "other.yaml"
+    file.write_text(json.dumps({"BinderHub": {"image_prefix": "registry.example/x-"}, "DockerRegistry": LOGIN}))
+    sets = Destination.parse("oci:out").sets(load([file], environ={}))
+    options = load([file], environ={}, sets=sets).sections.fill(
+        OciLayoutOptions, ["DockerRegistry", "OciLayoutRegistry"]
+    )
+    assert (options.url, options.image_prefix) == ("registry.example", "")
+
+
+@pytest.mark.real("docker-registry")
+def test_layout_becomes_what_the_registry_has(
+    ringbinder: Program, env: dict[str, str], folder: Path, open_registry: RealRegistry
+) -> None:
+    pushed = ringbinder("build", folder, "--to", f"{open_registry.host}/of-build-to/twin", **env)
+    kept = ringbinder("build", folder, "--to", "oci:twin", **env)
+    digest = kept.stdout.strip().partition("@")[2]
+    assert pushed.stdout.strip().partition("@")[2] == digest
+    assert digests(ringbinder.folder / "twin") == {"latest": digest}
 
 
 def test_folder_becomes_a_layout(ringbinder: Program, env: dict[str, str], folder: Path) -> None:

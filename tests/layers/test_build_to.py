@@ -20,6 +20,7 @@ from realparts.program import Program
 from ringbinder import Secret
 from ringbinder.plugins.context import Context
 from ringbinder.testing import image_registry, make_context
+from ringbinder_registries.layout import OciLayoutOptions, OciLayoutRegistry
 from ringbinder_registries.oci import OciRegistry
 from ringbinder_server.cli.exitcodes import ExitCode
 
@@ -119,6 +120,19 @@ async def test_image_goes_into_a_folder_of_layers(desk: Desk) -> None:
     text = await desk("build", desk.folder, "--to", "oci:out:other", "--json")
     lines = "".join(json.loads(line)["message"] for line in text.stdout.splitlines())
     assert re.search(r"(\d+) of \1 layers are known", lines), lines
+
+
+async def test_image_is_made_of_layouts_alone(desk: Desk, tmp_path: Path) -> None:
+    """Base, layers and image in folders: no registry is asked."""
+    options = OciLayoutOptions(folder=tmp_path / "bases")
+    await publish(image_registry(OciLayoutRegistry(options, desk.context)), "base", "1")
+    repositories = json.dumps({"base": str(tmp_path / "bases" / "base")})
+    done = await desk(
+        "build", desk.folder, "--to", "oci:out", "--set", f"OciLayoutRegistry.repositories={repositories}",
+        RINGBINDER__LayersBuilder__base_image="base:1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (desk.ringbinder.folder / "out" / "oci-layout").exists()
 
 
 async def test_image_is_put_on_a_newer_base(desk: Desk) -> None:
