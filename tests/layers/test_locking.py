@@ -45,7 +45,6 @@ async def test_lock_of_no_file_is_the_base(index: PackageIndex, context: Context
     assert named(lock) == BASE
     assert lock.python == "3.12"
     assert not lock.conda
-    assert [package.name for package in lock.packages] == sorted(BASE)
 
 
 async def test_lock_of_requirements_has_what_they_include(
@@ -60,6 +59,19 @@ async def test_lock_of_requirements_has_what_they_include(
     assert alpha.size == len(file.content)
     assert alpha.url == f"{index.root}/files/alpha/{file.name}"
     assert alpha.shared
+
+
+async def test_lock_begins_with_what_most_have(index: PackageIndex, context: Context, tmp_path: Path) -> None:
+    """Two environments have their first layers in common, which is what engines share."""
+    index.add("pandas", "3.0", requires=["numpy"])
+    index.add("numpy", "2.0")
+    index.add("aaa", "1.0")
+    locks = [
+        list(named(await locked(context, tmp_path / "r", {"requirements.txt": text})))
+        for text in ("aaa", "aaa\npandas")
+    ]
+    assert locks[0] == [*sorted(BASE), "aaa"]
+    assert locks[1] == [*sorted(BASE), "numpy", "pandas", "aaa"]
 
 
 async def test_lock_takes_the_interpreter_that_is_asked_for(

@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 from ringbinder import BuildError, Context, Declined, Log, UserError, process
 from ringbinder.files import temporary_folder, write_state
 from ringbinder.untrusted import MalformedError, UntrustedTree, excerpt
-from ringbinder_recipe.base_environment import ALWAYS, missing
+from ringbinder_recipe.base_environment import ALWAYS, by_frequency, missing
 from ringbinder_recipe.causes import telling_line
 from ringbinder_recipe.conda import (
     SOLUTION_BYTES,
@@ -150,7 +150,9 @@ class _Locking:
         if isinstance(conda, Declined):
             return conda
         minor = self._conda.python if self._conda else ".".join(python.split(".")[:2])
-        return Lock((*conda, *sorted(wheels, key=lambda package: package.name)), minor, self._conda is not None)
+        return Lock(
+            (*conda, *sorted(wheels, key=lambda wheel: by_frequency(wheel.name))), minor, self._conda is not None
+        )
 
     async def _solve_conda(self) -> Solution | Declined:
         request, locks = self.request, self.locks
