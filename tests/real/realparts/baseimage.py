@@ -104,7 +104,9 @@ def _hexdigest(*parts: object) -> str:
 
 
 def _make_debian(root: Path) -> None:
+    # Interrupted, it leaves no process and nothing mounted.
     command = [
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--",
         "debootstrap", "--variant=minbase", f"--include={','.join(_DEBIAN)}",
         _debian_release(), str(root), *_debian_mirror(),
     ]  # fmt: skip
