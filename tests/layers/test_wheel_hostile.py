@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder import BuildError
+from ringbinder_layers import tar as tar_module
 from ringbinder_layers import wheel as wheel_module
 from ringbinder_layers.wheel import write_wheel
 
@@ -152,7 +153,7 @@ def test_hostile_entry_point_is_refused(tmp_path: Path, text: str) -> None:
         ("WHEEL", b"", "version"),
         ("WHEEL", b"\xff", "UTF-8"),
         ("RECORD", None, "no RECORD"),
-        ("RECORD", b"\xff", "UTF-8"),
+        ("RECORD", b"\xff", "RECORD"),
         ("RECORD", b"only-a-name\n", "RECORD"),
         ("RECORD", b'"' + b"a" * 200_000, "RECORD"),
         ("entry_points.txt", b"\xff", "UTF-8"),
@@ -269,13 +270,36 @@ def test_bomb_of_a_directory_is_not_read(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("part", ["METADATA", "RECORD", "WHEEL", "entry_points.txt"])
-def test_bomb_in_the_metadata_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    monkeypatch.setattr(wheel_module, "_MAX_READ_BYTES", 50_000)
+@pytest.mark.parametrize(
+    ("part", "limit"),
+    [("METADATA", 10 << 20), ("RECORD", 10 << 20), ("WHEEL", 256 << 10), ("entry_points.txt", 256 << 10)],
+)
+def test_bomb_in_the_metadata_is_not_read(tmp_path: Path, part: str, limit: int) -> None:
     parts = {**dist_info("foo"), **record("foo", {})}
     name = f"foo-1.0.dist-info/{part}"
-    parts[name] = parts.get(name, b"") + b"\n" * 60_000
-    assert f"its {part} has more than 50000 bytes" in refused(write_zip(tmp_path / NAME, parts.items()))
+    parts[name] = parts.get(name, b"") + b"a:\n" * (limit // 3 + 1)
+    assert f"its {part} has more than {limit} bytes" in refused(write_zip(tmp_path / NAME, parts.items()))
+
+
+@pytest.mark.parametrize("part", ["METADATA", "RECORD"])
+def test_metadata_of_many_lines_takes_little_memory(tmp_path: Path, part: str) -> None:
+    parts = {**dist_info("foo"), **record("foo", {})}
+    lines = b"".join(b"%x:,\n" % number if part == "METADATA" else b"%x,,\n" % number for number in range(200_000))
+    parts[f"foo-1.0.dist-info/{part}"] += lines
+    wheel = write_zip(tmp_path / NAME, parts.items())
+    tracemalloc.start()
+    try:
+        write(wheel, tmp_path / "layer")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_bomb_of_folders_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of 200 folders takes 400 bytes of the zip file, and 200 entries of the layer."""
+    monkeypatch.setattr(tar_module, "_MAX_NAMES_BYTES", 1 << 20)
+    files = {f"{number}/{'d/' * 180}f": b"" for number in range(20)}
+    assert "no more names" in refused(make_wheel(tmp_path, "foo", files))
 
 
 def test_endless_first_line_of_a_script_is_refused(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ _CHUNK: Final = 1 << 20
 _MAX_COMPONENT_BYTES: Final = 255  # as Linux's file systems
 _MAX_PATH_BYTES: Final = 4095
 _MAX_DEPTH: Final = 200  # as ringbinder.untrusted
+_MAX_NAMES_BYTES: Final = 100 << 20  # of all paths of a layer, which are in memory until it is finished
+_NAME_BYTES: Final = 100  # that a path takes there besides its own
 _WHITEOUT: Final = ".wh."  # OCI image specification: such a name removes a file of the layers below
 _FOLDER_MODE: Final = 0o755
 
@@ -92,6 +94,7 @@ class LayerWriter:
         self._compressor = _compressor(compression)
         self._pending = bytearray()
         self._kinds: dict[str, _Kind] = {}
+        self._names_size = 0
         self._tar_hash = hashlib.sha256()
         self._blob_hash = hashlib.sha256()
         self._blob_size = 0
@@ -185,7 +188,11 @@ class LayerWriter:
     def _is_new(self, path: str, kind: _Kind) -> bool:
         if (known := self._kinds.get(path)) not in (None, kind):
             raise EntryError(path, "is a folder and a file at once, in one package or in two of a layer")
-        self._kinds[path] = kind
+        if known is None:
+            self._kinds[path] = kind
+            self._names_size += len(path) + _NAME_BYTES
+            if self._names_size > _MAX_NAMES_BYTES:
+                raise EntryError(path, "is one too many: a layer holds no more names")
         return known is None
 
     def _add(self, entry: tarfile.TarInfo, owner: tuple[int, int]) -> None:

@@ -41,11 +41,11 @@ from .tar import EntryError, LayerWriter, Readable, check_path
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
-_MIB: Final = 1 << 20
 _MAX_ENTRIES: Final = 100_000
-_MAX_READ_BYTES: Final = 16 * _MIB  # of a zip file's directory, or a file of metadata: what is in memory at once
+_MAX_READ_BYTES: Final = 10 << 20  # of a zip file's directory, of METADATA and of RECORD: what is in memory at once
+_MAX_PARSED_BYTES: Final = 256 << 10  # of METADATA's beginning, which has the name; of WHEEL and entry_points.txt
 _MAX_UNPACKED_BYTES: Final = 16 << 30
-_FREE_BYTES: Final = 256 * _MIB
+_FREE_BYTES: Final = 256 << 20
 _MAX_RATIO: Final = 100  # of bytes unpacked to bytes packed, above the first `_FREE_BYTES`
 _MAX_SHEBANG_BYTES: Final = 4096
 _SCRIPTS: Final = Scheme("scripts")
@@ -83,8 +83,8 @@ def write_wheel(file: Path, package: Package, place: Place, writer: LayerWriter)
     if not (differing := sorted({*wheel.unlisted, *environment.differing})):
         return ()
     return (
-        f"{package.name} {package.version}: its RECORD does not have {len(differing)} of its files as they are, "
-        f"such as {excerpt(differing[0])!r}; they are installed as they are",
+        f"{package.name} {package.version}: {len(differing)} of its files are not as its RECORD lists them, "
+        f"such as {excerpt(differing[0])!r}; they are installed all the same",
     )
 
 
@@ -140,7 +140,7 @@ class _Wheel(WheelSource):
 
     def read_dist_info(self, filename: str) -> str:
         with _reading(f"its {filename} is no text in UTF-8"):
-            return self._read(filename).decode()
+            return self._read(filename, _MAX_PARSED_BYTES).decode()
 
     def get_contents(self) -> Iterator[WheelContentElement]:
         # In the order in which the first of two files for one path is the one that uv leaves there.
@@ -154,12 +154,12 @@ class _Wheel(WheelSource):
                 member = _Member(name, info.file_size, stream, self._recorded.get(name, ""))
                 yield (name, "", ""), cast("BinaryIO", member), bool(info.external_attr >> 16 & 0o111)
 
-    def _read(self, filename: str) -> bytes:
+    def _read(self, filename: str, limit: int = _MAX_READ_BYTES) -> bytes:
         info = self._members.get(f"{self.dist_info_dir}/{filename}")
         if info is None:
             raise _BadWheel(f"it has no {filename}")
-        if info.file_size > _MAX_READ_BYTES:
-            raise _BadWheel(f"its {filename} has more than {_MAX_READ_BYTES} bytes")
+        if info.file_size > limit:
+            raise _BadWheel(f"its {filename} has more than {limit} bytes")
         with _reading(f"its {filename} is damaged"):
             return self._archive.read(info)
 
@@ -171,7 +171,7 @@ class _Wheel(WheelSource):
                 raise _BadWheel(f"{name!r} belongs to no part of an environment")
 
     def _require_metadata(self, package: Package) -> None:
-        metadata = parse_metadata_file(self._read("METADATA").decode(errors="replace"))
+        metadata = parse_metadata_file(self._read("METADATA")[:_MAX_PARSED_BYTES].decode(errors="replace"))
         name, version = str(metadata["Name"]), str(metadata["Version"])
         if canonicalize_name(name) != package.name or _public(version) != _public(package.version):
             raise _BadWheel(f"by its METADATA it is {excerpt(name)!r} {excerpt(version)!r}")
@@ -183,9 +183,11 @@ class _Wheel(WheelSource):
                 list(parse_entrypoints(self.read_dist_info("entry_points.txt")))
 
     def _read_record(self) -> dict[str, str]:
-        text = self.read_dist_info("RECORD")
+        """Return what RECORD has of files that are there."""
+        text = io.TextIOWrapper(io.BytesIO(self._read("RECORD")), encoding="utf-8", newline="")
         with _reading("its RECORD cannot be understood"):
-            return {path.lstrip("/"): digest for path, digest, _ in parse_record_file(io.StringIO(text, newline=""))}
+            rows = ((path.lstrip("/"), digest) for path, digest, _ in parse_record_file(text))
+            return {path: digest for path, digest in rows if path in self._members}
 
 
 @define
@@ -257,7 +259,7 @@ class _Environment(WheelDestination):
         if scheme == _SCRIPTS:
             return self._write(scheme, path, *_with_interpreter(stream, self._python), 0o755)
         entry = self._write(scheme, path, stream, stream.size, 0o755 if is_executable else 0o644)
-        if stream.recorded.startswith("sha256=") and stream.recorded != str(entry.hash_):
+        if stream.recorded.startswith("sha256=") and stream.recorded.rstrip("=") != str(entry.hash_):
             self.differing.append(stream.name)
         return entry
 
