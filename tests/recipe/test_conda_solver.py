@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import define
 from realparts.conda_channel import CondaChannel, solve
+from realparts.package_index import PackageIndex
 from ringbinder_recipe.conda import RefusedError, Solution, virtual_packages
 
 DIGEST = "0" * 64
@@ -137,6 +138,22 @@ async def test_channel_that_is_not_named_is_refused(channels: Channels, named: s
         channels.solve(channel, ["alpha"], channels=[named], alias=alias)
 
 
+@pytest.mark.parametrize("spec", ["main::beta", "alpha 2", "elsewhere::alpha", "alpha[url=file:///x]"])
+async def test_error_does_not_show_the_operators_password(channels: Channels, spec: str) -> None:
+    """rattler quotes what is asked for with the whole address of its channel."""
+    channel = channels.channel("t/canary-a/main")
+    channel.add("alpha", "1.0", {"a": "1"})
+    await channel.index()
+    index = PackageIndex(channels=channels.folder)
+    with index.serving():
+        alias = f"{index.root}/conda/t/canary-a/".replace("//", "//ada:canary-b@", 1)
+        assert names(channels.solve(channel, ["main::alpha"], channels=["main"], only=[], alias=alias)) == ["alpha 1.0"]
+        (channels.folder.parent / "solving" / "solution").unlink()
+        with pytest.raises((AssertionError, RefusedError)) as caught:
+            channels.solve(channel, [spec], channels=["main"], only=[], alias=alias)
+    assert "canary" not in str(caught.value)
+
+
 def test_lock_of_pixi_gives_packages_of_both_kinds(channels: Channels, tmp_path: Path) -> None:
     solution = _locked(channels, tmp_path, LOCK, only=[])
     (alpha,) = solution.packages
@@ -157,6 +174,12 @@ def test_package_that_a_lock_has_from_elsewhere_is_refused(channels: Channels, t
         lock = LOCK.replace("https://conda.example/forge/noarch", address)
         with pytest.raises(RefusedError, match="alpha is not below"):
             _locked(channels, tmp_path, lock, alias="https://conda.example/forge/", only=[])
+
+
+@pytest.mark.parametrize("alias", ["https://ada:secret@conda.example/", "https://conda.example/t/secret"])
+def test_lock_need_not_have_the_operators_password(channels: Channels, tmp_path: Path, alias: str) -> None:
+    (alpha,) = _locked(channels, tmp_path, LOCK, alias=alias, only=[]).packages
+    assert alpha.url == "https://conda.example/forge/noarch/alpha-1.0-0.conda"
 
 
 def test_package_from_source_in_a_lock_is_refused(channels: Channels, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +38,8 @@ from rattler import (
 
 _MESSAGE = 1000
 """Characters of an error's message."""
+_LOGIN = re.compile(r"//[^/\s\"']*@")
+_TOKEN = re.compile(r"/t/[^/\s\"']+/")
 
 
 class RefusedError(Exception):
@@ -51,8 +54,16 @@ def allowed_addresses(job: dict[str, Any], config: ChannelConfig) -> list[str] |
 
 
 def require_allowed(job: dict[str, Any], address: str, allowed: list[str] | None, what: str) -> None:
-    if allowed is not None and ("/.." in unquote(address) or not any(address.startswith(place) for place in allowed)):
-        raise RefusedError(f"{what} is not below {job['alias']}, nor named in {job['option']}")
+    if allowed is None:
+        return
+    address = _plain(address)
+    if "/.." in unquote(address) or not any(address.startswith(_plain(place)) for place in allowed):
+        raise RefusedError(f"{what} is not below {_plain(job['alias'])}, nor named in {job['option']}")
+
+
+def _plain(text: str) -> str:
+    """Return `text` with addresses that have neither a password nor a token."""
+    return _TOKEN.sub("/", _LOGIN.sub("//", text))
 
 
 def repodata_cache(job: dict[str, Any], channels: Iterable[Channel]) -> Path:
@@ -107,7 +118,7 @@ async def solved(job: dict[str, Any], config: ChannelConfig) -> list[RepoDataRec
     for channel in channels:
         parts = urlsplit(channel.base_url)
         require_allowed(job, channel.base_url, allowed, f"The channel {parts.hostname or ''}{parts.path.rstrip('/')}")
-    print(f"Solving {', '.join(job['specs'])} with {', '.join(job['channels'])}", flush=True)  # noqa: T201
+    print(f"Solving {', '.join(job['specs'])} with {', '.join(map(_plain, job['channels']))}", flush=True)  # noqa: T201
     records = await solve(
         channels,
         specs,
@@ -202,7 +213,9 @@ if __name__ == "__main__":
         print(f"error: {error}", flush=True)  # noqa: T201
         code = 1
     except Exception as error:  # what rattler raises has no base class of its own
-        print(f"error: {' '.join(str(error).split())[:_MESSAGE]}", flush=True)  # noqa: T201
+        # Specs of a channel are quoted with its address, which may hold the operator's password.
+        message = _plain(" ".join(str(error).split()))
+        print(f"error: {message[:_MESSAGE]}", flush=True)  # noqa: T201
         code = 1
     # rattler's threads are still there: while Python tidies up they crash it, in one of four runs.
     os._exit(code)

@@ -21,7 +21,7 @@ PROGRAM: Final = Path(__file__).with_name("_solver.py")
 SOLUTION_BYTES: Final = 16 * 1024**2
 """Bytes that the program's output may have."""
 
-_TOKEN: Final = re.compile(r"^/t/[^/]+(?=/)")
+_TOKEN: Final = re.compile(r"/t/[^/]+(?=/)")
 _PYTHON: Final = re.compile(r"lib/python(3\.[0-9]+t?)/site-packages")
 _SHAPE: Final = {
     "refused?": str,
@@ -168,4 +168,4 @@ def without_credentials(address: str) -> str:
     """Return the address of a channel or package without a password and without a token in its path."""
     parts = urlsplit(address)
     netloc = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, netloc, _TOKEN.sub("", parts.path), "", ""))
+    return urlunsplit((parts.scheme, netloc, _TOKEN.sub("", parts.path, count=1), "", ""))
