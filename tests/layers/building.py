@@ -45,9 +45,13 @@ class Site:
         plan = folder_plan(folder, files)
         return evolve(plan, image=f"{self.prefix}{name}:{plan.repo.ref}")
 
+    def target(self, plan: Plan) -> Target:
+        """Where its image belongs."""
+        return Target("oci", plan.image)
+
     async def answer(self, plan: Plan) -> Image | Declined:
         """What the builder gives."""
-        return await self.builder.build(plan, Target("oci", plan.image), self.log)
+        return await self.builder.build(plan, self.target(plan), self.log)
 
     async def build(self, plan: Plan) -> ReadImage:
         """The image, as its registry has it."""
@@ -66,5 +70,10 @@ class Site:
     @property
     def left(self) -> list[Path]:
         """Temporary folders that are there."""
-        folder = self.context.paths.state / "layers-builds"
+        return self.left_in(self.context)
+
+    @staticmethod
+    def left_in(context: Context) -> list[Path]:
+        """Temporary folders that a builder with this context has left."""
+        folder = context.paths.state / "layers-builds"
         return [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []

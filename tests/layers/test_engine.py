@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import pytest
 import uv
-from realparts.conda_channel import VERSION, CondaChannel
 from realparts.package_index import PackageIndex
 from realparts.parts import RealEngine, RealRegistry
 from ringbinder.model import Image, Plan
@@ -109,22 +108,6 @@ async def test_project_with_a_uv_lock_runs(open_site: Open, docker: Docker, tmp_
         assert await run(docker, plan.image, "python", "-c", SHOW) == f"1.0 {PREFIX} 3.11\n"
 
 
-async def test_conda_environment_runs(open_site: Open, docker: Docker, index: PackageIndex, tmp_path: Path) -> None:
-    channel = CondaChannel(tmp_path / "channels" / "main", "linux-64")
-    channel.add_python(whole=True)
-    channel.add_module("delta", "3.0")
-    await channel.index()
-    index.channels = tmp_path / "channels"
-    text = "dependencies: [python, delta, pip: [gamma]]\n"
-    options = {"conda_channels": ("main",), "conda_channel_alias": f"{index.root}/conda/"}
-    async with open_site(**options) as site:
-        plan = site.plan(tmp_path / "r", {"environment.yml": text})
-        await site.answer(plan)
-    show = SHOW.replace("gamma;", "gamma, delta, os; print(delta.__version__, os.environ['CONDA_PREFIX']);")
-    printed = await run(docker, plan.image, "python", "-c", show)
-    assert printed.splitlines() == [f"3.0 {PREFIX}", f"1.0 {PREFIX} {VERSION}"]
-
-
 async def test_engine_reads_zstd_if_it_is_new_enough(
     open_site: Open, docker: Docker, docker_engine: RealEngine, tmp_path: Path
 ) -> None:
@@ -140,12 +123,15 @@ async def test_engine_reads_zstd_if_it_is_new_enough(
             await run(docker, plan.image, "true")
 
 
-async def test_next_image_is_pulled_by_its_new_layers(open_site: Open, docker: Docker, tmp_path: Path) -> None:
+async def test_next_image_is_pulled_by_its_new_layers(
+    open_site: Open, docker: Docker, index: PackageIndex, tmp_path: Path
+) -> None:
+    index.add("zeta", "1.0")
     async with open_site() as site:
         first = site.plan(tmp_path / "a", {"requirements.txt": "gamma\n", "a.txt": "one"}, "a")
-        second = site.plan(tmp_path / "b", {"requirements.txt": "gamma\ndelta\n", "a.txt": "two"}, "b")
+        second = site.plan(tmp_path / "b", {"requirements.txt": "gamma\nzeta\n", "a.txt": "two"}, "b")
         await site.answer(first)
         await site.answer(second)
     await asyncio.to_thread(docker, "pull", first.image)
     printed = await asyncio.to_thread(docker, "pull", second.image)
-    assert printed.count("Pull complete") == 2  # delta, and the content
+    assert printed.count("Pull complete") == 2  # zeta, and the content
