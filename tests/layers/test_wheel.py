@@ -34,6 +34,7 @@ from .wheels import (
     write_zip,
 )
 
+ROOT = Path(__file__).parents[2]
 SITE = f"/srv/env/lib/python{MINOR}/site-packages"
 
 _EVERYTHING = {
@@ -106,7 +107,7 @@ def test_wheel_gives_the_same_layer_everywhere(tmp_path: Path, compression: str)
     )
     environment = os.environ | {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "HOME": str(tmp_path), "LC_ALL": "C"}
     command = [sys.executable, "-c", script, str(second), str(tmp_path / "away/layer"), compression]
-    other = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    other = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == one.blob.digest
     assert (tmp_path / "away/layer").read_bytes() == (tmp_path / "layer").read_bytes()
 
