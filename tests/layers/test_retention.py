@@ -180,17 +180,19 @@ async def test_registry_without_a_right_to_delete_ends_no_job(start: Start, cloc
     assert await tags(process) == {key(USED)}
 
 
-async def test_job_runs_daily_and_not_at_once(start: Start, gate: Gate) -> None:
-    clock = FakeClock(now=1_790_000_000.0)
-    await start().build("image", OLD)
-    process, other = start(clock), start()
+async def test_job_runs_daily_and_not_at_once(start: Start, clock: FakeClock, gate: Gate) -> None:
+    await start(clock).build("image", OLD)
+    other = start()
+    turned = FakeClock(now=clock.now + KEEP_SECONDS + 2 * DAY_SECONDS)
+    process = start(turned)
     Retention(process.index).start()
     gate.passed.clear()
-    await clock.advance(60)
+    await turned.advance(60)
     assert gate.passed == []
-    clock.now += KEEP_SECONDS + 3650 * DAY_SECONDS
-    while await tags(other):
-        await clock.advance(60)
+    await turned.advance(DAY_SECONDS / 2)
+    while await tags(other) or turned.sleepers == 0:
+        await turned.advance(1)
+    assert turned.sleeps[-1] == DAY_SECONDS
     await process.context.tasks.close()
 
 
