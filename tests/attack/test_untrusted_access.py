@@ -80,6 +80,7 @@ ALLOWED: Final = {
         "EnvironmentStore.share": OWN_FOLDER,
         "EnvironmentStore.sweep": OWN_FOLDER,
         "_folders": OWN_FOLDER,
+        "damage": "asks for sizes and times, by the handle of the environment",
     },
     "store": {
         "Store.sweep": OWN_FOLDER,

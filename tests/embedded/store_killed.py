@@ -43,17 +43,18 @@ def plan_of(source: Path) -> Plan:
 def faults(image: Image) -> list[str]:
     """What a launch would miss in `image`; a whole one lacks nothing."""
     assert image.path is not None
-    box = FolderImage(image.path).box.place
+    entry = FolderImage(image.path)
+    box = entry.box.place
     found = []
     made = {path.name for path in (box / "repo" / "made").glob("*")}
-    if made != {*map(str, range(1, FILES + 1)), "end"}:
+    if entry.box.is_folder("env") and made != {*map(str, range(1, FILES + 1)), "end"}:
         found.append(f"postBuild made {len(made)} files")
     if (box / "repo" / "data" / "table.csv").read_text() != SOURCE["data/table.csv"]:
         found.append("the content differs")
     if (box / "tmp").exists():
         found.append("the temporary folder is there")
     code = "import six, ipykernel, pip; print(six.__version__)"
-    done = subprocess.run([box / "env/bin/python", "-c", code], capture_output=True, text=True)
+    done = subprocess.run([entry.python, "-c", code], capture_output=True, text=True)
     if done.stdout != "1.17.0\n":
         found.append(f"the environment: {done.stderr[-200:]}")
     return found

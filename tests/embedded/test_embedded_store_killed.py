@@ -42,12 +42,23 @@ asyncio.run(store_killed.main(*map(Path, sys.argv[1:])))
 """
 
 
+_SHARED = """
+import asyncio, sys
+from pathlib import Path
+from tests.embedded import store_killed
+store_killed.SOURCE.pop("postBuild")
+store_killed.SOURCE["text"] = sys.argv.pop()
+asyncio.run(store_killed.main(*map(Path, sys.argv[1:])))
+"""
+
+
 class Place:
     """A store that is built into by processes of their own."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.state, self.cache, self.source = folder / "state", cache, folder / "source" / "repo"
         self.plan = plan_of(self.source)
+        self.environments = self.state / "environments"
         self.context = context(self.state, cache, make_context(folder, "local"))
         self.registry = LocalRegistry(LocalRegistryOptions(), self.context)
         self.images = self.state / "images"
@@ -59,8 +70,12 @@ class Place:
         """A build whose postBuild ignores to be asked to end."""
         return self._start("-c", _ENDLESS)
 
-    def _start(self, *program: str) -> subprocess.Popen[str]:
-        command = [sys.executable, *program, *map(str, (self.state, self.cache, self.source))]
+    def start_shared(self, text: str) -> subprocess.Popen[str]:
+        """A build whose image uses an environment that others may use; `text` is what it alone has."""
+        return self._start("-c", _SHARED, source=self.source.with_name(text), more=(text,))
+
+    def _start(self, *program: str, source: Path | None = None, more: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        command = [sys.executable, *program, *map(str, (self.state, self.cache, source or self.source)), *more]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -126,6 +141,46 @@ async def test_two_processes_make_one_image(place: Place) -> None:
     assert image is not None
     assert faults(image) == []
     assert len(await place.registry.images()) == 1
+
+
+async def test_shared_environment_killed_at_any_point(place: Place) -> None:
+    assert whole_output(place.start_shared("first")).endswith("published\n")
+    (image,) = await place.registry.images()
+    await place.registry.delete(image)
+    assert list(place.environments.iterdir()) == []
+    began = time.monotonic()
+    assert whole_output(place.start_shared("first")).endswith("published\n")
+    length = time.monotonic() - began
+    chance = random.Random(os.environ.get("RINGBINDER_KILLS_SEED", "4711"))
+    outcomes: collections.Counter[str] = collections.Counter()
+    for number in range(KILLS // 2):
+        for image in await place.registry.images():
+            await place.registry.delete(image)
+        process = place.start_shared("one" if number % 2 else "two")
+        time.sleep(chance.uniform(0, length))
+        process.kill()
+        whole_output(process)
+        images = await place.registry.images()
+        assert [faults(image) for image in images] in ([], [[]])
+        whole = [path for path in place.environments.iterdir() if path.is_dir() and FolderImage(path).read()]
+        outcomes["whole" if images else "environment" if whole else "nothing"] += 1
+        await place.registry._sweep()
+        assert bool(images) == any(path.is_dir() for path in place.environments.iterdir())
+    print(f"{KILLS // 2} kills within {length:.1f} s: {dict(outcomes)}")
+    assert whole_output(place.start_shared("last")).endswith("published\n"), "and the next launch builds it"
+
+
+async def test_two_processes_make_one_environment(place: Place) -> None:
+    """Of two commits, which have an image each."""
+    processes = [place.start_shared(text) for text in ("one", "two")]
+    outputs = [await asyncio.to_thread(whole_output, process) for process in processes]
+    assert all(output.endswith("published\n") for output in outputs), outputs
+    images = await place.registry.images()
+    assert [faults(image) for image in images] == [[], []]
+    used = {FolderImage(image.path).environment for image in images if image.path}
+    assert len(used) == 1
+    (folder,) = [path for path in place.environments.iterdir() if path.is_dir()]
+    assert used == {FolderImage(folder)}
 
 
 async def _until_running(folder: Path, name: str) -> list[psutil.Process]:
@@ -227,3 +282,4 @@ async def test_a_full_disk_is_reported_and_leaves_nothing(
     assert target.folder is not None
     assert not target.folder.exists()
     assert FolderImage(target.folder).read() is None
+    assert not [path for path in small_disk.glob("environments/*") if path.is_dir()]

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -126,12 +127,18 @@ def environments(state: Path) -> EnvironmentStore:
 def damage(environment: FolderImage) -> str:
     """What has changed in `environment` since it was made; empty: nothing. What was added does not count. Blocks."""
     try:
-        there = _files(environment.env)
         wanted = read_state(environment.folder / _FILES) or {}
+        with environment.env.handle() as env:
+            for path, facts in wanted.items():
+                try:
+                    # Nothing is opened, and a launch waits for it: the path's folders are not looked at one by one.
+                    if _facts(os.stat(path, dir_fd=env, follow_symlinks=False)) != facts:
+                        return f"{path} was changed"
+                except OSError:
+                    return f"{path} was removed"
     except (OSError, ValueError, UntrustedError) as error:
         return str(error)
-    changed = next((path for path, facts in wanted.items() if there.get(path) != facts), "")
-    return f"{changed} was changed or removed" if changed else ""
+    return ""
 
 
 async def settle(environment: FolderImage, sandbox: Sandbox) -> None:
@@ -178,17 +185,18 @@ def _seal(entry: FolderImage, now: float, complete: bool) -> None:
     entry.publish()
 
 
-def _files(env: UntrustedTree) -> dict[str, list[object]]:
+def _files(env: UntrustedTree) -> dict[str, list[int]]:
     """Kind, size and time of all files but bytecode, which Python writes when it first imports a module."""
 
     def is_bytecode(path: str) -> bool:
         return path.rpartition("/")[2] == _BYTECODE
 
-    return {
-        path: [stat.S_IFMT(facts.st_mode), facts.st_size, int(facts.st_mtime)]
-        for path, facts in env.walk(skip=is_bytecode)
-        if not stat.S_ISDIR(facts.st_mode)
-    }
+    walked = env.walk(skip=is_bytecode)
+    return {path: _facts(facts) for path, facts in walked if not stat.S_ISDIR(facts.st_mode)}
+
+
+def _facts(facts: os.stat_result) -> list[int]:
+    return [stat.S_IFMT(facts.st_mode), facts.st_size, int(facts.st_mtime)]
 
 
 def _folders(root: Path) -> Iterable[FolderImage]:
