@@ -145,6 +145,17 @@ SHOWN_BY: dict[str, str] = {
         registries/test_layout.py::test_folder_elsewhere_shares_no_file""",
     "E51": """cli/test_build_to.py::test_password_of_another_registry_stays_here
         cli/test_build_to.py::test_password_for_a_prefix_stays_with_its_host""",
+    "E52": """layers/test_locking.py::test_lock_declines_what_others_build
+        layers/test_locking.py::test_lock_of_uv_lock_with_a_foreign_host_is_declined
+        layers/test_locking.py::test_dependency_at_an_address_is_never_fetched
+        layers/test_locking.py::test_settings_of_uv_in_a_repository_have_no_effect
+        layers/test_lock_mutations.py::test_no_change_leaves_a_stale_lock""",
+    "E53": """layers/test_downloads.py::test_download_of_another_file_is_refused
+        layers/test_downloads.py::test_download_ends_at_the_limit
+        layers/test_downloads.py::test_redirect_to_a_host_not_named_needs_encryption
+        layers/test_downloads.py::test_redirect_to_a_private_address_is_refused
+        layers/test_downloads.py::test_socket_to_a_private_address_is_refused
+        layers/test_downloads.py::test_download_sends_a_login_to_its_host_only""",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives

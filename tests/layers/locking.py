@@ -60,6 +60,7 @@ class Locking:
     records: Records | None = None
     target: Target = TARGET
     relock_after: float = 7 * DAY
+    timeout: float = 60.0
     options: Mapping[str, Any] = field(factory=dict)
     uv: Uv = Factory(
         lambda self: Uv(self.context.paths.cache / "uv", self.context.paths.state / "python"), takes_self=True
@@ -70,7 +71,7 @@ class Locking:
     def locks(self) -> Locks:
         known = sources(self.uv.env(self.context.paths.state), **self.options)
         store = LockStore(self.context, self.records)
-        return Locks(self.context, self.uv, known, self.target, store, self.relock_after, timeout=60.0)
+        return Locks(self.context, self.uv, known, self.target, store, self.relock_after, self.timeout)
 
     async def lock(self, folder: Path, *, private: bool = False) -> Lock | Declined:
         asked = await asyncio.to_thread(read, folder, self.target)

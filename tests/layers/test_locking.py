@@ -230,6 +230,33 @@ async def test_lock_with_hashes_takes_the_base_without(index: PackageIndex, cont
     assert named(await locked(context, tmp_path / "r", {"requirements.txt": lines})) == BASE | {"gamma": "1.0"}
 
 
+async def test_lock_has_versions_of_one_builder_only(index: PackageIndex, context: Context, tmp_path: Path) -> None:
+    """As those of PyTorch, whose addresses have no plus sign."""
+    file = index.add("local", "1.0+cpu", tag="cp312-cp312-linux_x86_64")
+    file.url = f"{index.root}/files/local/{file.name.replace('+', '%2B')}"
+    lock = await locked(context, tmp_path / "r", {"requirements.txt": "local"})
+    assert named(lock) == BASE | {"local": "1.0+cpu"}
+    assert file.url in {package.url for package in lock.packages}
+
+
+async def test_index_that_stalls_ends_the_lock(
+    index: PackageIndex, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_HTTP_TIMEOUT", "1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    index.stalls = {"gamma"}
+    error = await failing(context, tmp_path / "r", {"requirements.txt": "gamma"})
+    assert "`uv pip compile` failed" in error.message
+
+
+async def test_solver_that_takes_too_long_is_ended(index: PackageIndex, context: Context, tmp_path: Path) -> None:
+    index.stalls = {"gamma"}
+    locking = Locking(context, timeout=0.5)
+    with pytest.raises(BuildError, match=r"did not end within 0\.5 seconds") as caught:
+        await locking.lock(write(tmp_path / "r", {"requirements.txt": "gamma"}))
+    assert caught.value.code == "build-limit"
+
+
 async def test_settings_of_uv_in_a_repository_have_no_effect(
     index: PackageIndex, context: Context, tmp_path: Path
 ) -> None:

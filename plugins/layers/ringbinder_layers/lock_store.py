@@ -75,7 +75,8 @@ class LockStore:
         try:
             if (record := await self.records.read(f"lock-{key}")) is None:
                 return None
-            known = _parsed(key, await self.records.read_content(record))
+            content = await self.records.read_content(record)
+            known = await asyncio.to_thread(_parsed, key, content)
             await self.records.renew(record)
         except (TransientError, ConfigError, PluginError, MissingBlob, DigestMismatch, MalformedError) as error:
             self.context.log.warning("lock of the registry not usable, it is made again", reason=str(error))

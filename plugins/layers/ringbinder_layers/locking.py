@@ -184,7 +184,7 @@ class _Locking:
         write_state(file, job.to_json().encode(), sync=False)
         failure = await self._run_solver(job.command(file))
         try:
-            return Solution.from_json(UntrustedTree(self.folder).read("solution.json", SOLUTION_BYTES))
+            return await asyncio.to_thread(self._solution)
         except RefusedError as error:
             return Declined(str(error), _ADVICE)
         except (MalformedError, FileNotFoundError):
@@ -195,6 +195,9 @@ class _Locking:
                     f"{', '.join(locks.target.pythons)}, and none that fits was found in the conda channels{failure}",
                 ) from None
             raise BuildError(f"The packages of {request.source} were not found{failure}") from None
+
+    def _solution(self) -> Solution:
+        return Solution.from_json(UntrustedTree(self.folder).read("solution.json", SOLUTION_BYTES))
 
     async def _run_solver(self, command: Sequence[str]) -> str:
         """Run the program; return why it has failed, as the end of a sentence."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from attrs import define, frozen
 from packaging.markers import Environment, default_environment
@@ -154,7 +155,7 @@ class WheelSolver:
         )  # fmt: skip
         if isinstance(output, Declined):
             return output
-        packages = self._packages(output)
+        packages = await asyncio.to_thread(self._packages, output)
         return packages if isinstance(packages, Declined) else _checked(packages, wishes.requirements, require_hashes)
 
     async def export(self, pyproject: bytes, uv_lock: bytes) -> list[Package] | Declined:
@@ -164,7 +165,9 @@ class WheelSolver:
         output = await self._run(
             "export", "--frozen", "--offline", "--no-config", "--format", "pylock.toml", "--no-header"
         )
-        return output if isinstance(output, Declined) else self._packages(output, foreign=True)
+        if isinstance(output, Declined):
+            return output
+        return await asyncio.to_thread(self._packages, output, foreign=True)
 
     async def _run(self, *arguments: str, quiet: bool = False) -> str | Declined:
         command = self.uv.command(*arguments, "--quiet", "--no-python-downloads", "--python", sys.executable)
@@ -225,7 +228,7 @@ class WheelSolver:
         if not address_of(address) or (foreign and not self.sources.allows(address)):
             return Declined(f"{name} of {parts.hostname or 'a folder'}, {_ELSEWHERE}", _ELSEWHERE_ADVICE)
         try:
-            file_name, file_version, _, tags = parse_wheel_filename(parts.path.rpartition("/")[2])
+            file_name, file_version, _, tags = parse_wheel_filename(unquote(parts.path.rpartition("/")[2]))
         except InvalidWheelFilename:
             return Declined(f"{name}, {_NO_WHEEL}", _NO_WHEEL_ADVICE)
         if file_name != name or (version and str(file_version) != version):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from attrs import define, field
 
@@ -74,8 +75,9 @@ class PackageIndex:
     requests: list[tuple[str, str | None]] = field(factory=list)
     """Path and Authorization of each request."""
     stalled: threading.Event = field(factory=threading.Event)
-    """A download of a file in `stalls` waits in its middle for this."""
+    """What is in `stalls` waits for this."""
     stalls: set[str] = field(factory=set)
+    """Files whose downloads stop in their middle, and projects whose pages never come."""
     channels: Path | None = None
     """Folder whose folders are conda channels, below ``/conda``."""
     broken: set[str] = field(factory=set)
@@ -163,10 +165,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(503, b"")
         if index.login and login != f"Basic {base64.b64encode(index.login.encode()).decode()}":
             return self._send(401, b"", {"WWW-Authenticate": "Basic"})
-        match self.path.strip("/").split("/"):
+        match unquote(self.path).strip("/").split("/"):
             case ["simple", name] if name in index.broken:
                 return self._send(400, b"")
             case ["simple", name] if name in index.files:
+                if name in index.stalls:
+                    index.stalled.wait()
                 return self._send(200, json.dumps(index.project(name)).encode(), {"Content-Type": _JSON})
             case ["files", name, file] if name in index.files:
                 if known := index.files[name].get(file):
