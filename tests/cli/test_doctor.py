@@ -38,6 +38,17 @@ async def test_all_is_well(ringbinder: Any) -> None:
         assert server.asked("DELETE", "/blobs/uploads/")
 
 
+async def test_builder_of_layers_examines_its_base(ringbinder: Any) -> None:
+    async with OciServer.running("token", _USERS) as server:
+        chosen = [*choice(server), "--set", "Ringbinder.builder=layers"]
+        chosen += ["--set", f"LayersBuilder.base_image={server.host}/base:1"]
+        done = await asyncio.to_thread(ringbinder, "doctor", "--json", *chosen)
+    [base] = [line for line in json.loads(done.stdout) if line["plugin"] == "builder:layers"]
+    assert base["level"] == "error"
+    assert f"LayersBuilder.base_image: the image {server.host}/base:1 is not in its registry" in base["message"]
+    assert "make one of images/base" in base["fix"]
+
+
 async def test_a_wrong_password(ringbinder: Any) -> None:
     async with OciServer.running("token", _USERS) as server:
         done = await asyncio.to_thread(ringbinder, "doctor", "--json", *choice(server, "another-word"))

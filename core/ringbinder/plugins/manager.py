@@ -29,6 +29,7 @@ from .deprecation import check_api
 from .discovery import GENERAL, GROUPS, NAME, EntryPoints, Found, Row, installed, select
 from .fitting import FIT, check_fit, fitted
 from .hookspecs import GUARDS, Ticket
+from .image_registry import ImageRegistry
 from .imports import import_plugin
 from .lifespan import Life
 from .validation import guards, hooks_in
@@ -87,9 +88,11 @@ class Plugins:
 
     @classmethod
     def apart(cls, config: Config, services: Services, *, entry_points: EntryPoints | None = None) -> Self:
-        """Plugins without an application, to be looked at."""
+        """Plugins without an application, to be looked at; they examine the registry that is chosen."""
         config = fitted(config, entry_points)
-        hooks, application = plugin_hooks(config, services), Application.absent(services)
+        hooks = plugin_hooks(config, services)
+        registry = ImageRegistry(hooks, config.settings.chosen["registry"])
+        application = evolve(Application.absent(services), registry=registry)
         return cls(config, services, hooks, application, entry_points=entry_points)
 
     @property
