@@ -220,6 +220,12 @@ SHOWN_BY: dict[str, str] = {
         attack/test_untrusted_access.py::test_methods_of_paths_are_kept_off_strangers_folders
         attack/test_conda_sandbox.py::test_conda_python_that_is_a_link_elsewhere_is_refused
         attack/test_conda_sandbox.py::test_conda_package_writing_over_its_own_link_stays_inside""",
+    "O23": """embedded/test_embedded_shared.py::test_what_needs_more_is_not_shared
+        embedded/test_embedded_shared.py::test_source_distribution_is_not_shared
+        embedded/test_embedded_shared.py::test_key_has_no_credentials
+        embedded/test_embedded_shared.py::test_sandboxed_environment_is_apart
+        embedded/test_embedded_environment_store.py::test_damaged_environment_is_not_used_again
+        embedded/test_embedded_environment_store.py::test_added_files_are_no_damage""",
     "O8": """attack/test_conda_caches.py::test_package_without_sha256_is_not_shared
         attack/test_conda_caches.py::test_package_of_the_same_name_in_another_channel_is_another
         attack/test_conda_sandbox.py::test_conda_environment_in_a_sandbox_has_a_cache_of_its_own
