@@ -62,6 +62,11 @@ async def test_log_says_what_is_known_and_made(site: Site, tmp_path: Path) -> No
     assert set(site.log.layers[-1].values()) == {"Mounted", "Pushed"}
 
 
+async def test_files_kept_with_lfs_are_a_line_of_the_log(site: Site, tmp_path: Path) -> None:
+    await site.build(site.plan(tmp_path / "r", {".gitattributes": "*.bin filter=lfs\n"}))
+    assert any(phase == "fetching" and "Git LFS" in text for phase, text in site.log.lines)
+
+
 async def test_known_layers_are_neither_made_nor_downloaded(site: Site, index: PackageIndex, tmp_path: Path) -> None:
     first = await site.build(site.plan(tmp_path / "r", {"requirements.txt": "gamma\n", "a.txt": "one"}))
     downloads = [path for path, _ in index.requests if path.endswith(".whl")]

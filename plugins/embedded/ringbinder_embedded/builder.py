@@ -30,8 +30,8 @@ from ringbinder import (
     option,
 )
 from ringbinder.folder_image import FolderImage, make_folder_image
-from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe import recipe, scripts
+from ringbinder_recipe.files import LFS_NOTICE, uses_lfs
 from ringbinder_recipe.recipe import Recipe
 from ringbinder_recipe.uv import Uv
 
@@ -43,7 +43,6 @@ from .requested import RequestedEnvironment
 from .sandbox import SANDBOXED, Mode, Sandbox, interpreters, was_sandboxed
 from .shared import environments
 
-_ATTRIBUTES_BYTES: Final = 1024**2
 _LEAST_BYTES: Final = 256 * 1024
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
 _INSTEAD: Final = (
@@ -56,10 +55,6 @@ _R_ADVICE: Final = (
 _APT_ADVICE: Final = (
     "Nothing is installed into the machine itself. Many of these packages are on conda-forge: name them in "
     "environment.yml and take apt.txt away. The 'docker' builder (repo2docker) builds it as is."
-)
-_LFS_NOTICE: Final = (
-    "Some files of this repository are kept with Git LFS, which is not asked: in their place are small text files "
-    "that name them. `git lfs pull` in postBuild brings them, where git-lfs is installed.\n"
 )
 
 
@@ -150,8 +145,8 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
         async def work() -> tuple[str, int] | Declined:
             await self.context.fetch(plan.repo, entry.repo.place, log)
-            if await asyncio.to_thread(_uses_lfs, entry.repo):
-                log.line(_LFS_NOTICE, "fetching")
+            if await asyncio.to_thread(uses_lfs, entry.repo):
+                log.line(LFS_NOTICE, "fetching")
             return await self._install(entry, build, log)
 
         made = await build.within(work())
@@ -261,13 +256,6 @@ def _for_another_builder(recipe: Recipe) -> Declined | None:
         if file:
             return Declined(file, advice)
     return None
-
-
-def _uses_lfs(repo: UntrustedTree) -> bool:
-    try:
-        return b"filter=lfs" in repo.read(".gitattributes", _ATTRIBUTES_BYTES)
-    except (OSError, UntrustedError):
-        return False
 
 
 @contextmanager

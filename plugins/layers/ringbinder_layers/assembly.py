@@ -17,6 +17,7 @@ from ringbinder.files import temporary_folder
 from ringbinder.image_reference import Reference
 from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe import recipe, request
+from ringbinder_recipe.files import LFS_NOTICE, uses_lfs
 from ringbinder_recipe.recipe import Recipe
 from ringbinder_recipe.request import EnvironmentRequest
 from ringbinder_recipe.uv import Uv
@@ -128,6 +129,8 @@ class Assembly:
         tree = UntrustedTree(folder / "repository")
         tree.root.mkdir()
         await workshop.context.fetch(self.plan.repo, tree.root, log)
+        if await asyncio.to_thread(uses_lfs, tree):
+            log.line(LFS_NOTICE, "fetching")
         base = await workshop.bases.get()
         target = Target(tuple(base.versions.values()), base.platform, base.libc)
         found = await asyncio.to_thread(_read, tree, target)

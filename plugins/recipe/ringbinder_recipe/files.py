@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ringbinder import UserError
 from ringbinder.untrusted import RECIPE_BYTES, EntryKind, MalformedError, UntrustedError, UntrustedTree, excerpt
+
+LFS_NOTICE: Final = (
+    "Some files of this repository are kept with Git LFS, which is not asked: in their place are small text files "
+    "that name them. `git lfs pull` in postBuild brings them, where git-lfs is installed.\n"
+)
+"""For the log, where `uses_lfs`."""
+
+_ATTRIBUTES_BYTES: Final = 1024**2
+
+
+def uses_lfs(tree: UntrustedTree) -> bool:
+    """Return whether files of the repository are kept with Git LFS."""
+    try:
+        return b"filter=lfs" in tree.read(".gitattributes", _ATTRIBUTES_BYTES)
+    except (OSError, UntrustedError):
+        return False
 
 
 def kind(tree: UntrustedTree, file: str) -> EntryKind | None:
