@@ -18,8 +18,10 @@ import uv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ringbinder_layers.model import MADE_AT
+from ringbinder_layers.venv import write_venv
+from ringbinder_layers.wheel import write_wheel
 
-from .layerfiles import entries, files
+from .layerfiles import entries, files, unpack, writer
 from .wheels import (
     MINOR,
     comparable,
@@ -27,6 +29,7 @@ from .wheels import (
     environment_in_layer,
     environment_of_uv,
     make_wheel,
+    package_of,
     place,
     record,
     record_row,
@@ -182,7 +185,9 @@ _PATHS = (
     "{}-1.0.data/data/lib64/common.so", "{}-1.0.data/scripts/run", "{}-1.0.data/scripts/{}", "{}-1.0.data/headers/a.h",
     "{}-1.0.data/purelib/ns/c.py", "{}-1.0.data/platlib/ns/a.py",
 )  # fmt: skip
-_CONTENT = st.sampled_from([b"", b"1\n", b"#!python\n2\n", b"#!/bin/sh\n", bytes(5000)])
+_CONTENT = st.sampled_from(
+    [b"", b"1\n", b"#!python\n2\n", b"#!python3 -u\r\n3\n", b"#!pythonw", b"#! python\n", b"#!/bin/sh\n", bytes(5000)]
+)
 
 
 _Wheel = tuple[str, dict[str, bytes], dict[str, int], str]
@@ -252,3 +257,26 @@ def test_real_packages_are_as_uv_installs_them(
         expected = environment_of_uv(folder / "env", wheels, tmp_path / "cache")
         installed = environment_in_layer(folder / "env", wheels, folder / "layer")
     assert comparable(installed) == comparable(expected)
+
+
+@pytest.mark.real("uv", "index")
+@pytest.mark.slow
+def test_pip_lists_and_removes_what_is_in_the_layer(tmp_path: Path, real_wheels: list[Path]) -> None:
+    where = place(str(tmp_path / "env"))
+    with writer(tmp_path / "layer", top=where.prefix) as layer:
+        for wheel in real_wheels:
+            write_wheel(wheel, package_of(wheel), where, layer)
+        write_venv(where, layer)
+        made = layer.finish()
+    unpack(tmp_path / "layer", made)
+
+    def pip(*arguments: str) -> str:
+        command = [f"{where.prefix}/bin/pip", "--no-input", "--disable-pip-version-check", *arguments]
+        return subprocess.run(command, env={}, capture_output=True, text=True, check=True).stdout
+
+    listed = {line.partition("==")[0].lower().replace("_", "-") for line in pip("list", "--format=freeze").splitlines()}
+    assert listed == {package_of(wheel).name for wheel in real_wheels}
+    gone = [tmp_path / "env/bin/cowsay", tmp_path / f"env/lib/python{MINOR}/site-packages/six.py"]
+    assert all(path.exists() for path in gone)
+    pip("uninstall", "--yes", "cowsay", "six")
+    assert not any(path.exists() for path in gone)
