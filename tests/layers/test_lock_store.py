@@ -163,6 +163,26 @@ async def test_private_lock_that_is_not_used_is_removed(
     assert len(list((one.context.state_folder / "locks").iterdir())) == 2
 
 
+async def test_lock_is_read_once_in_a_while(
+    index: PackageIndex, start: Start, clock: FakeClock, tmp_path: Path
+) -> None:
+    one, other = start(), start().locks
+    repo = write(tmp_path / "r", {"requirements.txt": "gamma"})
+    asked = read(repo)
+    assert not isinstance(asked, Declined)
+    lock = await one.lock(repo)
+    assert one.records is not None
+    assert await other.lock(asked, one.log) == lock
+    [tag] = await one.records.registry.list_tags(one.records.name)
+    await one.records.registry.delete_manifest(one.records.name, tag)
+    index.requests.clear()
+    assert await other.lock(asked, one.log) == lock
+    assert not index.requests
+    await clock.advance(600)
+    assert await other.lock(asked, one.log) == lock
+    assert index.requests
+
+
 async def test_record_of_another_lock_is_not_taken(index: PackageIndex, start: Start, tmp_path: Path) -> None:
     """Someone has put one lock under the key of another, or what is no lock."""
     one = start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from attrs import asdict, define, field, frozen
 from ringbinder import ConfigError, Context, DigestMismatch, MissingBlob, PluginError, TransientError
+from ringbinder.concurrency import Cache
 from ringbinder.files import write_state
 from ringbinder.untrusted import MAX_LOCK_VALUES, MalformedError, check_shape, parse_json
 
@@ -19,6 +21,9 @@ from .records import Record, Records
 
 _SHARED_BYTES: Final = 4 * 2**20
 """What registries take at least, and `Records.read_content` reads at most."""
+_RECENT: Final = 32
+"""Locks in memory: those of large conda environments have some megabytes."""
+_RECENT_SECONDS: Final = 600.0
 _PACKAGE: Final = {
     "kind": str, "name": str, "version": str, "url": str, "digest": str, "size?": int, "shared": bool,
     "facts": {str: object},
@@ -46,28 +51,37 @@ class LockStore:
     records: Records | None = None
     """Of the shared repository of layers; None: everything stays in this process's folder."""
     keep: float = 90 * 86_400.0
-    """Seconds for which a lock in this process's folder is kept."""
+    """Seconds for which a lock in this process's folder is kept after its last use; 0: for ever."""
     _folder: Path = field(init=False)
+    _recent: Cache[str, KnownLock] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._folder = self.context.state_folder / "locks"
+        self._recent = self.context.cache(_RECENT)
 
     async def find(self, key: str) -> KnownLock | None:
         """Return the newest lock with this key, wherever it is."""
+        if recent := self._recent.get(key):
+            return recent
         known = [await asyncio.to_thread(self._read, key), await self._shared(key)]
-        return max((lock for lock in known if lock), key=lambda lock: lock.made, default=None)
+        newest = max((lock for lock in known if lock), key=lambda lock: lock.made, default=None)
+        if newest:
+            self._recent.put(key, newest, _RECENT_SECONDS)
+        return newest
 
     async def add(self, key: str, lock: Lock, *, private: bool) -> None:
         """Keep `lock` under `key`; for this process alone if it is `private`."""
-        about = asdict(lock) | {"key": key, "made": self.context.clock.time()}
+        made = self.context.clock.time()
+        self._recent.put(key, KnownLock(lock, made), _RECENT_SECONDS)
+        about = asdict(lock) | {"key": key, "made": made}
         content = json.dumps(about, sort_keys=True).encode()
-        if private or self.records is None or len(content) > _SHARED_BYTES:
-            await asyncio.to_thread(self._write, key, content)
-            return
         try:
-            await self.records.write(Record(f"lock-{key}"), content)
-        except (TransientError, ConfigError, PluginError, MissingBlob) as error:
-            self.context.log.warning("lock not stored in the registry, it will be made again", reason=str(error))
+            if private or self.records is None or len(content) > _SHARED_BYTES:
+                await asyncio.to_thread(self._write, key, content)
+            else:
+                await self.records.write(Record(f"lock-{key}"), content)
+        except (TransientError, ConfigError, PluginError, MissingBlob, OSError) as error:
+            self.context.log.warning("lock not stored, it will be made again", reason=str(error))
 
     async def _shared(self, key: str) -> KnownLock | None:
         if self.records is None:
@@ -102,8 +116,9 @@ class LockStore:
         now = self.context.clock.time()
         os.utime(self._folder / key, (now, now))
         for file in self._folder.iterdir():
-            if file.stat().st_mtime + self.keep < now:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process removes it
+                if self.keep and file.stat().st_mtime + self.keep < now:
+                    file.unlink()
 
 
 def _parsed(key: str, content: bytes) -> KnownLock:
