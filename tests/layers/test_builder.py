@@ -172,6 +172,8 @@ async def test_missing_base_is_the_operators_error(
         with pytest.raises(ConfigError, match=r"LayersBuilder\.base_image"):
             await site.answer(site.plan(tmp_path / "r", {}))
         assert not site.left
+        # What is for another builder needs no base.
+        assert isinstance(await site.answer(site.plan(tmp_path / "d", {"Dockerfile": "FROM x\n"}, "d")), Declined)
 
 
 async def test_base_of_another_registry_is_copied_once(

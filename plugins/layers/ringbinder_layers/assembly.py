@@ -19,7 +19,6 @@ from ringbinder.untrusted import UntrustedError, UntrustedTree
 from ringbinder_recipe import recipe, request
 from ringbinder_recipe.files import LFS_NOTICE, uses_lfs
 from ringbinder_recipe.recipe import Recipe
-from ringbinder_recipe.request import EnvironmentRequest
 from ringbinder_recipe.uv import Uv
 
 from .base import BaseImages
@@ -131,18 +130,20 @@ class Assembly:
         await workshop.context.fetch(self.plan.repo, tree.root, log)
         if await asyncio.to_thread(uses_lfs, tree):
             log.line(LFS_NOTICE, "fetching")
+        found = await asyncio.to_thread(recipe.read, tree)
+        if declined := _for_another_builder(found):
+            return declined
         base = await workshop.bases.get()
         target = Target(tuple(base.versions.values()), base.platform, base.libc)
-        found = await asyncio.to_thread(_read, tree, target)
-        if isinstance(found, Declined):
-            return found
-        its_recipe, asked = found
+        asked = await asyncio.to_thread(request.read, tree, found, target.conda_platform)
+        if isinstance(asked, Declined):
+            return evolve(asked, advice=_ADVICE)
         log.line(f"Building from {asked.source}\n", "building")
         lock = await workshop.locks(target).lock(asked, log, private=self.plan.repo.private)
         if isinstance(lock, Declined):
             return lock
         await asyncio.to_thread(self._check_size, tree, lock)
-        materials = Materials(tree, base, lock, its_recipe.start, compression(workshop.options.compression, base))
+        materials = Materials(tree, base, lock, found.start, compression(workshop.options.compression, base))
         return await self._assemble(materials, folder)
 
     async def _assemble(self, materials: Materials, folder: Path) -> Image:
@@ -272,14 +273,11 @@ def write_environment(place: Place, writer: LayerWriter) -> None:
     write_kernelspec(place, writer)
 
 
-def _read(tree: UntrustedTree, target: Target) -> tuple[Recipe, EnvironmentRequest] | Declined:
-    """What the repository asks for. Blocks; raises `UserError`."""
-    found = recipe.read(tree)
-    r = f"{found.r}, which asks for R" if found.r.endswith("runtime.txt") else found.r
-    if reason := found.dockerfile or found.julia or found.nix or r or found.apt or found.post_build:
-        return Declined(reason, _ADVICE)
-    asked = request.read(tree, found, target.conda_platform)
-    return evolve(asked, advice=_ADVICE) if isinstance(asked, Declined) else (found, asked)
+def _for_another_builder(recipe: Recipe) -> Declined | None:
+    """The answer to a recipe that needs code of the repository, or more than packages."""
+    r = f"{recipe.r}, which asks for R" if recipe.r.endswith("runtime.txt") else recipe.r
+    reason = recipe.dockerfile or recipe.julia or recipe.nix or r or recipe.apt or recipe.post_build
+    return Declined(reason, _ADVICE) if reason else None
 
 
 def _named(packages: Group) -> str:
