@@ -156,6 +156,14 @@ SHOWN_BY: dict[str, str] = {
         layers/test_downloads.py::test_redirect_to_a_private_address_is_refused
         layers/test_downloads.py::test_socket_to_a_private_address_is_refused
         layers/test_downloads.py::test_download_sends_a_login_to_its_host_only""",
+    "E54": """layers/test_content.py::test_links_stay_links_wherever_they_lead
+        layers/test_content.py::test_pipe_is_left_out_with_a_line
+        layers/test_content.py::test_content_has_modes_of_git_and_its_user
+        layers/test_content.py::test_name_that_engines_misread_is_refused
+        layers/test_content.py::test_folder_that_is_too_deep_is_refused
+        layers/test_builder.py::test_what_needs_code_is_declined
+        layers/test_base.py::test_wrong_label_is_named
+        layers/test_base.py::test_index_that_lies_about_platform_is_seen""",
     # secrets
     "E30": """core/test_secret.py::test_a_secret_shows_only_when_it_is_revealed
         core/test_secret.py::test_no_planted_secret_survives

@@ -42,6 +42,7 @@ def repository(folder: Path, umask: int = 0o022) -> Path:
             file.write_text(content)
         (folder / "run.sh").write_text("#!/bin/sh\n")
         (folder / "run.sh").chmod(0o777 & ~umask)
+        (folder / "a.txt").chmod(0o6644 & ~umask)
         (folder / "empty").mkdir()
         (folder / "out").symlink_to("/etc/passwd")
         (folder / "sub" / "up").symlink_to("../../..")
