@@ -102,6 +102,22 @@ async def test_layout_is_valid_and_named_by_tags(registry: OciLayoutRegistry, tm
     assert await registry.images() == []
 
 
+async def test_images_elsewhere_are_not_pruned(make: Callable[..., OciLayoutRegistry], tmp_path: Path) -> None:
+    """Such as the base image, which is the operator's."""
+    registry = make(repositories={"base": tmp_path / "base"})
+    await assemble(registry, "base", "1", b"a layer")
+    assert await registry.images() == []
+    assert await registry.delete(Image("base:1", "oci")) is False
+    assert await image_registry(registry).list_tags("base") == ["1"]
+
+
+async def test_strange_folders_are_no_repositories(registry: OciLayoutRegistry, tmp_path: Path) -> None:
+    await assemble(registry, "good", "1", b"a layer")
+    for name in ("Capital", "host.example+x", "a:b", ".hidden"):
+        (tmp_path / "images" / name).mkdir()
+    assert [image.name for image in await registry.images()] == ["good:1"]
+
+
 async def test_record_of_a_layer_is_no_image(registry: OciLayoutRegistry) -> None:
     blobs = image_registry(registry)
     manifest = await assemble(registry, "layers", "0" * 64, b"a layer")

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final, ParamSpec, TypeVar
 
@@ -15,7 +15,6 @@ from ringbinder import (
     BlobOutcome,
     ConfigError,
     Content,
-    Context,
     Descriptor,
     DigestMismatch,
     Finding,
@@ -29,6 +28,7 @@ from ringbinder import (
     TransientError,
     option,
 )
+from ringbinder.image_reference import Reference
 from ringbinder.untrusted import MalformedError, UntrustedError, UntrustedTree
 
 from ._layout import Draft, Layout
@@ -63,10 +63,6 @@ class OciLayoutRegistry(OciRegistry[OciLayoutOptions]):
     Config = OciLayoutOptions
     sections: ClassVar[tuple[str, ...]] = ("DockerRegistry", "OciLayoutRegistry")
 
-    def __init__(self, config: OciLayoutOptions, context: Context) -> None:
-        super().__init__(config, context)
-        self._layouts: dict[str, Layout] = {}
-
     @property
     def folder(self) -> Path:
         """Where repositories are."""
@@ -76,11 +72,8 @@ class OciLayoutRegistry(OciRegistry[OciLayoutOptions]):
         """The layout of a repository; None if it is one of another registry."""
         if self._reference(repository).domain:
             return None
-        if (layout := self._layouts.get(repository)) is None:
-            elsewhere = self.config.repositories.get(repository)
-            layout = Layout(elsewhere) if elsewhere else Layout(self.folder, repository.replace("/", _SLASH))
-            self._layouts[repository] = layout
-        return layout
+        elsewhere = self.config.repositories.get(repository)
+        return Layout(elsewhere) if elsewhere else Layout(self.folder, repository.replace("/", _SLASH))
 
     def own(self, repository: str) -> Layout:
         """The layout of a repository that is written to."""
@@ -190,7 +183,7 @@ class OciLayoutRegistry(OciRegistry[OciLayoutOptions]):
 
     async def delete(self, image: Image) -> bool:
         repository, tag = self._parts(image.name)
-        return bool(await self.delete_manifest(repository, tag))
+        return repository not in self.config.repositories and await self.delete_manifest(repository, tag)
 
     async def health(self) -> Health:
         trouble = await asyncio.to_thread(self._trouble)
@@ -214,19 +207,17 @@ class OciLayoutRegistry(OciRegistry[OciLayoutOptions]):
         return ""
 
     def _repositories(self) -> Sequence[str]:
-        """Those that there are."""
-        known = set(self.config.repositories)
+        """Those in the folder: what is elsewhere belongs to others as well."""
         try:
-            names = UntrustedTree(self.folder.resolve()).names()
+            folders = UntrustedTree(self.folder.resolve()).names()
         except FileNotFoundError:
-            names = []
-        for name in (path.replace(_SLASH, "/") for path in names):
-            try:
-                self._reference(name)
-            except ConfigError:
-                continue
-            known.add(name)
-        return sorted(known)
+            return []
+        names: list[str] = []
+        for name in (folder.replace(_SLASH, "/") for folder in folders):
+            with suppress(ValueError):
+                if Reference.parse(name).path == name and name not in self.config.repositories:
+                    names.append(name)
+        return names
 
     def _parts(self, image: str) -> tuple[str, str]:
         reference = self._reference(image)
