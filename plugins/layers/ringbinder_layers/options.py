@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
-from attrs import frozen, validators
+from attrs import Attribute, frozen, validators
 from ringbinder import ByteSize, Duration, option
+from ringbinder.image_reference import Reference
 
 from .base import this_platform
 
@@ -16,12 +18,27 @@ DEFAULT_BASE: Final = "ghcr.io/ringbinder/ringbinder-base:1"
 _DAY: Final = 86_400.0
 
 
+def _image_name(_: object, option: Attribute[str], name: str) -> None:
+    try:
+        Reference.parse(name)
+    except ValueError as error:
+        raise ValueError(f"'{option.name}' is no name of an image: {error}") from None
+
+
+def _addresses(_: object, option: Attribute[tuple[str, ...]], addresses: tuple[str, ...]) -> None:
+    for address in addresses:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"'{option.name}' must be addresses that begin with https:// or http://")
+
+
 @frozen
 class LayersBuilderOptions:
     """Section `LayersBuilder`."""
 
     base_image: str = option(
         DEFAULT_BASE,
+        validator=_image_name,
         help="The image that all images are made on, by tag or digest: one that its labels describe as a base. Of the "
         "registry that images are pushed to it is mounted, of another it is copied once.",
     )
@@ -50,6 +67,7 @@ class LayersBuilderOptions:
     )
     indexes: tuple[str, ...] = option(
         (),
+        validator=_addresses,
         help="Addresses of package indexes that repositories may name, besides those of the configuration of uv "
         "(`UV_INDEX`, ...), such as `https://download.pytorch.org/whl/cpu`.",
     )
