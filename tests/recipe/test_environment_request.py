@@ -165,3 +165,10 @@ def test_request_of_a_wrong_pyproject_names_it(tmp_path: Path, text: str) -> Non
     with pytest.raises(UserError, match=r"pyproject\.toml") as caught:
         asked(tmp_path, {"pyproject.toml": text if "[project]" in text else f"{text}\n{PROJECT}"})
     assert caught.value.code == "bad-file"
+
+
+@pytest.mark.parametrize("member", ["../*", "/*", "a/../../*"])
+def test_request_of_a_lock_names_nothing_elsewhere(tmp_path: Path, member: str) -> None:
+    text = f'{PROJECT}[tool.uv.workspace]\nmembers = ["{member}"]\n'
+    with pytest.raises(UserError, match="which is not in the repository"):
+        asked(tmp_path / "r", {"pyproject.toml": text, "uv.lock": "version = 1\n"})

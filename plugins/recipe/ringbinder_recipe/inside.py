@@ -112,7 +112,8 @@ class Inside:
     def _members(self, pattern: str, file: str, folder: str) -> None:
         components = pattern.split("/")
         literal = next((n for n, part in enumerate(components) if set(part) & set("*?[")), len(components))
-        start = self._path("/".join(components[:literal]) or ".", file, folder)
+        begin = "/".join(components[:literal]) or ("/" if pattern.startswith("/") else ".")
+        start = self._path(begin, file, folder)
         if ".." in components[literal:]:
             raise _outside(file, pattern)
         if literal == len(components):

@@ -91,16 +91,17 @@ def read(
     that requirements may name. Raises `UserError` for a file that is wrong or missing.
     """
     request = EnvironmentRequest(recipe.source)
+    inside = Inside(tree, passed)
     if recipe.project == "package":
         return Declined("the package in the root")
     if recipe.project == "locked":
+        inside.project()  # uv looks for the members of a workspace wherever its pattern leads
         return evolve(
             request, python=recipe.python, requires_python=recipe.requires_python,
             uv_lock=content(tree, "uv.lock", LOCK_BYTES), pyproject=content(tree, "pyproject.toml"),
         )  # fmt: skip
     if recipe.pixi.endswith(".lock"):
         return evolve(request, conda=True, pixi_lock=content(tree, recipe.pixi, LOCK_BYTES))
-    inside = Inside(tree, passed)
     requirements = Requirements(inside)
     if recipe.conda or recipe.pixi:
         file = recipe.conda or recipe.pixi
