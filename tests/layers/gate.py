@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -91,7 +92,7 @@ class Gate:
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(
                 request.method, f"{self.target}{request.path}{query and f'?{query}'}",
-                headers=headers, data=body, allow_redirects=False,
+                headers=headers, data=io.BytesIO(body) if body else b"", allow_redirects=False,
             ) as answer,
         ):  # fmt: skip
             content = await answer.read()

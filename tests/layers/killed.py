@@ -10,11 +10,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ringbinder_layers.grouping import group
+from .places import alone, package, process_of
 
-from .places import package, process_of
-
-GROUPS: Final = group([package(name, 50_000) for name in ("numpy", "pandas", "six")])
+GROUPS: Final = alone(package(name, 50_000) for name in ("numpy", "pandas", "six"))
 
 
 async def main(folder: Path, prefix: str, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,11 @@ def package(name: str, size: int | None = 1000, version: str = "1", shared: bool
     """A wheel of that name."""
     digest = digest_of(f"{name} {version}".encode())
     return Package("wheel", name, version, f"https://index.example/{name}", digest, size, shared)
+
+
+def alone(packages: Iterable[Package]) -> tuple[Group, ...]:
+    """Groups of one package each."""
+    return tuple((package,) for package in packages)
 
 
 def content_of(group: Group) -> bytes:

@@ -19,7 +19,7 @@ from ringbinder_registries.layout import OciLayoutRegistry
 
 from .conftest import Start
 from .gate import Gate
-from .places import KEEP_SECONDS, PLACE, Process, content_of, package, process_of
+from .places import KEEP_SECONDS, PLACE, Process, alone, content_of, package, process_of
 
 pytestmark = pytest.mark.real("docker-registry")
 
@@ -126,7 +126,7 @@ async def test_records_are_read_in_several_runs(
 ) -> None:
     monkeypatch.setattr("ringbinder_layers.retention._MOST_READS", 2)
     process = start(clock)
-    await process.build("image", group([package(name) for name in ("a", "b", "c")]))
+    await process.build("image", alone(package(name) for name in ("a", "b", "c")))
     retention = Retention(process.index)
     reads = gate.count("GET", "/manifests/")
     for expected in (2, 3, 3):

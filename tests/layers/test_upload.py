@@ -19,13 +19,13 @@ from ringbinder_layers.upload import UploadSummary
 
 from .conftest import Start
 from .gate import Gate
-from .places import PLACE, Process, content_of, layer_of, package
+from .places import PLACE, Process, alone, content_of, layer_of, package
 
 pytestmark = pytest.mark.real("docker-registry")
 
 SIZE = 50_000
 NAMES = ["numpy", "pandas", "six"]
-GROUPS = group([package(name, SIZE) for name in NAMES])
+GROUPS = alone(package(name, SIZE) for name in NAMES)
 
 
 def blob_digest(group: Group) -> str:
@@ -68,7 +68,7 @@ async def test_text_commit_asks_for_no_layer_again(start: Start, gate: Gate) -> 
 async def test_image_with_another_package_makes_its_layer_alone(start: Start) -> None:
     await start().build("first", GROUPS)
     process = start()
-    more = group([package(name, SIZE) for name in [*NAMES, "zarr"]])
+    more = alone(package(name, SIZE) for name in [*NAMES, "zarr"])
     summary = (await process.build("second", more)).summary
     assert process.made == ["zarr"]
     assert (summary.known, summary.made) == (3, 1)
@@ -99,7 +99,7 @@ async def test_127_packages_are_60_layers(start: Start, gate: Gate) -> None:
         open_requests -= 1
 
     gate.before, gate.after = count, uncount
-    groups = group([package(f"package-{number:03}", 500 + 40_000 * (number % 3 == 0)) for number in range(127)])
+    groups = group([package(f"package-{number:03}", 500 if number % 3 else 2**19) for number in range(127)])
     process = start()
     summary = (await process.build("image", groups)).summary
     assert summary.groups == summary.made == 60
