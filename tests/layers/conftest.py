@@ -89,7 +89,11 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def site(context: Context, server: OciServer, index: PackageIndex) -> AsyncIterator[Site]:
+async def site(
+    context: Context, server: OciServer, index: PackageIndex, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Site]:
+    """A process with the builder. Packages have a layer each, also those of the tests, which are small."""
+    monkeypatch.setattr("ringbinder_layers.grouping._LARGE_BYTES", 0)
     await publish(context.registry, f"{server.host}/base", "1")
     async with Site.open(context, f"{server.host}/binder-", base_image=f"{server.host}/base:1") as site:
         yield site
