@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from ringbinder import ConfigError
 from ringbinder_layers.sources import origin, sources
 
 ALIAS = "https://conda.example/"
@@ -35,6 +36,14 @@ def test_indexes_of_uv_are_the_operator_s(tmp_path: Path, env: Mapping[str, str]
     assert known.is_shared("https://more.example/a.whl")
     assert not known.is_shared("https://corp.example/a.whl")
     assert not known.is_shared("https://elsewhere.example/a.whl")  # of an index with a password, perhaps
+
+
+@pytest.mark.parametrize("toml", ["no TOML", "index = [1]", "[[index]]\nname = 'x'", "pip = 1"])
+def test_configuration_of_uv_that_is_wrong_is_named(tmp_path: Path, toml: str) -> None:
+    (tmp_path / "uv").mkdir()
+    (tmp_path / "uv" / "uv.toml").write_text(toml)
+    with pytest.raises(ConfigError, match=r"uv\.toml of .* cannot be read"):
+        sources({"XDG_CONFIG_HOME": str(tmp_path)})
 
 
 @pytest.mark.parametrize(

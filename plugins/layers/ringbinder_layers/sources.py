@@ -13,6 +13,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from attrs import field, frozen
+from ringbinder import ConfigError
+from ringbinder.concurrency import error_summary
 from ringbinder_recipe.conda import without_credentials
 
 PYPI: Final = "https://pypi.org/simple"
@@ -73,9 +75,15 @@ class Sources:
 def sources(
     uv_env: Mapping[str, str], indexes: Iterable[str] = (), channels: Iterable[str] = (), alias: str = ""
 ) -> Sources:
-    """Return the sources of `uv_env`, which uv sees, and of the builder's options. Blocks."""
+    """Return the sources of `uv_env`, which uv sees, and of the builder's options. Blocks.
+
+    Raises `ConfigError` if uv's own configuration is no such file.
+    """
     config = _uv_toml(uv_env)
-    own = list(_indexes_of(uv_env, config))
+    try:
+        own = list(_indexes_of(uv_env, config))
+    except (tomllib.TOMLDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise ConfigError([f"uv.toml of {uv_env['XDG_CONFIG_HOME']} cannot be read: {error_summary(error)}"]) from None
     allowed = [*own, *indexes]
     conda = [alias, *channels]
     settings = {name: _redacted(value) for name, value in uv_env.items() if name.startswith("UV_")}
