@@ -175,7 +175,7 @@ async def test_all_images_built_here_are_rebased(desk: Desk) -> None:
     [
         (("images", "rebase", "TO:none"), 3, "is not in its registry"),
         (("images", "rebase", "TO-base:1"), 3, "was made by no builder that can put it on another base"),
-        (("images", "rebase", "--all"), 2, "`layers` can"),
+        (("images", "rebase", "--all"), 6, "`layers` can"),
         (("images", "rebase"), 2, "--all"),
         (("images", "rebase", "name"), 2, "no registry is named"),
     ],

@@ -129,10 +129,8 @@ class Layout:
         with source.tree.handle(_BLOBS) as there, self.tree.handle(_BLOBS) as here:
             try:
                 os.link(name, name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
-            except FileExistsError:
-                return False  # another size
             except OSError:
-                return False  # another file system, or one without such links
+                return False  # a damaged one is in its place, or the file system has no such links
         return self.touch(blob)
 
     @contextmanager

@@ -9,7 +9,7 @@ from typing import Literal
 
 from attrs import asdict, frozen
 from ringbinder.app import Ringbinder
-from ringbinder.errors import TransientError, UserError
+from ringbinder.errors import ConfigError, TransientError, UserError
 from ringbinder.model import Declined, Image, PruneResult
 from ringbinder.plugins.caller import HookCaller
 
@@ -89,9 +89,8 @@ async def rebase_images(invocation: Invocation, image: Destination | None, *, as
         hooks = app.plugins.hooks
         builders = [key for name in app.plugins.builders if hooks.implements(key := f"builder:{name}", "rebase")]
         if not builders:
-            message = "no builder of this configuration can put an image on another base; `layers` can"
-            echo(f"ringbinder: {message}", err=True)
-            return ExitCode.USAGE
+            problem = "no builder that is chosen can put an image on another base; `layers` can"
+            raise ConfigError([f"Ringbinder.builder: {problem}"])
         results: list[_Rebased] = []
         for name in [image.image] if image else await _known(app):
             result = await _rebase(hooks, builders, name, str(image or name), required=image is not None)
