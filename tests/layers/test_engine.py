@@ -134,4 +134,4 @@ async def test_next_image_is_pulled_by_its_new_layers(
         await site.answer(second)
     await asyncio.to_thread(docker, "pull", first.image)
     printed = await asyncio.to_thread(docker, "pull", second.image)
-    assert printed.count("Pull complete") == 2  # zeta, and the content
+    assert printed.count("Pull complete") == 3  # zeta, what makes the environment, and the content
