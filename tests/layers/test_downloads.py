@@ -36,8 +36,10 @@ async def context(tmp_path: Path) -> AsyncIterator[Context]:
     await context.services.close()
 
 
-async def fetched(context: Context, known: Sources, wanted: Package, folder: Path, limit: int = LIMIT) -> bytes:
-    downloads = Downloads(context, known, stall_seconds=0.3)
+async def fetched(
+    context: Context, known: Sources, wanted: Package, folder: Path, limit: int = LIMIT, stall_seconds: float = 30.0
+) -> bytes:
+    downloads = Downloads(context, known, stall_seconds)
     async with downloads.lifespan():
         await downloads.fetch(wanted, folder / "file", limit)
     return (folder / "file").read_bytes()
@@ -81,7 +83,7 @@ async def test_download_that_stalls_is_tried_again(index: PackageIndex, context:
     file = index.add("one", "1.0")
     index.stalls = {file.name}
     with pytest.raises(TransientError, match=r"one 1\.0 could not be downloaded from 127\.0\.0\.1"):
-        await fetched(context, of(index), package(index, file), tmp_path)
+        await fetched(context, of(index), package(index, file), tmp_path, stall_seconds=0.3)
     assert len(index.requests) == 3
 
 
