@@ -24,6 +24,8 @@ from ringbinder_registries.layout import OciLayoutOptions, OciLayoutRegistry
 from ringbinder_registries.oci import OciRegistry
 from ringbinder_server.cli.exitcodes import ExitCode
 
+from tests.registries.test_layout import require_valid
+
 from .smallbase import config, publish
 
 pytestmark = pytest.mark.real("docker-registry")
@@ -67,9 +69,12 @@ class Desk:
     def base(self) -> str:
         return f"{self.to}-base:1"
 
+    @property
+    def env(self) -> dict[str, str]:
+        return {"UV_DEFAULT_INDEX": self.index.url, "RINGBINDER__LayersBuilder__base_image": self.base}
+
     async def __call__(self, *arguments: object, **env: str) -> CompletedProcess[str]:
-        env = {"UV_DEFAULT_INDEX": self.index.url, "RINGBINDER__LayersBuilder__base_image": self.base, **env}
-        return await asyncio.to_thread(lambda: self.ringbinder(*arguments, **env))
+        return await asyncio.to_thread(lambda: self.ringbinder(*arguments, **self.env | env))
 
 
 @pytest.fixture
@@ -120,6 +125,25 @@ async def test_image_goes_into_a_folder_of_layers(desk: Desk) -> None:
     text = await desk("build", desk.folder, "--to", "oci:out:other", "--json")
     lines = "".join(json.loads(line)["message"] for line in text.stdout.splitlines())
     assert re.search(r"(\d+) of \1 layers are known", lines), lines
+
+
+@pytest.mark.parametrize("line", ["building  Building from", "building  Making a layer", "pushing   Pushing oci/out"])
+async def test_killed_build_leaves_a_valid_folder(desk: Desk, line: str) -> None:
+    desk.log_in()
+    with desk.ringbinder.start("build", desk.folder, "--to", "oci:out", **desk.env) as victim:
+        assert victim.stderr is not None
+        for text in iter(victim.stderr.readline, ""):
+            if text.startswith(line):
+                break
+        victim.kill()
+    layouts = [desk.ringbinder.folder / "out", *(desk.ringbinder.folder / "cache" / "oci-layouts").glob("*")]
+    for layout in layouts:
+        if (layout / "oci-layout").exists():
+            require_valid(layout)
+    again = await desk("build", desk.folder, "--to", "oci:out")
+    assert again.returncode == 0, again.stderr
+    index = require_valid(desk.ringbinder.folder / "out")
+    assert [entry["digest"] for entry in index["manifests"]] == [again.stdout.strip().partition("@")[2]]
 
 
 async def test_image_is_made_of_layouts_alone(desk: Desk, tmp_path: Path) -> None:
