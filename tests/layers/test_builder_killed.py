@@ -28,7 +28,7 @@ async def test_build_that_was_killed_is_done_by_the_next(
     async with registry_context(state, server) as context:
         await publish(context.registry, f"{server.host}/base", "1")
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.layers.killed_build", state, server.url, repository,
+            sys.executable, "-m", "tests.layers.killed_build", state, server.url, repository, line,
             cwd=_ROOT, stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         assert child.stdout is not None
