@@ -91,7 +91,7 @@ MEANINGS: Final = {
     "spec-invalid": "The part of the link behind the provider has not the provider's form, or more than 2 kB.",
     "submodule-not-found": "A submodule of the repository could not be fetched.",
     "try-again": "Something outside did not answer this time; `retry_after` says when to ask again, if it is known.",
-    "unsupported-content": "The builder cannot fetch content of this kind.",
+    "unsupported-content": "The builder cannot fetch content of this kind, or a name in it fits into no image.",
     "unsupported-file": "The repository has a file that no builder here builds from; the message names it.",
     "urlpath-not-allowed": "What to open after the launch is no path in the launched server.",
     "usage-wrong": "Of a command with `--json`: an option or an argument is unknown, missing or wrong.",
