@@ -28,8 +28,10 @@ async def test_conda_environment_in_a_sandbox_has_a_cache_of_its_own(apart: Embe
     assert in_env(image, "import alpha; print(alpha.__version__)") == "1.0"
     assert sorted(shared.rglob("*")) == before
     entry = entry_of(image)
-    assert sorted(path.name for path in entry.folder.iterdir()) == ["box", "image.json"]
-    assert sorted(entry.box.names()) == ["env", "home", "repo"]
+    assert sorted(path.name for path in entry.folder.iterdir()) == ["box", "environment.json", "image.json"]
+    assert sorted(entry.box.names()) == ["home", "repo"]
+    assert entry.environment is not None
+    assert entry.environment.box.names() == ["env"]
 
 
 @pytest.mark.parametrize("sandbox", ["off", "required"])

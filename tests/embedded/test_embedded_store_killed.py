@@ -153,7 +153,7 @@ async def test_shared_environment_killed_at_any_point(place: Place) -> None:
     length = time.monotonic() - began
     chance = random.Random(os.environ.get("RINGBINDER_KILLS_SEED", "4711"))
     outcomes: collections.Counter[str] = collections.Counter()
-    for number in range(KILLS // 2):
+    for number in range(KILLS // 4):
         for image in await place.registry.images():
             await place.registry.delete(image)
         process = place.start_shared("one" if number % 2 else "two")
@@ -166,7 +166,7 @@ async def test_shared_environment_killed_at_any_point(place: Place) -> None:
         outcomes["whole" if images else "environment" if whole else "nothing"] += 1
         await place.registry._sweep()
         assert bool(images) == any(path.is_dir() for path in place.environments.iterdir())
-    print(f"{KILLS // 2} kills within {length:.1f} s: {dict(outcomes)}")
+    print(f"{KILLS // 4} kills within {length:.1f} s: {dict(outcomes)}")
     assert whole_output(place.start_shared("last")).endswith("published\n"), "and the next launch builds it"
 
 

@@ -224,10 +224,13 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
 
         oldest = 0.0 if request.pinned else now - self.config.relock_after
         try:
-            return await self._environments.share(entry, environment(entry).key(), oldest, now, make, log)
+            size = await self._environments.share(entry, environment(entry).key(), oldest, now, make, log)
         except BuildError as error:
             log.line(f"The environment is made for this image alone: {error.message}\n", "building")
             return None
+        for note in request.notes:
+            log.line(f"{note}\n", "building")
+        return size
 
     async def _run_post_build(self, entry: FolderImage, script: str, build: LimitedBuild) -> None:
         env = scripts.environment(

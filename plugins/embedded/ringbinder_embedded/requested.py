@@ -125,8 +125,6 @@ class RequestedEnvironment(Installer):
         Raises `BuildError` if a tool fails, or something is to be built; `UserError`.
         """
         request = self.request
-        for note in request.notes:
-            self.build.log.line(f"{note}\n", "building")
         if request.uv_lock:
             await self._make_from_uv_lock()
         else:
