@@ -83,8 +83,8 @@ async def test_download_that_stalls_is_tried_again(index: PackageIndex, context:
     file = index.add("one", "1.0")
     index.stalls = {file.name}
     with pytest.raises(TransientError, match=r"one 1\.0 could not be downloaded from 127\.0\.0\.1"):
-        await fetched(context, of(index), package(index, file), tmp_path, stall_seconds=0.3)
-    assert len(index.requests) == 3
+        await fetched(context, of(index), package(index, file), tmp_path, stall_seconds=1.0)
+    assert len(index.requests) > 1
 
 
 async def test_download_waits_for_a_host_that_is_down(index: PackageIndex, context: Context, tmp_path: Path) -> None:
