@@ -229,10 +229,8 @@ class _Locking:
         if any(not _is_version(packages.conda.get(wheel.name), wheel.version) for wheel in wheels):
             return Declined("packages of pip that replace conda's", _ADVICE)
         packages.add(wheels)
-        if isinstance(
-            refused := await packages.require([name for name in ALWAYS if name not in packages.there]), Declined
-        ):
-            return refused
+        if declined := await packages.require([name for name in ALWAYS if name not in packages.there]):
+            return declined
         await self._add_base(packages)
         return packages.wheels
 
