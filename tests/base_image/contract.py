@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from attrs import frozen
 from ringbinder.testing.gitserver import Repository
@@ -49,11 +48,10 @@ class BuiltImage:
         (image,) = json.loads(self.docker("image", "inspect", self.name))
         return dict(image["Config"])
 
-    def run(self, script: str, *options: str, login: bool = False) -> str:
+    def run(self, script: str, *, login: bool = False) -> str:
         """What `script` prints, run by bash as the image's command."""
-        return self.docker(
-            "run", "--rm", "--network=host", *options, self.name, "bash", *(["-l"] if login else []), "-ec", script
-        )
+        shell = ["bash", "-l"] if login else ["bash"]
+        return self.docker("run", "--rm", "--network=host", self.name, *shell, "-ec", script)
 
     def serve(
         self, command: Sequence[str], env: Mapping[str, str], kernels: Mapping[str, str], *, hub: bool
@@ -89,17 +87,16 @@ def spawner_arguments() -> list[str]:
 
 def spawner_variables() -> dict[str, str]:
     """What a hub's spawner sets, as far as Jupyter reads it."""
-    user = quote("somebody")
     return {
         "JUPYTER_TOKEN": TOKEN,
         "JUPYTERHUB_API_TOKEN": TOKEN,
         "JPY_API_TOKEN": TOKEN,
-        "JUPYTERHUB_CLIENT_ID": f"jupyterhub-user-{user}",
+        "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-somebody",
         "JUPYTERHUB_HOST": "",
         "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{BASE_URL}oauth_callback",
         "JUPYTERHUB_OAUTH_ACCESS_SCOPES": '["access:servers!server=somebody/"]',
         "JUPYTERHUB_OAUTH_SCOPES": '["access:servers!server=somebody/"]',
-        "JUPYTERHUB_USER": user,
+        "JUPYTERHUB_USER": "somebody",
         "JUPYTERHUB_API_URL": "http://127.0.0.1:8081/hub/api",
         "JUPYTERHUB_BASE_URL": "/",
         "JUPYTERHUB_SERVICE_PREFIX": BASE_URL,

@@ -85,13 +85,12 @@ async def _next(connection: WebSocketClientConnection) -> dict[str, Any]:
 
 async def main(base_url: str, token: str, *kernels: str) -> None:
     url = f"http://{ADDRESS}{base_url}"
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                await asyncio.to_thread(request, f"{url}api/status", token)
-                break
-            except OSError:
-                await asyncio.sleep(0.1)
+    while True:
+        try:
+            await asyncio.to_thread(request, f"{url}api/status", token)
+            break
+        except OSError:
+            await asyncio.sleep(0.1)
     answer = {
         "first_page": await asyncio.to_thread(first_page, url, token),
         "printed": {
@@ -101,4 +100,4 @@ async def main(base_url: str, token: str, *kernels: str) -> None:
     sys.stdout.write(json.dumps(answer))
 
 
-asyncio.run(main(*sys.argv[1:]))
+asyncio.run(asyncio.wait_for(main(*sys.argv[1:]), 240))
