@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from realparts.conda_channel import PLACEHOLDER, CondaChannel, solve
 from ringbinder_layers.conda import write_conda
+from ringbinder_layers.model import Place
 from ringbinder_layers.prefix import BinaryFile, TextFile
 
-from .condaenv import PREFIX, as_installed, as_layers, comparable, file_of, packages, place_of
-from .condafiles import file, link, old_package
+from .condaenv import PREFIX, as_installed, as_layers, comparable, file_of, packages, place_of, read_layer
+from .condafiles import file, index, link, old_package, package, paths
 from .layerfiles import entries, writer
 
 ENDINGS = ("conda", "tar.bz2")
@@ -49,6 +51,19 @@ def add_tool(channel: CondaChannel, ending: str) -> None:
         ending=ending,
         made_at=1_600_000_000,
     )
+
+
+def test_descriptions_far_apart_are_read(tmp_path: Path) -> None:
+    """Of the one archive of a `.tar.bz2`: what is between them is unpacked in many pieces."""
+    target = tmp_path / "far-1.0-0.tar.bz2"
+    recipes = [file(f"info/recipe/{number}", os.urandom(50_000)) for number in range(4)]
+    far = package(
+        target, [index("far"), *recipes, file("info/about.json", b"{}"), paths({"a": b"1"})], [file("a", b"1")]
+    )
+    with writer(tmp_path / "layer") as made:
+        write_conda(target, far, Place(PREFIX, "3.11", f"{PREFIX}/bin/python", "zstd"), made)
+        layer = made.finish()
+    assert read_layer(tmp_path / "layer", layer)["a"].content == b"1"
 
 
 def add_command(channel: CondaChannel, ending: str) -> None:

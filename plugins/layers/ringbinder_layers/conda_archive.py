@@ -60,12 +60,16 @@ class CondaArchive:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file.open("rb")
-        self._zip: zipfile.ZipFile | None = None
         self.limit: Final = min(_MAX_BYTES, _SPARED_BYTES + _MAX_RATIO * file.stat().st_size)
         """Bytes that it may unpack to."""
+        self._file = file.open("rb")
 
     def __enter__(self) -> Self:
+        try:
+            self._zip = self._opened()
+        except ArchiveError:
+            self._file.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +78,7 @@ class CondaArchive:
     @property
     def is_single(self) -> bool:
         """Descriptions and files are in one archive, in no order that could be relied on."""
-        return self._zipped is None
+        return self._zip is None
 
     def descriptions(self) -> Iterator[Member]:
         """Give what is below `info`; of a `.tar.bz2` all there is."""
@@ -84,23 +88,19 @@ class CondaArchive:
         """Give what is to be installed; of a `.tar.bz2` all there is."""
         return self._members("pkg")
 
-    @property
-    def _zipped(self) -> zipfile.ZipFile | None:
-        if self._zip is None:
-            self._file.seek(0)
-            magic = self._file.read(4)
-            if magic[:3] == b"BZh":
-                return None
-            if magic != b"PK\3\4":
-                raise ArchiveError("is neither a .conda nor a .tar.bz2")
-            try:
-                self._zip = zipfile.ZipFile(_Bounded(self._file))
-            except _ZIP_ERRORS as error:
-                raise ArchiveError(f"is a damaged .conda: {error}") from None
-        return self._zip
+    def _opened(self) -> zipfile.ZipFile | None:
+        magic = self._file.read(4)
+        if magic[:3] == b"BZh":
+            return None
+        if magic != b"PK\3\4":
+            raise ArchiveError("is neither a .conda nor a .tar.bz2")
+        try:
+            return zipfile.ZipFile(_Bounded(self._file))
+        except _ZIP_ERRORS as error:
+            raise ArchiveError(f"is a damaged .conda: {error}") from None
 
     def _members(self, part: str) -> Iterator[Member]:
-        archive = self._zipped
+        archive = self._zip
         if archive is None:
             self._file.seek(0)
             yield from _read_tar(bz2.BZ2File(self._file), self.limit)
