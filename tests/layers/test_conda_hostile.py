@@ -110,6 +110,8 @@ def test_name_that_removes_a_file_below_is_refused(target: Path) -> None:
         ({"a": b"abc", "b": b""}, "does not have b"),
         ({"a": {"size_in_bytes": "3"}}, "wrong info/paths.json"),
         ({"a": {"prefix_placeholder": "/o\0t", "file_mode": "binary"}}, "no path"),
+        ({"a": {"prefix_placeholder": "/o\ud800", "file_mode": "text"}}, "no path"),
+        ({"a\ud800": b"abc"}, "does not have"),
         ({"a": {"prefix_placeholder": "/o", "file_mode": "binary", "sha256": None, "size_in_bytes": 3}}, "room"),
     ],
 )

@@ -31,6 +31,7 @@ _DESCRIPTIONS: Final = frozenset({_INDEX, _PATHS, _LINK, _ABOUT, _FILES, _HAS_PR
 _DESCRIPTION_BYTES: Final = 24 * 1024**2
 _VALUES: Final = 2_000_000
 _MAX_PLACEHOLDER: Final = 4096
+_PLACEHOLDER: Final = re.compile(r"[^\0\ud800-\udfff]*")
 _OLD_PLACEHOLDER: Final = "/opt/" + "".join(f"anaconda{number}" for number in (1, 2, 3))
 """Of packages from before each had its own. In pieces, since conda's tools replace it wherever it stands."""
 _TEXT_BYTES: Final = 1024**3
@@ -413,7 +414,7 @@ def _made_at(member: Member) -> int:
 
 
 def _placeholder(text: str) -> str:
-    if "\0" in text or len(text) > _MAX_PLACEHOLDER:
+    if len(text) > _MAX_PLACEHOLDER or not _PLACEHOLDER.fullmatch(text):
         raise _BadPackageError(f"names a prefix that is no path: {excerpt(text)}")
     return text
 
