@@ -418,16 +418,53 @@ async def test_lock_of_pixi_lock_has_its_versions(conda: Locking, index: Package
     assert named(lock) == BASE | {"beta": "2.0", "python": PYTHON, "gamma": "1.0"}
 
 
+async def test_conda_packages_of_a_token_s_channel_are_private(conda: Locking, tmp_path: Path) -> None:
+    """A lock file of a repository names them without the token, which the download adds."""
+    solved = await conda.lock(write(tmp_path / "r", {"environment.yml": "dependencies: [beta]\n"}))
+    assert isinstance(solved, Lock)
+    address = next(package.url for package in solved.packages if package.kind == "conda").partition("/main/")[0]
+    conda.options = {**conda.options, "channels": (address.replace("/conda", "/t/tk-1/conda") + "/main",)}
+    repo = write(tmp_path / "p", {"pixi.lock": pixi_lock(solved, "", "")})
+    lock = await conda.lock(repo)
+    assert isinstance(lock, Lock)
+    assert {package.shared for package in lock.packages if package.kind == "conda"} == {False}
+
+
+async def test_wheel_with_endless_tags_is_not_taken_apart(conda: Locking, index: PackageIndex, tmp_path: Path) -> None:
+    """Its file name stands for as many tags as its parts have products."""
+    solved = await conda.lock(write(tmp_path / "r", {"environment.yml": "dependencies: [beta]\n"}))
+    assert isinstance(solved, Lock)
+    tags = "-".join(".".join(f"{kind}{number}" for number in range(15)) for kind in ("py", "abi", "linux"))
+    address = f"{index.root}/files/gamma/gamma-1.0-{tags}.whl"
+    lock = await conda.lock(write(tmp_path / "p", {"pixi.lock": pixi_lock(solved, address, "0" * 64)}))
+    assert isinstance(lock, Declined)
+    assert lock.reason == "gamma, which has no wheel and would have to be built"
+
+
+async def test_uv_lock_with_endless_tags_is_refused(index: PackageIndex, context: Context, tmp_path: Path) -> None:
+    repo = write(tmp_path / "r", {"pyproject.toml": f'{PROJECT}dependencies = ["gamma"]\n'})
+    locking = Locking(context)
+    subprocess.run(
+        locking.uv.command("lock", "--quiet"), cwd=repo, env=locking.uv.env(tmp_path), check=True, capture_output=True
+    )
+    tags = "-".join(".".join(f"{kind}{number}" for number in range(15)) for kind in ("py", "abi", "linux"))
+    (repo / "uv.lock").write_text((repo / "uv.lock").read_text().replace("-py3-none-any.whl", f"-{tags}.whl"))
+    with pytest.raises(BuildError, match=r"no package has a file such as 'gamma-1\.0-py0"):
+        await locking.lock(repo)
+
+
 def pixi_lock(lock: Lock, address: str, digest: str) -> str:
     """The lock file of a workspace with the conda packages of `lock`, and with the wheel at `address`."""
     conda = [package for package in lock.packages if package.kind == "conda"]
     lines = ["version: 6", "environments:", "  default:", "    channels:", "    - url: main", "    packages:"]
-    lines += ["      linux-64:", *(f"      - conda: {package.url}" for package in conda), f"      - pypi: {address}"]
+    lines += ["      linux-64:", *(f"      - conda: {package.url}" for package in conda)]
+    lines += [f"      - pypi: {address}"] if address else []
     lines += ["packages:"]
     for package in conda:
         lines += [f"- conda: {package.url}", f"  sha256: {package.digest.removeprefix('sha256:')}"]
         lines += (
             ["  depends:", *(f"  - {line}" for line in package.facts["depends"])] if package.facts["depends"] else []
         )
-    lines += [f"- pypi: {address}", "  name: gamma", "  version: '1.0'", f"  sha256: {digest}"]
+    if address:
+        lines += [f"- pypi: {address}", "  name: gamma", "  version: '1.0'", f"  sha256: {digest}"]
     return "\n".join(lines) + "\n"

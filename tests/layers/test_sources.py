@@ -42,8 +42,17 @@ def test_indexes_of_uv_are_the_operator_s(tmp_path: Path, env: Mapping[str, str]
 def test_configuration_of_uv_that_is_wrong_is_named(tmp_path: Path, toml: str) -> None:
     (tmp_path / "uv").mkdir()
     (tmp_path / "uv" / "uv.toml").write_text(toml)
-    with pytest.raises(ConfigError, match=r"uv\.toml of .* cannot be read"):
+    with pytest.raises(ConfigError, match=r"uv\.toml, which uv is configured with, cannot be read"):
         sources({"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_indexes_in_a_file_that_uv_is_named_are_the_operator_s(tmp_path: Path) -> None:
+    (file := tmp_path / "own.toml").write_text('[[index]]\nurl = "https://u:p@corp.example/simple"\n')
+    known = sources({"UV_CONFIG_FILE": str(file)})
+    assert known.index("https://corp.example/simple") == "https://u:p@corp.example/simple"
+    assert not known.is_shared("https://corp.example/a.whl")
+    file.write_text("")
+    assert sources({"UV_CONFIG_FILE": str(file)}).digest != known.digest
 
 
 @pytest.mark.parametrize(
@@ -79,6 +88,25 @@ def test_token_of_a_channel_is_sent_to_the_channel_only() -> None:
     assert known.request("https://own.example/d/x.conda") == ("https://own.example/d/x.conda", {})
     assert known.request("https://two.example/c/x.conda")[1] == {"Authorization": "Basic dTpw"}
     assert "tk-1" not in repr(known)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("https://conda.example/main/noarch/x.conda", True),
+        ("https://own.example/d/noarch/x.conda", True),
+        ("https://own.example/c/noarch/x.conda", False),
+        ("https://two.example/c/noarch/x.conda", False),
+    ],
+)
+def test_file_of_a_channel_with_a_login_is_not_open(address: str, is_open: bool) -> None:
+    """Also where a lock file of a repository names it without the login."""
+    known = sources({}, [], ["https://own.example/t/tk-1/c", "https://u:p@two.example/c"], ALIAS)
+    assert known.is_open(address) is is_open
+
+
+def test_wheel_below_a_channel_with_a_token_is_not_shared() -> None:
+    assert not sources({}, [], ["https://own.example/t/tk-1/c"], ALIAS).is_shared("https://own.example/c/x.whl")
 
 
 def test_digest_is_the_settings_without_credentials() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from attrs import evolve
 from realparts.parts import PASSWORD, RealRegistry
-from ringbinder import DigestMismatch, TransientError, digest_of
+from ringbinder import BuildError, DigestMismatch, TransientError, digest_of
 from ringbinder.testing.ociregistry import OciServer
 from ringbinder_layers.grouping import Group, group
 from ringbinder_layers.index import PARALLEL_REQUESTS
@@ -152,8 +153,7 @@ class TestMakers:
         first = asyncio.create_task(process.build("first", GROUPS))
         await begun.wait()
         second = asyncio.create_task(process.build("second", GROUPS))
-        keys = {(process.layers, PLACE.key(each)) for each in GROUPS}
-        while any(process.index._flights._flights[key].waiting < 2 for key in keys):
+        while any(flight.waiting < 2 for flight in process.index._flights._flights.values()):
             await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -162,6 +162,28 @@ class TestMakers:
         await second
         assert sorted(process.made) == NAMES
         await assert_whole(process, "second")
+
+    async def test_failure_at_another_address_is_not_shared(self, start: Start) -> None:
+        """A lock file of a repository may name a hash that others want, and an address where nothing is."""
+        process = start()
+        honest = package("numpy")
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def fail_elsewhere(group: Group) -> None:
+            if group[0].url != honest.url:
+                begun.set()
+                await go_on.wait()
+                raise BuildError("nothing is there")
+
+        process.before_make = fail_elsewhere
+        forged = evolve(honest, url="https://index.example/nothing")
+        first = asyncio.create_task(process.build("first", alone([forged])))
+        await begun.wait()
+        await process.build("second", alone([honest]))
+        go_on.set()
+        with pytest.raises(BuildError):
+            await first
+        assert process.made == ["numpy"]
 
     async def test_two_processes_at_once_do_no_harm(self, start: Start) -> None:
         processes = [start(), start()]

@@ -172,3 +172,9 @@ def test_request_of_a_lock_names_nothing_elsewhere(tmp_path: Path, member: str) 
     text = f'{PROJECT}[tool.uv.workspace]\nmembers = ["{member}"]\n'
     with pytest.raises(UserError, match="which is not in the repository"):
         asked(tmp_path / "r", {"pyproject.toml": text, "uv.lock": "version = 1\n"})
+
+
+@pytest.mark.parametrize("line", [f"a{' ' * 1_000_000}x", f"a{' ' * 1_000_000}[", f"a[x]{' ' * 1_000_000}@"])
+def test_address_of_an_endless_line_is_none(line: str) -> None:
+    """It is read once, not once for each of its blanks, which would take an hour."""
+    assert request.address_of(line) == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import BinaryIO, Final
@@ -70,7 +70,7 @@ class LayerIndex:
     _placed: Cache[tuple[str, str], bool] = field(init=False)
     _doubted: set[tuple[str, str]] = field(factory=set, init=False)
     """Keys whose layers could not be used: they are made again."""
-    _flights: SingleFlight[tuple[str, str], Layer] = field(factory=SingleFlight, init=False)
+    _flights: SingleFlight[tuple[str, str, Hashable], Layer] = field(factory=SingleFlight, init=False)
     _bases: SingleFlight[str, None] = field(factory=SingleFlight, init=False)
     _requests: asyncio.Semaphore = field(init=False)
     _makers: asyncio.Semaphore = field(init=False)
@@ -109,8 +109,14 @@ class LayerIndex:
         self._known.put((repository, key), layer, self._remember_seconds)
         return outcome
 
-    async def find_or_make(self, key: str, of: str, make: Callable[[], Awaitable[Layer]]) -> Layer:
-        """The layer with this key; of those who want to make it at once one does, and the others wait for it."""
+    async def find_or_make(
+        self, key: str, of: str, make: Callable[[], Awaitable[Layer]], whence: Hashable = ()
+    ) -> Layer:
+        """The layer with this key; of those who want to make it at once one does, and the others wait for it.
+
+        `whence` is what its files are to be fetched from: who has it from elsewhere makes it, too, since a lock file
+        of a repository may name an address at which there is nothing.
+        """
 
         async def work() -> Layer:
             if known := await self.find(key, of):
@@ -118,7 +124,7 @@ class LayerIndex:
             async with self._makers:
                 return await make()
 
-        return await self._flights((of or self.name, key), work)
+        return await self._flights((of or self.name, key, whence), work)
 
     async def use(self, blob: Descriptor, repository: str, source: str = "") -> BlobOutcome:
         """Sees to it that `repository` has a blob of the shared repository, or of `source`: mounted, else copied.

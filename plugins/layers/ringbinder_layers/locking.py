@@ -221,7 +221,7 @@ class _Locking:
         if request.uv_lock:
             wheels = await solver.export(request.pyproject, request.uv_lock)
         elif request.pixi_lock:
-            wheels = self._from_pixi(solver)
+            wheels = await asyncio.to_thread(self._from_pixi, solver)
         else:
             wheels = await self._solve(packages)
         if isinstance(wheels, Declined):
@@ -299,7 +299,7 @@ class _Locking:
             packages.append(
                 Package(
                     "conda", package.name, package.version, url, f"sha256:{package.sha256}", package.size,
-                    shared=url == package.url, facts=package.facts,
+                    shared=url == package.url and self.locks.sources.is_open(url), facts=package.facts,
                 )
             )  # fmt: skip
         return packages

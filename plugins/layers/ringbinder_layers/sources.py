@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -61,7 +62,11 @@ class Sources:
 
     def is_shared(self, address: str) -> bool:
         """Whether the file at `address` of an index is one that all may read."""
-        return not self.logins or origin(address) in self.public
+        return self.is_open(address) and (not self.logins or origin(address) in self.public)
+
+    def is_open(self, address: str) -> bool:
+        """Whether `address` is reached without a login or token of the operator's."""
+        return origin(address) not in self.logins and not address.startswith(tuple(self.prefixes))
 
     def request(self, address: str) -> tuple[str, dict[str, str]]:
         """Return the address to download from, and the headers of this one request."""
@@ -79,18 +84,22 @@ def sources(
 
     Raises `ConfigError` if uv's own configuration is no such file.
     """
-    config = _uv_toml(uv_env)
-    try:
-        own = list(_indexes_of(uv_env, config))
-    except (tomllib.TOMLDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ConfigError([f"uv.toml of {uv_env['XDG_CONFIG_HOME']} cannot be read: {error_summary(error)}"]) from None
+    configs = dict(_uv_configs(uv_env))
+    own = list(_indexes_in_variables(uv_env))
+    for file, config in configs.items():
+        try:
+            own += _indexes_in(config)
+        except (tomllib.TOMLDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise ConfigError(
+                [f"{file}, which uv is configured with, cannot be read: {error_summary(error)}"]
+            ) from None
     allowed = [*own, *indexes]
     conda = [alias, *channels]
     settings = {name: _redacted(value) for name, value in uv_env.items() if name.startswith("UV_")}
     settings = {name: value for name, value in settings.items() if not _OF_THIS_MACHINE.fullmatch(name)}
     facts = [
         settings,
-        _redacted(config),
+        list(map(_redacted, configs.values())),
         [_plain(address) for address in allowed],
         list(map(without_credentials, conda)),
     ]
@@ -125,10 +134,13 @@ def _prefixes(alias: str, conda: Iterable[str]) -> dict[str, str]:
     return {f"{plain.rstrip('/')}/": f"{address.rstrip('/')}/" for plain, address in pairs if plain != address}
 
 
-def _indexes_of(env: Mapping[str, str], config: str) -> Iterator[str]:
+def _indexes_in_variables(env: Mapping[str, str]) -> Iterator[str]:
     for variable in _VARIABLES:
         for word in env.get(variable, "").split():
             yield word.partition("=")[2] if re.match(r"[\w.-]+=\w+://", word) else word
+
+
+def _indexes_in(config: str) -> Iterator[str]:
     content: dict[str, Any] = tomllib.loads(config)
     for table in (content, content.get("pip", {})):
         for index in table.get("index", []):
@@ -138,12 +150,16 @@ def _indexes_of(env: Mapping[str, str], config: str) -> Iterator[str]:
             yield from [value] if isinstance(value, str) else value
 
 
-def _uv_toml(env: Mapping[str, str]) -> str:
-    """The operator's configuration of uv, which `Uv.env` lets uv read."""
-    try:
-        return (Path(env["XDG_CONFIG_HOME"]) / "uv" / "uv.toml").read_text()
-    except (KeyError, FileNotFoundError):
-        return ""
+def _uv_configs(env: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+    """The operator's configuration files of uv, as uv finds them with the variables `env`, and their content."""
+    if named := env.get("UV_CONFIG_FILE"):
+        files = [Path(named)]
+    else:
+        files = [Path(folder) / "uv" / "uv.toml" for folder in (env.get("XDG_CONFIG_HOME"), "/etc/xdg") if folder]
+        files.append(Path("/etc/uv/uv.toml"))
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            yield file, file.read_text()
 
 
 def _login(address: str) -> str:

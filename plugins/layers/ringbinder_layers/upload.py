@@ -167,6 +167,7 @@ class ImageUpload:
 
     async def _layer(self, key: str, group: Group) -> Layer:
         of = "" if is_shared(group) else self.repository
+        whence = tuple((package.url, package.size) for package in group)
 
         async def make() -> Layer:
             self._note(key, "making")
@@ -177,7 +178,7 @@ class ImageUpload:
             return new.layer
 
         for last in (False, True):
-            layer = await self.index.find_or_make(key, of, make)
+            layer = await self.index.find_or_make(key, of, make, whence)
             if self._groups[key] == "asked":
                 self._note(key, "known")
             if of:

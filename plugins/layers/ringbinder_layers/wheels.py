@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,9 @@ _UV_GLIBC: Final = (17, 28, *range(31, 41))
 _NEEDS_BUILD: Final = re.compile(r"Wheels are required for `(?P<name>[^`]+)` because building from source is disabled")
 _UNSOLVABLE: Final = "No solution found when resolving dependencies"
 _HASH: Final = re.compile(r" --hash=(sha(?:256|384|512):[0-9a-f]+)")
+_NAME_LENGTH: Final = 255
+_MOST_TAGS: Final = 200
+"""Of a wheel's file name, which stands for each of its interpreters with each ABI on each platform."""
 
 
 @frozen
@@ -194,7 +198,10 @@ class WheelSolver:
     def _packages(self, output: str, *, foreign: bool = False) -> list[Package] | Declined:
         """Return what the lock `output` names for this environment; `foreign`: its addresses are the repository's."""
         try:
-            lock = Pylock.from_dict(parse_toml(output.encode(), values=MAX_LOCK_VALUES))
+            document = parse_toml(output.encode(), values=MAX_LOCK_VALUES)
+            if strange := next((name for name in _file_names(document) if not _is_bounded(name)), ""):
+                raise BuildError(f"The lock is wrong: no package has a file such as {excerpt(strange)!r}.")
+            lock = Pylock.from_dict(document)
             chosen = list(lock.select(environment=self.target.markers(self.python), tags=self.target.tags(self.python)))
         except MalformedError as error:
             raise UserError("bad-file", f"The lock file {error}.") from None
@@ -227,8 +234,9 @@ class WheelSolver:
         parts = urlsplit(address.partition("#")[0])
         if not address_of(address) or (foreign and not self.sources.allows(address)):
             return Declined(f"{name} of {parts.hostname or 'a folder'}, {_ELSEWHERE}", _ELSEWHERE_ADVICE)
+        wheel = _name_at(address)
         try:
-            file_name, file_version, _, tags = parse_wheel_filename(unquote(parts.path.rpartition("/")[2]))
+            file_name, file_version, _, tags = parse_wheel_filename(wheel if _is_bounded(wheel) else "")
         except InvalidWheelFilename:
             return Declined(f"{name}, {_NO_WHEEL}", _NO_WHEEL_ADVICE)
         if file_name != name or (version and str(file_version) != version):
@@ -264,6 +272,23 @@ def index_lines(request: EnvironmentRequest, sources: Sources) -> list[str] | De
         if real:
             lines.append(f"{option} {real}")
     return lines
+
+
+def _file_names(lock: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the document of a lock calls its files, which is not judged yet."""
+    for package in lock.get("packages", ()):
+        for file in (*package.get("wheels", ()), package.get("archive", {}), package.get("sdist", {})):
+            yield file.get("name") or _name_at(file.get("url") or file.get("path") or "")
+
+
+def _name_at(address: str) -> str:
+    return unquote(address.partition("#")[0].rpartition("/")[2])
+
+
+def _is_bounded(name: str) -> bool:
+    """Whether the file `name`, which a repository may have made up, can be taken apart."""
+    tags = math.prod(part.count(".") + 1 for part in name.split("-")[-3:])
+    return len(name) <= _NAME_LENGTH and tags <= _MOST_TAGS
 
 
 def _checked(packages: list[Package], lines: Iterable[str], require_hashes: bool) -> list[Package]:

@@ -26,11 +26,11 @@ from .requirements import ARCHIVES, Requirements
 
 _SETTINGS: Final = ("--only-binary", "--require-hashes", "--no-index")
 _ADDRESS: Final = re.compile(
-    r"(?:[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\[\]]*\])?\s*@\s*)?"
+    r"(?:[A-Za-z0-9][A-Za-z0-9._-]*\s*+(?:\[[^\[\]]*\])?\s*@\s*)?"
     r"(https?://[A-Za-z0-9.-]+(?::[0-9]+)?/[^\s#?@\\]*)(?=[\s#]|$)"
 )
 """Nothing in it that two parsers of addresses could take for two hosts, and no password."""
-_NAMED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\[\]]*\])?\s*(?:[<>=!~;(]|$)")
+_NAMED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*+(?:\[[^\[\]]*\])?\s*(?:[<>=!~;(]|$)")
 
 
 @frozen
