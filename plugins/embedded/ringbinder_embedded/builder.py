@@ -225,8 +225,11 @@ class LocalBuilder(Builder[LocalBuilderOptions]):
         oldest = 0.0 if request.pinned else now - self.config.relock_after
         try:
             size = await self._environments.share(entry, environment(entry).key(), oldest, now, make, log)
-        except BuildError as error:
-            log.line(f"The environment is made for this image alone: {error.message}\n", "building")
+        except BuildError:
+            # Without the reason, which would be taken for that of a failure that follows.
+            log.line(
+                "The environment is made for this image alone: not all of it is to be had as wheels.\n", "building"
+            )
             return None
         for note in request.notes:
             log.line(f"{note}\n", "building")

@@ -70,9 +70,14 @@ class Installer:
         return self.entry.box.place
 
     async def install(
-        self, what: str, *arguments: str | Path, cwd: Path | None = None, readable: Sequence[Path] = ()
+        self,
+        what: str,
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        readable: Sequence[Path] = (),
+        from_line: str = "",
     ) -> None:
-        """`uv pip install`."""
+        """`uv pip install`; see `LimitedBuild.run`."""
         await self.build.run(
             f"`uv pip install` of {what}",
             self.pip_install(*self.wheels_only, *arguments),
@@ -80,6 +85,7 @@ class Installer:
             env=self.env(),
             foreign=True,
             readable=readable,
+            from_line=from_line,
         )
 
     def pip_install(self, *arguments: str | Path) -> list[str]:

@@ -74,21 +74,29 @@ class LimitedBuild:
         env: Mapping[str, str],
         foreign: bool = False,
         readable: Sequence[Path] = (),
+        from_line: str = "",
     ) -> None:
         """Runs one command, its output into the log; in the sandbox if it runs `foreign` code, the repository's.
 
-        `readable` are files and folders that it needs there beside the build's own. Raises `BuildError` naming `step`
-        if it fails.
+        `readable` are files and folders that it needs there beside the build's own. If it fails before it writes a
+        line that begins with `from_line`, the log gets nothing of it. Raises `BuildError` naming `step` if it fails.
         """
         if foreign:
             argv = self._sandboxed(argv, cwd, env, readable)
         self._step = f"{step} was running"
         tail: deque[str] = deque(maxlen=_TAIL)
+        held, holds = list[str](), True
+
+        def flush() -> None:
+            for line in held:
+                self.log.line(f"{line}\n", "building")
+            held.clear()
 
         places = [f"{self.folder.place / 'repo'}/", f"{self.folder.place.parent}/"]
         places += [f"{self.environment.place.parent}/"] if self.environment else []
 
         def on_line(line: str) -> None:
+            nonlocal holds
             self._output += max(len(line) + 1, LINE_COST)
             for place in places:  # its author knows the files by their place in the repository
                 line = line.replace(place, "")
@@ -96,7 +104,10 @@ class LimitedBuild:
                 self._pass(f"The build wrote more than {self.output_limit} bytes (LocalBuilder.build_output_limit)")
                 return
             tail.append(line)
-            self.log.line(f"{line}\n", "building")
+            held.append(line)
+            holds = holds and not line.startswith(from_line)
+            if not holds:
+                flush()
 
         try:
             command = await process.start(argv, cwd=cwd, env=env, on_line=on_line, nice=self.nice)
@@ -113,6 +124,7 @@ class LimitedBuild:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
             line = telling_line(tail)
             raise BuildError(f"{step} failed ({how}){f': {line}' if line else ''}")
+        flush()
 
     async def attempt(
         self, step: str, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], readable: Sequence[Path]

@@ -147,9 +147,11 @@ class RequestedEnvironment(Installer):
         for name, content in (("pyproject.toml", self.request.pyproject), ("uv.lock", self.request.uv_lock)):
             await asyncio.to_thread(write_state, folder / name, content, sync=False)
         sync = self.uv.command("sync", "--frozen", *self.wheels_only, "--python", self.entry.python)
-        env = {"UV_PROJECT_ENVIRONMENT": str(self.entry.env.place), "VIRTUAL_ENV": str(self.entry.env.place)}
-        await self._require([*sync, "--dry-run"], folder, env)
-        await self.build.run("`uv sync` of uv.lock", sync, cwd=folder, env=self.env() | env, foreign=True)
+        place = str(self.entry.env.place)
+        env = self.env() | {"UV_PROJECT_ENVIRONMENT": place, "VIRTUAL_ENV": place}
+        if not await self.build.attempt("`uv sync` of uv.lock", [*sync, "--dry-run"], cwd=folder, env=env, readable=[]):
+            raise BuildError("a package of uv.lock is not to be had as a wheel")
+        await self.build.run("`uv sync` of uv.lock", sync, cwd=folder, env=env, foreign=True)
         await self.install("ipykernel", *ALWAYS)
 
     async def _install_solution(self) -> tuple[str, ...]:
@@ -181,17 +183,10 @@ class RequestedEnvironment(Installer):
             arguments += ["--constraints", constraints] if request.constraints else []
             arguments += ["--overrides", overrides] if request.overrides else []
             arguments += ["--no-deps"] if request.complete or request.pixi_lock else []
-            readable = [requirements, constraints, overrides]
-            await self._require(self.pip_install("--dry-run", *self.wheels_only, *arguments), self.cwd, {}, readable)
-            await self.install(request.source, *arguments, readable=readable)
-
-    async def _require(
-        self, command: list[str], cwd: Path, env: Mapping[str, str], readable: list[Path] | None = None
-    ) -> None:
-        """Raises `BuildError` if uv cannot install what `command` tries, without a line in the log."""
-        step = f"`uv` for {self.request.source}"
-        if not await self.build.attempt(step, command, cwd=cwd, env={**self.env(), **env}, readable=readable or []):
-            raise BuildError("a package is not to be had as a wheel")
+            # Before that uv looks for wheels; where there are none, the image gets its own environment.
+            await self.install(
+                request.source, *arguments, readable=[requirements, constraints, overrides], from_line="Resolved "
+            )
 
 
 def settings_of(env: Mapping[str, str]) -> list[Any]:
