@@ -41,7 +41,7 @@ help:
 	@echo "make test-all                 those and the slow ones: engine, hub, npm, every JupyterLab and page; half an hour"
 	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
 	@echo "make coverage                 make test with branch coverage: a table, and artifacts/coverage/html"
-	@echo "make bench                    a simulated day, and Ringbinder beside its floors: figures; half an hour"
+	@echo "make bench                    a simulated day, and Ringbinder beside its floors: figures; an hour"
 	@echo "make bench-compare REV=...    measure this tree against a revision; PAIRS=10 of alternating runs, about 15 minutes"
 	@echo "make lint                     set up and run the linters and the type checker"
 	@echo "make locks                    the newest packages into uv.lock and the lists made from it, and images' digests"
@@ -82,6 +82,7 @@ bench: $(VENV)/.ready-test
 	$(bin)/python -m benchmarks.wire.run
 	$(bin)/python -m benchmarks.sinks.run
 	$(bin)/python -m benchmarks.embedded.run
+	$(bin)/python -m benchmarks.layers.run --rounds 1 --zipf 5
 
 bench-compare: $(VENV)/.ready-test
 	$(bin)/python -m benchmarks.compare --pairs $(PAIRS) "$(REV)"
