@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -71,6 +72,11 @@ class Site:
     def left(self) -> list[Path]:
         """Temporary folders that are there."""
         return self.left_in(self.context)
+
+    async def until_nothing_is_left(self) -> None:
+        """Waits for what makes layers: a build that has failed does not, since others may wait for the same layer."""
+        while self.left:
+            await asyncio.sleep(0.01)
 
     @staticmethod
     def left_in(context: Context) -> list[Path]:

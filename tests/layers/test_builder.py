@@ -219,7 +219,7 @@ async def test_build_past_its_time_is_ended(
         with pytest.raises(BuildError, match="longer than 2 seconds") as caught:
             await site.answer(site.plan(tmp_path / "r", {"requirements.txt": "gamma\n"}))
         assert caught.value.code == "build-limit"
-        assert not site.left
+        await site.until_nothing_is_left()
     assert not server.tags("binder-r")
 
 
@@ -244,8 +244,7 @@ async def test_cancelled_build_leaves_whole_layers_alone(
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
-    while site.left:  # of the layer that it made, which another build may have waited for
-        await asyncio.sleep(0.01)
+    await site.until_nothing_is_left()
     assert not server.tags("binder-r")
     index.stalls.clear()
     index.stalled.set()
