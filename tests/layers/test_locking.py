@@ -13,7 +13,7 @@ from attrs import evolve
 from realparts.conda_channel import PYTHON, VERSION, CondaChannel
 from realparts.package_index import PackageIndex
 from ringbinder import BuildError, Context, Declined, UserError
-from ringbinder_layers.model import Lock
+from ringbinder_layers.model import Lock, Package
 
 from .locking import BASE, TARGET, Locking, named, write
 
@@ -451,6 +451,16 @@ async def test_uv_lock_with_endless_tags_is_refused(index: PackageIndex, context
     (repo / "uv.lock").write_text((repo / "uv.lock").read_text().replace("-py3-none-any.whl", f"-{tags}.whl"))
     with pytest.raises(BuildError, match=r"no package has a file such as 'gamma-1\.0-py0"):
         await locking.lock(repo)
+
+
+async def test_conda_python_without_a_minor_version_is_none(
+    conda: Locking, index: PackageIndex, tmp_path: Path
+) -> None:
+    url = f"{index.root}/conda/main/linux-64/python-3-0.conda"
+    python = Package("conda", "python", "3", url, f"sha256:{'0' * 64}", facts={"depends": []})
+    repo = write(tmp_path / "p", {"pixi.lock": pixi_lock(Lock((python,), ""), "", "")})
+    with pytest.raises(UserError, match=r"pixi\.lock has no Python in its environment"):
+        await conda.lock(repo)
 
 
 def pixi_lock(lock: Lock, address: str, digest: str) -> str:

@@ -134,7 +134,7 @@ class _Locking:
             if isinstance(solution, Declined):
                 return solution
             self._conda = solution
-            python = _full_python(solution)
+            python = _full_python(solution) if solution.python else ""
             if not python:
                 raise UserError("bad-file", f"{request.source} has no Python in its environment.")
             if solution.python.endswith("t"):
