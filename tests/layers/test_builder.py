@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
+import io
 import os
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -232,6 +235,24 @@ async def test_build_that_is_too_large_is_ended(
         with pytest.raises(BuildError, match="more than 1000000") as caught:
             await site.answer(site.plan(tmp_path / "r", {"large": b"x" * 1_500_000}))
         assert caught.value.code == "build-limit"
+
+
+async def test_packages_without_sizes_are_counted_as_they_come(
+    context: Context, server: OciServer, index: PackageIndex, tmp_path: Path
+) -> None:
+    """A lock file of a repository may leave them out: each package has less than the limit, all have more."""
+    await publish(context.registry, f"{server.host}/base", "1")
+    for name in ("gamma", "delta"):
+        file = index.files[name][f"{name}-1.0-py3-none-any.whl"]
+        content = io.BytesIO(file.content)
+        with zipfile.ZipFile(content, "a") as archive:
+            archive.writestr(f"{name}/data", random.Random(name).randbytes(600_000))
+        index.add_file(name, file.name, content.getvalue(), file.metadata, "")
+    lines = [f"{name} @ {index.root}/files/{name}/{name}-1.0-py3-none-any.whl\n" for name in ("gamma", "delta")]
+    options = {"base_image": f"{server.host}/base:1", "build_disk_limit": 1_000_000}
+    async with Site.open(context, f"{server.host}/binder-", **options) as site:
+        with pytest.raises(BuildError, match="more than 1000000"):
+            await site.answer(site.plan(tmp_path / "r", {"requirements.txt": "".join(lines)}))
 
 
 async def test_cancelled_build_leaves_whole_layers_alone(

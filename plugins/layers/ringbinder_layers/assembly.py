@@ -142,14 +142,15 @@ class Assembly:
         lock = await workshop.locks(target).lock(asked, log, private=self.plan.repo.private)
         if isinstance(lock, Declined):
             return lock
-        await asyncio.to_thread(self._check_size, tree, lock)
+        size = await asyncio.to_thread(self._size, tree, lock)
+        room = _Room(workshop.options.build_disk_limit, size)
         materials = Materials(tree, base, lock, found.start, compression(workshop.options.compression, base))
-        return await self._assemble(materials, folder)
+        return await self._assemble(materials, folder, room)
 
-    async def _assemble(self, materials: Materials, folder: Path) -> Image:
+    async def _assemble(self, materials: Materials, folder: Path, room: _Room) -> Image:
         base, place, workshop = materials.base, materials.place, self.workshop
         groups = [*group(materials.lock.packages), _ENVIRONMENT]
-        make = partial(_make, workshop, place, self.log)
+        make = partial(_make, workshop, place, room, self.log)
         pushed_bytes = 0
 
         def show(summary: UploadSummary) -> None:
@@ -210,17 +211,32 @@ class Assembly:
             raise UserError("unsupported-content", f"This repository fits into no image: {error}.") from None
         return {folder / name: layer for name, layer in zip(writers, layers, strict=True)}
 
-    def _check_size(self, tree: UntrustedTree, lock: Lock) -> None:
-        """Raises `BuildError` for more than a build may take. Blocks."""
-        limit = self.workshop.options.build_disk_limit
-        if not limit:
-            return
+    def _size(self, tree: UntrustedTree, lock: Lock) -> int:
+        """Return the bytes of content and packages, as far as the lock has sizes of these. Blocks."""
         try:
-            size = tree.size() + sum(package.size or 0 for package in lock.packages)
+            return tree.size() + sum(package.size or 0 for package in lock.packages)
         except UntrustedError as error:
             raise BuildError(f"The repository cannot be measured: {error}.", "build-limit") from None
-        if size > limit:
-            message = f"The repository and its packages have {size} bytes, more than {limit}"
+
+
+class _Room:
+    """What a build may take of the disk. Raises BuildError for more."""
+
+    def __init__(self, limit: int, size: int) -> None:
+        self.limit = limit or sys.maxsize
+        self._size = size
+        self._arrived: dict[Package, int] = {}
+        self._check()
+
+    def arrived(self, package: Package, size: int) -> None:
+        """Counts what there is of a package until now, whose size the lock may not have."""
+        if package.size is None:
+            self._arrived[package] = size
+            self._check()
+
+    def _check(self) -> None:
+        if (size := self._size + sum(self._arrived.values())) > self.limit:
+            message = f"The repository and its packages have {size} bytes, more than {self.limit}"
             raise BuildError(f"{message} (LayersBuilder.build_disk_limit).", "build-limit")
 
 
@@ -232,14 +248,16 @@ async def _put_files(upload: ImageUpload, parts: Mapping[Path, Layer]) -> list[L
 
 
 @asynccontextmanager
-async def _make(workshop: Workshop, place: Place, log: Log, packages: Group) -> AsyncIterator[NewLayer]:
+async def _make(workshop: Workshop, place: Place, room: _Room, log: Log, packages: Group) -> AsyncIterator[NewLayer]:
     """Makes the layer with `packages`. Uses nothing of the build that has asked for it, which may have ended."""
     async with temporary_folder(workshop.folder) as folder:
         if packages:
             log.line(f"Making a layer of {_named(packages)}\n", "building")
         files = {package: folder / str(number) for number, package in enumerate(packages)}
-        limit = workshop.options.build_disk_limit or sys.maxsize
-        await in_parallel(workshop.downloads.fetch(package, file, limit) for package, file in files.items())
+        await in_parallel(
+            workshop.downloads.fetch(package, file, room.limit, partial(room.arrived, package))
+            for package, file in files.items()
+        )
         target = folder / "layer"
         layer, remarks = await in_thread(partial(_write, target, place, files))
         for remark in remarks:

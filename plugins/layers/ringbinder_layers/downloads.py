@@ -7,7 +7,7 @@ import errno
 import hashlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -45,16 +45,19 @@ class Downloads:
         async with httpx.AsyncClient(transport=open_transport(_public_only)) as self._guarded:
             yield
 
-    async def fetch(self, package: Package, into: Path, limit: int) -> None:
+    async def fetch(
+        self, package: Package, into: Path, limit: int, arrived: Callable[[int], None] = lambda size: None
+    ) -> None:
         """Writes the file of `package`, which may have `limit` bytes, to the new file `into`.
 
+        `arrived` is called with the bytes of it that are there until now, before they are written.
         Raises `BuildError` if it is not what the lock names, too large or not there; `TransientError` if its host does
         not answer.
         """
         retry = Retry(_PAUSE_SECONDS, tries=_TRIES, clock=self.context.clock)
-        await retry(lambda: self._fetch(package, into, limit))
+        await retry(lambda: self._fetch(package, into, limit, arrived))
 
-    async def _fetch(self, package: Package, into: Path, limit: int) -> None:
+    async def _fetch(self, package: Package, into: Path, limit: int, arrived: Callable[[int], None]) -> None:
         host = urlsplit(package.url).hostname
         if package.size is not None and package.size > limit:
             raise _too_large(package, limit)
@@ -72,7 +75,7 @@ class Downloads:
                             f"{_name(package)} cannot be downloaded: {host} answers {response.status_code}.",
                             "download-failed",
                         )
-                    await _write(package, response, into, limit)
+                    await _write(package, response, into, limit, arrived)
                     return
         except httpx.HTTPError as error:
             raise TransientError(
@@ -102,7 +105,9 @@ class Downloads:
             await response.aclose()
 
 
-async def _write(package: Package, response: httpx.Response, into: Path, limit: int) -> None:
+async def _write(
+    package: Package, response: httpx.Response, into: Path, limit: int, arrived: Callable[[int], None]
+) -> None:
     digest, size = hashlib.sha256(), 0
     with into.open("wb") as file:
 
@@ -114,6 +119,7 @@ async def _write(package: Package, response: httpx.Response, into: Path, limit: 
             size += len(piece)
             if size > limit:
                 raise _too_large(package, limit)
+            arrived(size)
             await asyncio.to_thread(add, piece)
     if f"sha256:{digest.hexdigest()}" != package.digest or package.size not in (None, size):
         raise BuildError(

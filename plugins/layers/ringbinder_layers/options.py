@@ -89,5 +89,5 @@ class LayersBuilderOptions:
     )
     build_timeout: Duration = option(1800.0, help="How long a build may take; 0: for ever.")
     build_disk_limit: ByteSize = option(
-        10 * 1024**3, help="How much disk a build may take, and what it adds to its base, unpacked; 0: no limit."
+        10 * 1024**3, help="How many bytes its content and its packages' files may have together; 0: no limit."
     )
