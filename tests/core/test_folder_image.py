@@ -61,3 +61,49 @@ def test_folder_plan_leaves_equal_files_alone(tmp_path: Path) -> None:
     assert folder_plan(tmp_path, files) == plan
     assert (tmp_path / "same.txt").stat().st_mtime == 0
     assert (tmp_path / "other.txt").read_text() == "b"
+
+
+def made(folder: Path) -> FolderImage:
+    image = FolderImage(folder)
+    image.python.parent.mkdir(parents=True)
+    image.python.symlink_to(sys.executable)
+    image.note_interpreter()
+    image.finish({"name": folder.name})
+    image.publish()
+    return image
+
+
+async def test_shared_environment_is_that_of_another_folder(tmp_path: Path) -> None:
+    environment = made(tmp_path / "environment")
+    plan = folder_plan(tmp_path / "repo", {"a.txt": "a"})
+
+    async def fill(image: FolderImage) -> Mapping[str, Any]:
+        image.use_environment(environment)
+        return {}
+
+    await make_folder_image(plan, Target("folder", folder=tmp_path / "image"), RecordingLog(), fill)
+    image = FolderImage(tmp_path / "image")
+    image.publish()
+    assert image.environment == environment
+    assert (image.python, image.interpreter(), image.is_conda) == (environment.python, environment.interpreter(), False)
+    assert sorted(image.box.names()) == ["home", "repo"]
+    async with image.locked(shared=True):
+        with pytest.raises(BlockingIOError):
+            async with environment.locked():
+                pass
+    async with environment.locked():
+        pass
+    (environment.folder / "image.json").unlink()
+    assert (image.read(), image.exists()) == (None, True), "its environment is being made again, or was damaged"
+    environment.clear()
+    assert not image.exists()
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"folder": 5}'])
+def test_damaged_record_of_the_environment_names_none(tmp_path: Path, record: str) -> None:
+    image = FolderImage(tmp_path / "image")
+    image.folder.mkdir()
+    image.use_environment(made(tmp_path / "environment"))
+    (image.folder / "environment.json").write_text(record)
+    assert image.environment is None
+    assert image.env == image.box.subtree("env")

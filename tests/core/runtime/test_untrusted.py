@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -501,3 +502,21 @@ def test_folder_that_is_written_to_while_it_is_removed_ends(
     else:
         with pytest.raises(OSError, match="not empty"):
             tree.remove_tree("folder")
+
+
+def test_read_only_tree_leaves_files_of_several_names(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    (root / "folder").mkdir(parents=True)
+    for name in ("folder/own", "shared"):
+        (root / name).touch(0o644)
+    outside = tmp_path / "outside"
+    outside.touch(0o644)
+    (root / "link").symlink_to(outside)
+    (tmp_path / "other name").hardlink_to(root / "shared")
+    UntrustedTree(root).make_read_only()
+    modes = {path: stat.S_IMODE(path.stat().st_mode) & 0o222 for path in (root, root / "folder", root / "folder/own")}
+    assert set(modes.values()) == {0}
+    assert stat.S_IMODE((root / "shared").stat().st_mode) & 0o200
+    assert stat.S_IMODE(outside.stat().st_mode) & 0o200
+    UntrustedTree(tmp_path).subtree("tree").remove_tree()
+    assert not root.exists()
