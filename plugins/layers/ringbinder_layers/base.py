@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
-from ringbinder import ConfigError, Context, Descriptor, DigestMismatch, ImageRegistry, Manifest, MissingBlob
+from ringbinder import (
+    ConfigError,
+    Context,
+    Descriptor,
+    DigestMismatch,
+    ImageRegistry,
+    Manifest,
+    MissingBlob,
+    TransientError,
+)
 from ringbinder.concurrency import Cache
 from ringbinder.image_reference import Reference
 from ringbinder.untrusted import MalformedError, check_shape, excerpt, parse_json
@@ -95,6 +104,15 @@ async def read(registry: ImageRegistry, name: str, platform: str) -> Base:
 
     Raises ConfigError if it is not there or is no base; TransientError if its registry does not answer.
     """
+    try:
+        return await _read(registry, name, platform)
+    except TransientError as error:
+        # The registry is often not the one that images are pushed to: its name alone does not lead to the option.
+        message = f"{_OPTION}: the image {name} cannot be read: {error}"
+        raise TransientError(message, error.retry_after) from None
+
+
+async def _read(registry: ImageRegistry, name: str, platform: str) -> Base:
     try:
         reference = Reference.parse(name)
     except ValueError as error:

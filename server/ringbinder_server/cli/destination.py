@@ -32,6 +32,8 @@ class Destination:
         """``REGISTRY/NAME[:TAG]`` or, as other programs have it, ``oci:FOLDER[:TAG]``. Raises ValueError."""
         if text.startswith(_LAYOUT):
             return cls._layout(text.removeprefix(_LAYOUT))
+        if "://" in text:
+            raise ValueError("an image's name has no http:// or https:// before it: write REGISTRY/NAME")
         reference = Reference.parse(text)
         if reference.digest:
             raise ValueError("the digest of an image is known when it is built: leave it out")
