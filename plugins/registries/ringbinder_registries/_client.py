@@ -58,7 +58,7 @@ Source: `ensure_container_repository!` of GitLab, `_authorize_or_downscope_reque
 _REFUSED: Final = frozenset({401, 403})
 _Standing = Literal["anonymous", "unknown", "known"]
 _REMEDIES: Final[Mapping[_Standing, tuple[str, str]]] = {
-    "anonymous": ("DockerRegistry.username", "set DockerRegistry.username and password"),
+    "anonymous": ("DockerRegistry.username", "set DockerRegistry.username and password, or use `docker login`"),
     "unknown": ("DockerRegistry.password", "check DockerRegistry.username and password"),
     "known": (
         "DockerRegistry.url",
