@@ -70,6 +70,21 @@ async def test_files_kept_with_lfs_are_a_line_of_the_log(site: Site, tmp_path: P
     assert any(phase == "fetching" and "Git LFS" in text for phase, text in site.log.lines)
 
 
+async def test_package_that_is_gone_has_its_lock_made_again(
+    site: Site, context: Context, server: OciServer, index: PackageIndex, tmp_path: Path
+) -> None:
+    await site.build(site.plan(tmp_path / "r", {"requirements.txt": "gamma\n"}))
+    index.files["gamma"].clear()
+    index.add("gamma", "1.1")
+    base = f"{server.host}/base:1"
+    async with Site.open(context, f"{site.prefix}other-", base_image=base, compression="zstd") as other:
+        pinned = other.plan(tmp_path / "pinned", {"requirements.txt": "gamma==1.0\n"})
+        image = await other.build(other.plan(tmp_path / "s", {"requirements.txt": "gamma\n"}))
+        with pytest.raises(BuildError, match="gamma"):
+            await other.build(pinned)
+    assert image.files[f"{LIBRARY}/gamma/__init__.py"] == b"__version__ = '1.1'\n"
+
+
 async def test_known_layers_are_neither_made_nor_downloaded(site: Site, index: PackageIndex, tmp_path: Path) -> None:
     first = await site.build(site.plan(tmp_path / "r", {"requirements.txt": "gamma\n", "a.txt": "one"}))
     downloads = [path for path, _ in index.requests if path.endswith(".whl")]

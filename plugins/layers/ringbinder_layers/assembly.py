@@ -44,6 +44,8 @@ from .wheels import Target
 _ENVIRONMENT: Final[Group] = ()
 """Stands for the layer with what makes an environment of the packages below it."""
 _NAMED: Final = 3
+_GONE: Final = frozenset({"download-failed", "hash-mismatch"})
+"""Errors of a package that is no longer as it was when its version was chosen."""
 _ADVICE: Final = (
     "The builder 'layers' runs no code of a repository and installs nothing into the system: what can be described in "
     "requirements.txt, environment.yml or a lock file, it builds. The builder 'docker' builds it as is."
@@ -139,13 +141,22 @@ class Assembly:
         if isinstance(asked, Declined):
             return evolve(asked, advice=_ADVICE)
         log.line(f"Building from {asked.source}\n", "building")
-        lock = await workshop.locks(target).lock(asked, log, private=self.plan.repo.private)
-        if isinstance(lock, Declined):
-            return lock
-        size = await asyncio.to_thread(self._size, tree, lock)
-        room = _Room(workshop.options.build_disk_limit, size)
-        materials = Materials(tree, base, lock, found.start, compression(workshop.options.compression, base))
-        return await self._assemble(materials, folder, room)
+        locks = workshop.locks(target)
+        for attempt in folder / "made", folder / "made-again":
+            attempt.mkdir()
+            again = attempt.name == "made-again"
+            lock = await locks.lock(asked, log, private=self.plan.repo.private, again=again)
+            if isinstance(lock, Declined):
+                return lock
+            room = _Room(workshop.options.build_disk_limit, await asyncio.to_thread(self._size, tree, lock))
+            materials = Materials(tree, base, lock, found.start, compression(workshop.options.compression, base))
+            try:
+                return await self._assemble(materials, attempt, room)
+            except BuildError as error:
+                if again or asked.pinned or error.code not in _GONE:
+                    raise
+                log.line(f"{error} The versions are found again.\n", "building")
+        raise AssertionError("the last attempt returns or raises")
 
     async def _assemble(self, materials: Materials, folder: Path, room: _Room) -> Image:
         base, place, workshop = materials.base, materials.place, self.workshop

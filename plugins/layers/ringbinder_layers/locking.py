@@ -66,8 +66,12 @@ class Locks:
     timeout: float = 900.0
     """Seconds for each program that finds packages."""
 
-    async def lock(self, request: EnvironmentRequest, log: Log, *, private: bool = False) -> Lock | Declined:
+    async def lock(
+        self, request: EnvironmentRequest, log: Log, *, private: bool = False, again: bool = False
+    ) -> Lock | Declined:
         """Return the packages for `request`; those of a `private` repository are kept from other processes.
+
+        `again`: a lock that is known is of no use any more.
 
         Raises `BuildError` if there are none that fit, `UserError` for a file that is wrong.
         """
@@ -75,7 +79,7 @@ class Locks:
             log.line(f"{note}\n", "building")
         python = "" if request.conda else interpreter(request, self.target)
         key = self.key(request, python)
-        known = await self.store.find(key)
+        known = None if again else await self.store.find(key)
         if known and (request.pinned or self.context.clock.time() - known.made < self.relock_after):
             log.line(f"Known: {_summary(known.lock)}\n", "building")
             return known.lock
