@@ -74,6 +74,7 @@ def test_what_needs_more_is_not_shared(tmp_path: Path, files: dict[str, str]) ->
 
 
 @real
+@pytest.mark.slow
 async def test_text_commit_uses_the_environment_again(apart: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await built(apart, PINNED | {"text.md": "one"})
     environment = environment_of(first)
@@ -119,6 +120,7 @@ async def test_locked_project_is_shared(apart: Embedded) -> None:
 
 
 @real
+@pytest.mark.slow
 async def test_notebook_keeps_completes_and_judges_it(embedded: Embedded) -> None:
     plan = embedded.plan({"requirements.txt": "six==1.16.0\niniconfig==2.0.0\n"})
     image = await embedded.build(plan)
@@ -143,6 +145,7 @@ async def test_notebook_keeps_completes_and_judges_it(embedded: Embedded) -> Non
 
 
 @real
+@pytest.mark.slow
 @pytest.mark.real("bwrap")
 async def test_sandboxed_environment_is_apart(embedded: Embedded) -> None:
     files = {"requirements.txt": "six==1.16.0\nattrs==25.3.0\n"}

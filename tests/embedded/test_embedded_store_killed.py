@@ -143,6 +143,7 @@ async def test_two_processes_make_one_image(place: Place) -> None:
     assert len(await place.registry.images()) == 1
 
 
+@pytest.mark.slow
 async def test_shared_environment_killed_at_any_point(place: Place) -> None:
     assert whole_output(place.start_shared("first")).endswith("published\n")
     (image,) = await place.registry.images()
