@@ -73,8 +73,7 @@ class LockStore:
         """Keep `lock` under `key`; for this process alone if it is `private`."""
         made = self.context.clock.time()
         self._recent.put(key, KnownLock(lock, made), _RECENT_SECONDS)
-        about = asdict(lock) | {"key": key, "made": made}
-        content = json.dumps(about, sort_keys=True).encode()
+        content = await asyncio.to_thread(_written, key, KnownLock(lock, made))
         try:
             if private or self.records is None or len(content) > _SHARED_BYTES:
                 await asyncio.to_thread(self._write, key, content)
@@ -128,3 +127,7 @@ def _parsed(key: str, content: bytes) -> KnownLock:
         raise MalformedError("is the lock of something else")
     packages = tuple(Package(**({"size": None} | package)) for package in about["packages"])
     return KnownLock(Lock(packages, about["python"], about["conda"]), about["made"])
+
+
+def _written(key: str, known: KnownLock) -> bytes:
+    return json.dumps(asdict(known.lock) | {"key": key, "made": known.made}, sort_keys=True).encode()
