@@ -16,6 +16,7 @@ from ringbinder.runtime.paths import Paths
 _LAYOUT: Final = "oci:"
 _HUB: Final = "docker.io"
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_WORD: Final = re.compile(r"[a-z0-9]+")
 _OF_A_REGISTRY: Final = ("auth_config_url", "token_url", "username", "password")
 """Options of section `DockerRegistry` that are of no use, or not to be sent, elsewhere."""
 
@@ -50,7 +51,7 @@ class Destination:
             raise ValueError("no folder is named: write oci:FOLDER")
         folder = Path(path).expanduser().absolute()
         # A repository of its own name, so that what is told of the image names the folder.
-        name = "-".join(re.findall(r"[a-z0-9]+", folder.name.lower()))[:100].strip("-") or "image"
+        name = "-".join(_WORD.findall(folder.name.lower()))[:100].strip("-") or "image"
         return cls(Reference("", f"oci/{name}", tag), folder)
 
     def __str__(self) -> str:
