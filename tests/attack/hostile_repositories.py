@@ -15,6 +15,8 @@ from attrs import field, frozen
 from ringbinder.testing.gitserver import Repository
 
 CANARY: Final = "canary-7f3a9c"
+_UNREAD: Final = ".python-version"
+"""Nothing reads it where an environment is shared: uv then runs outside of the repository."""
 RECIPES: Final = (
     "runtime.txt", "environment.yml", "environment.yaml", "Pipfile", "Pipfile.lock", "requirements.txt", "pixi.toml",
     "pixi.lock", "pyproject.toml", "setup.py", "uv.toml", ".python-version", "postBuild", "start", "install.R",
@@ -114,7 +116,7 @@ _BOMB: Final = "\n".join(
 )
 
 REFUSED: Final[Mapping[str, Hostile]] = {
-    **{f"link {name}": Hostile(link(name), "bad-file") for name in RECIPES},
+    **{f"link {name}": Hostile(link(name), "bad-file") for name in RECIPES if name != _UNREAD},
     "runtime.txt -> environ": Hostile(link("runtime.txt", "/proc/self/environ"), "bad-file"),
     "environment.yml -> zero": Hostile(link("environment.yml", "/dev/zero"), "bad-file"),
     "binder -> outside": Hostile(link("binder", "@OUTSIDE@"), "bad-file"),
@@ -148,6 +150,7 @@ BUILT: Final[Mapping[str, Hostile]] = {
     "requirements over a link": Hostile(link(".ringbinder-requirements.txt", more={"Pipfile": "[packages]\n"
         'six = "*"\n'})),
     ".gitattributes -> outside": Hostile(link(".gitattributes")),
+    f"{_UNREAD} -> outside": Hostile(link(_UNREAD)),
     "names": Hostile(raw_tree(("100644", "a\nb", b"x"), ("100644", os.fsdecode(b"\xff\xfe"), b"x"),
         ("100644", "\x1b]0;x\x07", b"x"), ("100644", "-rf", b"x"))),
     "case": Hostile(raw_tree(("100644", "A", b"x"), ("100644", "a", b"x"))),

@@ -127,6 +127,7 @@ async def test_hostile_build_ends_and_leaves_nothing(ground: Ground, name: str) 
 UNBOXED = (
     "requirements over a link",
     ".gitattributes -> outside",
+    ".python-version -> outside",
     "daemons",
     "pipes",
     "locked folders",

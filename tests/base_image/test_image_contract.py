@@ -168,8 +168,9 @@ def test_image_commands_are_the_environments(image: BuiltImage, login: bool) -> 
     prefix = "/srv/conda/envs/notebook"
     output = image.run(script, login=login)
     assert output.splitlines() == [f"{prefix}/bin/python", f"{prefix}/bin/pip", prefix]
-    # repo2docker's activation of conda puts the environment before it, and its Dockerfile puts it first.
-    assert "/home/jovyan/.local/bin" in image.run('echo "$PATH"', login=login).rstrip("\n").split(":")
+    # What `pip install --user` brings; in repo2docker's images /etc/profile and conda's activation decide the path.
+    if image.builder == "layers":
+        assert "/home/jovyan/.local/bin" in image.run('echo "$PATH"', login=login).rstrip("\n").split(":")
 
 
 def test_image_content_is_the_users(image: BuiltImage) -> None:

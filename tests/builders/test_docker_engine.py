@@ -192,7 +192,8 @@ async def test_room_is_made_and_what_is_used_stays(
         calm = make(context, threshold_high=1e15, **options)
         assert (await calm.prune_images(dry_run=False)).removed == ()
         young = make(context, threshold_high=1.0, **options)
-        assert (await young.prune_images(dry_run=False)).removed == (), "an image may be on its way to the registry"
+        removed = [image.name for image in (await young.prune_images(dry_run=True)).removed]
+        assert not [name for name in removed if name.startswith(tag)], "an image may be on its way to the registry"
         full = make(context, threshold_high=1.0, min_age=0.0, **options)
         would = [image.name for image in (await full.prune_images(dry_run=True)).removed]
         assert {f"{tag}/old:1", f"{tag}/pulled:1"} <= set(would)
