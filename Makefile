@@ -37,7 +37,7 @@ export REPO
 
 help:
 	@echo "make launch [REPO=link]       set up $(VENV) and start a notebook from a link, or from the bundled example"
-	@echo "make test [PYTEST_ARGS=...]   set up and run the quick tests: 4 to 5 minutes on 2 processors"
+	@echo "make test [PYTEST_ARGS=...]   set up and run the quick tests: 6 minutes on 2 processors"
 	@echo "make test-all                 those and the slow ones: engine, hub, npm, every JupyterLab and page; half an hour"
 	@echo "make test-cluster             the tests on Kubernetes: on the cluster in KUBECONFIG, or on one started here"
 	@echo "make coverage                 make test with branch coverage: a table, and artifacts/coverage/html"
