@@ -61,10 +61,11 @@ class Claim:
                     if pod := await self._create(target):
                         return pod
                 elif await self._fits(found):
-                    self._tell("This is being built already; here is the log from its beginning.")
-                    if not state.started(found):
-                        # Who has created the pod may have died before its Secret was there.
-                        await self._create_secret(found, state.attempt(found), self._keys(target))
+                    if not finished(found):
+                        self._tell("This is being built already; here is the log from its beginning.")
+                        if not state.started(found):
+                            # Who has created the pod may have died before its Secret was there.
+                            await self._create_secret(found, state.attempt(found), self._keys(target))
                     return found
                 await cluster.moment(news)
 
