@@ -64,30 +64,29 @@ class Overlay:
                     self._add_kernel(tree, f"{folder}/{name}", kernels / name.lower(), image)
 
     def _make_venv(self, image: FolderImage, work: UntrustedTree) -> None:
+        env, is_conda = image.env, image.is_conda  # each time they are asked for, a file is read
         for folder in (".", "bin"):
             self.folder.make_folder(folder)
-        if image.is_conda:
-            self.folder.write("pyvenv.cfg", f"home = {image.env.place / 'bin'}\n".encode())
+        if is_conda:
+            self.folder.write("pyvenv.cfg", f"home = {env.place / 'bin'}\n".encode())
         else:
-            self.folder.write("pyvenv.cfg", image.env.read("pyvenv.cfg", _SMALL_BYTES))
+            self.folder.write("pyvenv.cfg", env.read("pyvenv.cfg", _SMALL_BYTES))
         ours, theirs = str(self.python).encode(), str(image.python).encode()
-        for name in _names(image.env, "bin"):
+        for name in _names(env, "bin"):
             program = f"bin/{name}"
-            kind = image.env.kind(program)
-            if image.is_conda and _PYTHON.fullmatch(name):
-                self.folder.make_link(program, str(image.env.place / program))
-            elif kind == "link" and not image.is_conda:
-                self.folder.make_link(program, image.env.link(program))
+            kind = env.kind(program)
+            if is_conda and _PYTHON.fullmatch(name):
+                self.folder.make_link(program, str(env.place / program))
+            elif kind == "link" and not is_conda:
+                self.folder.make_link(program, env.link(program))
             elif kind == "file":
-                self._add_script(image.env, program, ours, theirs)
-        for packages in site_packages(image.env):
+                self._add_script(env, program, ours, theirs)
+        for packages in site_packages(env):
             folder = ""
             for part in packages.split("/"):
                 folder = f"{folder}/{part}".lstrip("/")
                 self.folder.make_folder(folder)
-            hook = _HOOK.format(
-                packages=str(image.env.place / packages), repo=str(image.repo.place), work=str(work.place)
-            )
+            hook = _HOOK.format(packages=str(env.place / packages), repo=str(image.repo.place), work=str(work.place))
             self.folder.write(f"{packages}/_ringbinder_image.py", hook.encode(), 0o644)
             self.folder.write(f"{packages}/_ringbinder_image.pth", b"import _ringbinder_image\n", 0o644)
 
