@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import ipaddress
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 from attrs import define, field
 from ringbinder import BuildError, Context, TransientError
 from ringbinder.concurrency import Retry, error_summary
-from ringbinder.http import MAX_BYTES, open_transport
+from ringbinder.git import Guard
+from ringbinder.http import MAX_BYTES
 
 from .model import Package
 from .sources import Sources, origin
@@ -42,7 +40,7 @@ class Downloads:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Holds the connections open to hosts that the operator has not named."""
-        async with httpx.AsyncClient(transport=open_transport(_public_only)) as self._guarded:
+        async with Guard(on=True).http(self.context.http) as self._guarded:
             yield
 
     async def fetch(
@@ -127,17 +125,6 @@ async def _write(
             "size is another. Either it was replaced there, or the lock is wrong.",
             "hash-mismatch",
         )
-
-
-def _public_only(info: Any) -> socket.socket:
-    """Make the socket for a connection to the address of `info`. Raises OSError for one that is not public."""
-    family, kind, protocol, _, place = info
-    address = ipaddress.ip_address(place[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if not address.is_global or address.is_multicast:
-        raise OSError(errno.EACCES, "it is at a private address, and the operator has not named it")
-    return socket.socket(family, kind, protocol)
 
 
 def _name(package: Package) -> str:
