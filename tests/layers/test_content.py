@@ -1,4 +1,4 @@
-"""A repository's content as layers: the same bytes, whoever has fetched it, wherever and whenever."""
+"""A repository's content as layers: the same bytes for every user, at any place and time."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ The same as py-rattler and conda make of it, piece by piece, so that a file of g
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Final
 
 from .tar import Readable
@@ -22,7 +23,7 @@ class PrefixError(Exception):
     """The prefix does not fit into the file. The message goes after its name."""
 
 
-class _Replaced:
+class _Replaced(ABC):
     """The content of `source` with `new` for each `old`."""
 
     def __init__(self, source: Readable, old: bytes, new: bytes) -> None:
@@ -41,9 +42,9 @@ class _Replaced:
         del self._output[: len(result)]
         return result
 
+    @abstractmethod
     def _convert(self, data: bytes) -> bytes:
         """Return what becomes of `data`; what may be the beginning of `old` waits for the rest."""
-        raise NotImplementedError
 
     def _keep(self, data: bytes, start: int) -> int:
         """Keep the end of `data` that may be the beginning of `old`; return where it begins."""

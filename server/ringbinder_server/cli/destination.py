@@ -50,7 +50,7 @@ class Destination:
         if not path:
             raise ValueError("no folder is named: write oci:FOLDER")
         folder = Path(path).expanduser().absolute()
-        # A repository of its own name, so that what is told of the image names the folder.
+        # A repository of its own name, so that messages about the image name the folder.
         name = "-".join(_WORD.findall(folder.name.lower()))[:100].strip("-") or "image"
         return cls(Reference("", f"oci/{name}", tag), folder)
 
