@@ -178,3 +178,13 @@ async def built(embedded: Embedded, files: Mapping[str, str | bytes], **options:
 def environment_of(image: FolderImage) -> FolderImage:
     assert image.environment is not None
     return image.environment
+
+
+@pytest.mark.parametrize("variable", ["UV_CONFIG_FILE", "XDG_CONFIG_HOME"])
+def test_configuration_of_uv_decides_the_environment(tmp_path: Path, variable: str) -> None:
+    file = tmp_path / "uv" / "uv.toml"
+    file.parent.mkdir()
+    env = {variable: str(file if variable == "UV_CONFIG_FILE" else tmp_path)}
+    before = requested.settings_of(env)
+    file.write_text('index-url = "https://example.org/simple"')
+    assert requested.settings_of(env) != before

@@ -24,6 +24,7 @@ from ringbinder_recipe.base_environment import ALWAYS, WHERE_THEY_FIT, WHERE_THE
 from ringbinder_recipe.files import document, kind
 from ringbinder_recipe.recipe import Recipe
 from ringbinder_recipe.request import EnvironmentRequest
+from ringbinder_recipe.uv import configuration_files
 
 from .installer import CONSTRAINTS, LINES, Installer, conda_platform
 
@@ -35,7 +36,6 @@ _PIXI_LOCK: Final = "pixi.lock"
 _LOGIN: Final = re.compile(r"//[^/@\s]*@")
 _SECRET: Final = re.compile("PASSWORD|TOKEN|USERNAME|KEY")
 _WITHOUT_EFFECT: Final = frozenset({"UV_CACHE_DIR", "UV_NO_PROGRESS"})
-_SYSTEM_SETTINGS: Final = Path("/etc/uv/uv.toml")
 
 
 def read(
@@ -196,10 +196,7 @@ def settings_of(env: Mapping[str, str]) -> list[Any]:
         for name, value in env.items()
         if name.startswith("UV_") and not _SECRET.search(name) and name not in _WITHOUT_EFFECT
     }
-    files = [_SYSTEM_SETTINGS]
-    if "XDG_CONFIG_HOME" in env:
-        files.append(Path(env["XDG_CONFIG_HOME"], "uv", "uv.toml"))
-    return [settings, [_version(file) for file in files]]
+    return [settings, [_version(file) for file in configuration_files(env)]]
 
 
 def _version(file: Path) -> list[int]:

@@ -17,6 +17,7 @@ from attrs import field, frozen
 from ringbinder import ConfigError
 from ringbinder.concurrency import error_summary
 from ringbinder_recipe.conda import without_credentials
+from ringbinder_recipe.uv import configuration_files
 
 PYPI: Final = "https://pypi.org/simple"
 _PYPI_NAMES: Final = re.compile(r"https?://(?:www\.)?pypi\.(?:python\.)?org/simple")
@@ -151,13 +152,8 @@ def _indexes_in(config: str) -> Iterator[str]:
 
 
 def _uv_configs(env: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
-    """The operator's configuration files of uv, as uv finds them with the variables `env`, and their content."""
-    if named := env.get("UV_CONFIG_FILE"):
-        files = [Path(named)]
-    else:
-        files = [Path(folder) / "uv" / "uv.toml" for folder in (env.get("XDG_CONFIG_HOME"), "/etc/xdg") if folder]
-        files.append(Path("/etc/uv/uv.toml"))
-    for file in files:
+    """The operator's configuration files of uv that are there, and their content."""
+    for file in configuration_files(env):
         with contextlib.suppress(FileNotFoundError):
             yield file, file.read_text()
 

@@ -109,6 +109,14 @@ class Uv:
         return [".".join(map(str, version)) for version in sorted(versions, reverse=True)]
 
 
+def configuration_files(env: Mapping[str, str]) -> list[Path]:
+    """Return where uv, which sees the variables `env`, looks for the operator's configuration."""
+    if named := env.get("UV_CONFIG_FILE"):
+        return [Path(named)]
+    folders = [folder for folder in (env.get("XDG_CONFIG_HOME"), "/etc/xdg") if folder]
+    return [*(Path(folder, "uv", "uv.toml") for folder in folders), Path("/etc/uv/uv.toml")]
+
+
 def _bound(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return `env` with the logins of named indexes in their addresses, and the names without an address.
 
